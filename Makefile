@@ -1,0 +1,71 @@
+# Every target works as the first command on a fresh machine with Python 3.11 or newer, pip and make.
+# PYTHON=python3.12 chooses another interpreter, ARGS="tests/data -x" adds arguments to pytest,
+# FAULTS="one two" chooses faults.
+
+PYTHON ?= python3
+ARGS ?=
+FAULTS ?=
+
+# Stamps carry a checksum of the directory: a tree that was moved or copied with its .venv is installed anew.
+HERE := $(shell pwd | cksum | cut -d' ' -f1)
+CORE := .venv/.core-$(HERE)
+DEV := .venv/.dev-$(HERE)
+
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --only-binary=:all: -c constraints.txt
+PYTEST := .venv/bin/python -m pytest -q -n 2
+
+# quietly WHAT COMMAND...: says what is going on in one line, and shows the output only of what fails.
+quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
+	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
+	rm -f "$$log"; }; quietly
+
+.PHONY: help demo test test-slow lint faults constraints clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: $(CORE)  ## tune a small chat model on real conversations, in some minutes
+	@.venv/bin/turnsmith run quickstart
+
+test: $(DEV)  ## the fast tests
+	@$(PYTEST) -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(DEV)  ## the tests that take longer or need real models
+	@$(PYTEST) --dist loadfile -m "slow and not gpu" $(ARGS) || { code=$$?; test $$code = 5 && echo "no slow tests"; }
+
+lint: $(DEV)  ## style, layers and types
+	@.venv/bin/python -m ruff check
+	@$(quietly) "checking the layers" .venv/bin/python .venv/bin/lint-imports
+	@.venv/bin/python -m basedpyright
+
+faults: $(DEV)  ## plant each fault of faults/ in a copy; the tests that it names must fail
+	@.venv/bin/python tools/faults.py $(FAULTS)
+
+constraints: $(DEV)  ## write the installed versions into constraints.txt
+	@{ grep '^#' constraints.txt; .venv/bin/python -m pip freeze --exclude-editable \
+		| sed 's/+[a-z0-9.]*$$//' | LC_ALL=C sort -f; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## remove .venv, caches and builds; runs are kept
+	@rm -rf .venv build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and alone, so that nothing else can draw in another build of it.
+define base
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or newer is needed, and $(PYTHON) is not: try  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+@if ! .venv/bin/python -c 'import pip' 2> /dev/null; then \
+	$(quietly) "making .venv" $(PYTHON) -m venv --clear .venv; fi
+@$(quietly) "installing torch (once; some minutes on a slow line)" $(PIP) torch
+@$(quietly) "installing hatchling" $(PIP) hatchling editables
+endef
+
+$(CORE): pyproject.toml constraints.txt
+	$(base)
+	@$(quietly) "installing turnsmith and what it needs" $(PIP) --no-build-isolation -e .
+	@rm -f .venv/.core-* && touch $@
+
+$(DEV): pyproject.toml constraints.txt
+	$(base)
+	@$(quietly) "installing turnsmith, what it needs, and what its tests need" $(PIP) --no-build-isolation -e ".[dev]"
+	@rm -f .venv/.core-* .venv/.dev-* && touch $(CORE) $@

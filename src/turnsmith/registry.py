@@ -1,0 +1,320 @@
+"""Kinds and names of components, and the options that their signatures declare.
+
+A component is a function (or class) under a decorator named after its kind. Its keyword-only parameters are its
+options. The index is read from source text with `ast`, so that listing, showing and checking options never
+import torch; the module itself is imported when the component is first used.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from turnsmith.errors import UsageError
+from turnsmith.types import Json
+
+Kind = Literal["format", "stage", "objective", "trainable", "task"]
+KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "task")
+HOMES = ("data", "objectives", "trainable", "stages", "evaluate")  # folders of the package that hold components
+ENTRY_POINTS = "turnsmith.components"
+REQUIRED = "(required)"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One keyword-only parameter: its annotation and default as they stand in the source."""
+
+    name: str
+    type: str
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A component as its source text describes it."""
+
+    kind: Kind
+    name: str
+    function: str
+    module: str  # dotted name, or a path for files given by `--use`
+    line: int
+    summary: str
+    text: str
+    options: tuple[Option, ...]
+    traits: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The paper and equation."""
+        return str(self.traits.get("source", ""))
+
+    @property
+    def version(self) -> int:
+        """Raised by its author when its output changes; part of the hash of every artefact made with it."""
+        version = self.traits.get("version", 1)
+        assert isinstance(version, int)
+        return version
+
+
+# ------------------------------------------------------------------------------------- decorators
+
+F = TypeVar("F", bound=Callable[..., Any])
+_loaded: dict[tuple[str, str], Callable[..., Any]] = {}
+
+
+def _register(kind: Kind, name: str) -> Callable[[F], F]:
+    def keep(function: F) -> F:
+        known = _loaded.get((kind, name))
+        if known is not None and (known.__module__, known.__qualname__) != (
+            function.__module__,
+            function.__qualname__,
+        ):
+            raise UsageError(f"{kind} {name!r} is registered twice: in {known.__module__} and {function.__module__}")
+        _loaded[kind, name] = function
+        return function
+
+    return keep
+
+
+def format(name: str, *, columns: tuple[tuple[str, ...], ...] = (), version: int = 1) -> Callable[[F], F]:
+    """A reader of rows: `(row) -> Example parts`. columns: sets of keys, any of which marks this format."""
+    return _register("format", name)
+
+
+def stage(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
+    """`(examples, *, options) -> iterable of examples`."""
+    return _register("stage", name)
+
+
+Per = Literal["token", "sequence", "example"]
+
+
+def objective(
+    name: str,
+    *,
+    per: Per,
+    parts: tuple[str, ...] = ("text",),
+    reference: bool = False,
+    reads: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+) -> Callable[[F], F]:
+    """`(scores, *, options) -> Loss`, one value per unit.
+
+    per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
+    example. reference: needs log-probs under the step's start. reads: read-outs of hidden states it needs.
+    """
+    return _register("objective", name)
+
+
+def trainable(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
+    """`(model, *, rng, options) -> model`: attaches what learns and freezes the rest."""
+    return _register("trainable", name)
+
+
+def task(
+    name: str, *, data: bool = False, start: bool = False, source: str = "", version: int = 1
+) -> Callable[[F], F]:
+    """`(subject, ..., *, options) -> items`. data: it measures on examples. start: it compares with the start
+    model's own measurements."""
+    return _register("task", name)
+
+
+# ------------------------------------------------------------------------------- reading the index
+
+
+def _entries(text: str, module: str) -> Iterator[Entry]:
+    """All components that a module's source text declares."""
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        for decorator in node.decorator_list:
+            call = decorator if isinstance(decorator, ast.Call) else None
+            if call is None or not isinstance(call.func, ast.Name | ast.Attribute) or not call.args:
+                continue
+            kind = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+            if kind in KINDS:
+                doc = ast.get_docstring(node) or ""
+                traits = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+                name = ast.literal_eval(call.args[0])
+                summary = " ".join(doc.split("\n\n")[0].split())
+                options = tuple(_options(node))
+                yield Entry(kind, name, node.name, module, node.lineno, summary, doc, options, traits)
+
+
+def _options(node: ast.FunctionDef | ast.ClassDef) -> Iterator[Option]:
+    if isinstance(node, ast.ClassDef):
+        inits = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        if not inits:
+            return
+        node = inits[0]
+    for parameter, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        if parameter.arg == "rng":  # given by the runner, keyed by seed and step
+            continue
+        annotation = ast.unparse(parameter.annotation) if parameter.annotation else "Json"
+        yield Option(parameter.arg, annotation, REQUIRED if default is None else ast.unparse(default))
+
+
+def _sources() -> Iterator[tuple[str, Path]]:
+    """(module, file) of everything that may declare components: our folders, then entry points."""
+    root = Path(__file__).parent
+    for home in HOMES:
+        for file in sorted((root / home).rglob("*.py")):
+            dotted = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            yield f"turnsmith.{dotted}", file
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        spec = importlib.util.find_spec(point.value)
+        if spec is None or spec.origin is None:
+            raise UsageError(f"entry point {point.name!r} names {point.value!r}, which cannot be imported")
+        yield point.value, Path(spec.origin)
+
+
+class Registry:
+    """Finds components by kind and name. `cache`: a file that remembers what each source file declares."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = cache
+        self.used: list[Path] = []
+        self._index: dict[tuple[str, str], Entry] | None = None
+
+    def use(self, file: Path) -> None:
+        """Take the components of a user's own file in, as `--use file.py` does."""
+        if not file.is_file():
+            raise UsageError(f"--use {file}: there is no such file")
+        self.used.append(file.resolve())
+        self._index = None
+
+    def entries(self, kind: Kind | None = None) -> list[Entry]:
+        """All components, by kind and name."""
+        entries = sorted(self._all().values(), key=lambda e: (KINDS.index(e.kind), e.name))
+        return [entry for entry in entries if kind in (None, entry.kind)]
+
+    def entry(self, kind: Kind, name: str) -> Entry:
+        """The component's description; an unknown name is answered with the nearest ones of its kind."""
+        found = self._all().get((kind, name))
+        if found is None:
+            names = [entry.name for entry in self.entries(kind)]
+            raise UsageError(f"no {kind} is called {name!r}{suggest(name, names)}")
+        return found
+
+    def function(self, kind: Kind, name: str) -> Callable[..., Any]:
+        """The component itself; imports its module on first use."""
+        entry = self.entry(kind, name)
+        if (kind, name) not in _loaded:
+            _import(entry.module)
+        return _loaded[kind, name]
+
+    def options(self, kind: Kind, name: str, given: Mapping[str, Json]) -> dict[str, Json]:
+        """`given`, checked against the signature and completed by its defaults, without importing the module."""
+        from pydantic import TypeAdapter, ValidationError
+
+        entry = self.entry(kind, name)
+        known = {option.name: option for option in entry.options}
+        for key in given:
+            if key not in known:
+                raise UsageError(f"{kind} {name!r} has no option {key!r}{suggest(key, list(known))}")
+        checked: dict[str, Json] = {}
+        for option in entry.options:
+            if option.name not in given:
+                if option.default == REQUIRED:
+                    raise UsageError(f"{kind} {name!r} needs the option {option.name!r} ({option.type})")
+                checked[option.name] = ast.literal_eval(option.default)
+                continue
+            try:
+                checked[option.name] = TypeAdapter(_type(option)).validate_python(given[option.name])
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise UsageError(
+                    f"{kind} {name!r}, option {option.name!r}: {given[option.name]!r} is no {option.type} ({reason})"
+                ) from None
+        return checked
+
+    def _all(self) -> dict[tuple[str, str], Entry]:
+        if self._index is None:
+            self._index = {}
+            remembered = _remembered(self.cache)
+            fresh: dict[str, dict[str, Any]] = {}
+            sources = [*_sources(), *((str(file), file) for file in self.used)]
+            for module, file in sources:
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                row = remembered.get(str(file), {})
+                if row.get("digest") != digest or row.get("module") != module:
+                    found = [asdict(e) for e in _entries(file.read_text("utf-8"), module)]
+                    row = {"digest": digest, "module": module, "entries": found}
+                fresh[str(file)] = row
+                for plain in row["entries"]:
+                    self._add(_entry(plain))
+            if fresh != remembered:
+                _remember(self.cache, fresh)
+        return self._index
+
+    def _add(self, entry: Entry) -> None:
+        assert self._index is not None
+        other = self._index.get((entry.kind, entry.name))
+        if other is not None:
+            raise UsageError(
+                f"{entry.kind} {entry.name!r} is declared twice: {other.module}:{other.line} and "
+                f"{entry.module}:{entry.line}; rename one of them"
+            )
+        self._index[entry.kind, entry.name] = entry
+
+
+def suggest(word: str, among: list[str]) -> str:
+    """The end of a message about an unknown word: what may have been meant, or all there is."""
+    near = difflib.get_close_matches(word, among, n=3, cutoff=0.6)
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; there is {', '.join(sorted(among))}" if among else "; there is none"
+
+
+def _type(option: Option) -> Any:
+    """The type that an annotation's text means. Only what an option may be is known here."""
+    names = {"Literal": Literal, "Mapping": Mapping, "Json": Any, "__builtins__": {}}
+    names |= {t.__name__: t for t in (bool, int, float, str, tuple, list, dict)}
+    return eval(option.type, names)
+
+
+def _entry(plain: dict[str, Any]) -> Entry:
+    return Entry(**{**plain, "options": tuple(Option(**option) for option in plain["options"])})
+
+
+def _remembered(cache: Path | None) -> dict[str, dict[str, Any]]:
+    try:
+        remembered = json.loads(cache.read_text("utf-8")) if cache else {}
+    except (OSError, ValueError):
+        return {}  # a cache that cannot be read is made anew
+    return remembered if isinstance(remembered, dict) else {}
+
+
+def _remember(cache: Path | None, rows: dict[str, dict[str, Any]]) -> None:
+    if cache is None:
+        return
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        aside = cache.with_name(f"{cache.name}.{hashlib.sha256(repr(sys.argv).encode()).hexdigest()[:8]}")
+        aside.write_text(json.dumps(rows), "utf-8")
+        aside.replace(cache)
+    except OSError:
+        return  # only speed is lost
+
+
+def _import(module: str) -> None:
+    if not module.endswith(".py"):
+        importlib.import_module(module)
+        return
+    spec = importlib.util.spec_from_file_location(f"turnsmith_used_{Path(module).stem}", module)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--use {module}: this is no Python file")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)

@@ -1,0 +1,125 @@
+"""Artefacts on disk: a directory for each, named by the hash of what it was made from.
+
+An artefact is worked on under `HASH.partial`, which survives a kill so that work can go on, and is renamed when it
+is whole. `turnsmith.json` in it says what it was made from and what came out.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from turnsmith.errors import StorageError
+from turnsmith.types import Json
+
+RECORD = "turnsmith.json"
+
+
+def digest(*parts: Json) -> str:
+    """A short hash of values that JSON can hold; the order of keys does not matter.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into a StorageError that names the place and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"the disk is full: {where} could not be written. Free some space and give the same command again; "
+                "what was finished is kept"
+            ) from None
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StorageError(f"{where} cannot be written ({error.strerror}): choose another directory") from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write aside, flush, rename: a reader sees the old or the new text, never half of one."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            with aside.open("w", encoding="utf-8") as opened:
+                opened.write(text)
+                opened.flush()
+                os.fsync(opened.fileno())
+            aside.replace(path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+class Shelf:
+    """The store of artefacts under one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        """Where the finished artefact is, or will be."""
+        return self.root / key
+
+    def ready(self, key: str) -> bool:
+        """Whether it is finished."""
+        return (self.path(key) / RECORD).is_file()
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What a finished artefact says of itself."""
+        file = self.path(key) / RECORD
+        try:
+            found = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise StorageError(f"artefact {file.parent} is broken ({error}): remove it and run again") from None
+        assert isinstance(found, dict)
+        return found
+
+    @contextmanager
+    def making(self, key: str) -> Iterator[Path]:
+        """The directory to work in, for one process at a time; what an earlier attempt left is still there."""
+        partial = self.root / f"{key}.partial"
+        with writing(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root / f"{key}.lock", os.O_CREAT | os.O_RDWR)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"another process is making {key}: waiting for it", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with writing(partial):
+                yield partial
+        finally:
+            os.close(handle)
+
+    def finish(self, key: str, record: Mapping[str, Json]) -> Path:
+        """Declare the artefact whole."""
+        partial, final = self.root / f"{key}.partial", self.path(key)
+        if self.ready(key):
+            return final
+        write_text(partial / RECORD, json.dumps(record, indent=1, ensure_ascii=False, default=list))
+        with writing(final):
+            partial.rename(final)
+        (self.root / f"{key}.lock").unlink(missing_ok=True)
+        return final

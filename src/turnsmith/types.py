@@ -1,0 +1,330 @@
+"""The nouns of Turnsmith: what is read, rendered, batched, scored and said.
+
+Shapes: `T` tokens of a sequence, `N` trained tokens of a batch, `D` distinct trained tokens (a token that
+several paths share counts once), `P` paths, `E` examples, `S` segments, `H` hidden, `V` vocabulary.
+
+Importing this module costs nothing: torch and numpy are needed by type checkers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from random import Random
+
+    import numpy as np
+    from torch import Tensor
+
+    from turnsmith.models.forest import Forest
+
+    Ints: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
+    Floats: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Role = Literal["system", "user", "assistant", "tool", "text"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
+Finish = Literal["stop", "length"]
+
+
+# ----------------------------------------------------------------------------------- what is said
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `start:end` of a message's content, with the loss weight of the tokens wholly inside."""
+
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. Role `text` is raw: no template, no stop token, may be cut anywhere.
+
+    weight: of the loss on this message's tokens; None leaves it to the training policy.
+    spans: weights of parts of the content, over `weight`.
+    fields: further keys that the chat template may read.
+    ids, logprobs: the tokens as they were sampled, and their log-probabilities under the distribution that
+    they were sampled from. `ids` are used verbatim when the conversation is rendered again.
+    """
+
+    role: Role
+    content: str
+    weight: float | None = None
+    spans: tuple[Span, ...] = ()
+    fields: Mapping[str, Json] = field(default_factory=dict)
+    ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in order."""
+
+    messages: tuple[Message, ...]
+
+    def then(self, *messages: Message) -> Conversation:
+        """This conversation, continued."""
+        return Conversation((*self.messages, *messages))
+
+    def upto(self, stop: int) -> Conversation:
+        """The messages before index `stop`; negative counts from the end, as in slices."""
+        return Conversation(self.messages[:stop])
+
+    @property
+    def opening(self) -> Conversation:
+        """All before the last assistant message: what a model is asked to answer. Empty if there is none."""
+        turns = [i for i, message in enumerate(self.messages) if message.role == "assistant"]
+        return self.upto(turns[-1]) if turns else Conversation(())
+
+
+Part: TypeAlias = "Conversation | tuple[Conversation, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What one row of data became.
+
+    parts: named conversations, e.g. `text`, or `chosen` and `rejected`, or `replies` (several).
+    values: numbers that objectives may read, e.g. ratings or returns.
+    meta: everything else of the row; `id` is always there.
+    """
+
+    parts: Mapping[str, Part]
+    values: Mapping[str, float] = field(default_factory=dict)
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return str(self.meta.get("id", "?"))
+
+    def replaced(self, **parts: Part) -> Example:
+        """The same example with some parts exchanged."""
+        return replace(self, parts={**self.parts, **parts})
+
+
+# ---------------------------------------------------------------------------- what is computed with
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """A conversation as token ids with weights. All arrays have length T.
+
+    inputs: what the model reads. targets: what it should predict; they differ only after a view.
+    weights: loss weight of `targets[i]`, predicted from the state at i - 1; weights[0] is 0. A weight counts
+    in the denominator; an advantage does not and is an extra.
+    turns: index of the message that the token belongs to.
+    extras: further numbers per token, e.g. `reference` log-probs.
+    """
+
+    inputs: Ints
+    targets: Ints
+    weights: Floats
+    turns: Ints
+    extras: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def cut(self, stop: int) -> Tokens:
+        """The first `stop` tokens."""
+        extras = {name: values[:stop] for name, values in self.extras.items()}
+        return Tokens(
+            self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop], extras
+        )
+
+
+class Path(NamedTuple):
+    """Which conversation a path through the forest is: part `part`, number `number`, of example `example`."""
+
+    example: int
+    part: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """An example ready for training: its parts as tokens. `dropped` says what was cut from it, if anything."""
+
+    id: str
+    parts: Mapping[str, tuple[Tokens, ...]]
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """A micro-batch. Only `models/score.py` knows whether its rows are packed or padded.
+
+    inputs, positions: (B, T). forest: the segments of the one packed row, or None where rows are padded on the
+    right, `mask` (B, T) being 1 on real tokens. source: (D,) flat index of the state that predicts each distinct
+    trained token; targets: (D,).
+    entry: (N,) which of the D each trained token is. weights, turns, path, extras: (N,). reads: (P,) flat index
+    of each path's last token. values: (E,). ids: of the E examples.
+    """
+
+    inputs: Tensor
+    positions: Tensor
+    forest: Forest | None
+    mask: Tensor | None
+    source: Tensor
+    targets: Tensor
+    entry: Tensor
+    weights: Tensor
+    turns: Tensor
+    path: Tensor
+    reads: Tensor
+    paths: tuple[Path, ...]
+    ids: tuple[str, ...]
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def slots(self) -> int:
+        """Token positions that are computed, padding included."""
+        return int(self.inputs.numel())
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens that are computed."""
+        return self.slots if self.mask is None else int(self.mask.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What an objective sees: trained tokens, read-outs and heads; never the layout.
+
+    logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
+    values: (E,). extras, reduced: (N, ...), computed over the vocabulary at each trained token. read: (P, H).
+    heads: (N,) or (N, V) for heads on trained tokens, (P, ...) for heads on read-outs.
+    """
+
+    logprobs: Tensor
+    weights: Tensor
+    turns: Tensor
+    path: Tensor
+    paths: tuple[Path, ...]
+    examples: int
+    reference: Tensor | None = None
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    read: Mapping[str, Tensor] = field(default_factory=dict)
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+    reduced: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def along(self, part: str, what: Tensor) -> Tensor:
+        """Weighted sums of `what` (N,) over each path of `part`: (S,), in the order of the paths."""
+        sums = what.new_zeros(len(self.paths)).index_add(0, self.path, what * self.weights)
+        return sums[self._of(part)]
+
+    def sums(self, part: str) -> Tensor:
+        """Weighted sums of the log-probs over each path of `part`: (S,)."""
+        return self.along(part, self.logprobs)
+
+    def means(self, part: str) -> Tensor:
+        """Weighted means of the log-probs over each path of `part`: (S,); 0 where nothing is trained."""
+        return self.sums(part) / self.along(part, self.weights.new_ones(len(self.weights))).clamp_min(1e-9)
+
+    def ratio(self, part: str) -> Tensor:
+        """Weighted sums of log-prob minus reference log-prob over each path of `part`: (S,)."""
+        if self.reference is None:
+            raise ValueError("this objective needs reference log-probs: declare reference=True")
+        return self.along(part, self.logprobs - self.reference)
+
+    def owner(self, part: str) -> Tensor:
+        """Which example each path of `part` belongs to: (S,)."""
+        owners = [self.paths[i].example for i in self._of(part)]
+        return self.path.new_tensor(owners)
+
+    def _of(self, part: str) -> list[int]:
+        found = [i for i, path in enumerate(self.paths) if path.part == part]
+        if not found:
+            there = sorted({path.part for path in self.paths})
+            raise KeyError(f"no part {part!r} in this batch; it has {', '.join(there)}")
+        return found
+
+
+class Loss(NamedTuple):
+    """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides."""
+
+    values: Tensor
+    metrics: Mapping[str, Tensor] = {}
+
+
+# ------------------------------------------------------------------------------- what is sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new: int = 128
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_new < 1:
+            raise ValueError(f"sampling is out of range: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Sampled tokens (the stop token included when there is one) and their log-probs at the temperature."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written, counted on ids."""
+
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a chat answered."""
+
+    message: Message
+    finish: Finish
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a chat could not answer one conversation; the others are not touched."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """Draws tokens. One seed per prompt: a completion does not depend on what else is in the batch."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Completion]: ...
+
+
+class Chat(Protocol):
+    """Answers conversations; a model, a user simulator, a guard and an agent are all chats."""
+
+    def __call__(
+        self, conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
+    ) -> list[Reply | Failure]: ...
+
+
+# ------------------------------------------------------------------------------ kinds of components
+
+Mask: TypeAlias = "Mapping[str, bool | Tensor]"
+Objective: TypeAlias = "Callable[[Scores], Loss | Mapping[str, Loss]]"
+Stage: TypeAlias = "Callable[[Sequence[Example]], Iterable[Example]]"
+View: TypeAlias = "Callable[[Tokens, Random], Tokens]"
+Score: TypeAlias = "float | None"  # None: could not be judged, never a silent 0
+Scorer: TypeAlias = "Callable[[Sequence[Conversation], Sequence[Example]], list[Score]]"

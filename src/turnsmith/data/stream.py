@@ -1,0 +1,44 @@
+"""The order in which examples are seen. It depends on the seed and the step alone, so a step is a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from turnsmith import seeds
+from turnsmith.types import Rendered
+
+Order = Literal["shuffled", "given"]
+
+
+class Stream:
+    """Windows (the examples of one optimiser step) over endless epochs, each shuffled anew.
+
+    A window may reach over the end of an epoch; no example is left out or seen twice within one.
+    """
+
+    def __init__(self, examples: Sequence[Rendered], *, batch: int, order: Order, seed: int) -> None:
+        if not examples:
+            raise ValueError("no examples to stream")
+        self.examples = examples
+        self.batch = batch
+        self.order = order
+        self.seed = seed
+        self._epochs: dict[int, list[int]] = {}
+
+    def window(self, step: int) -> list[Rendered]:
+        """The examples of step `step`, counted from 0."""
+        return [self.examples[index] for index in self.indices(step)]
+
+    def indices(self, step: int) -> list[int]:
+        """Their indices in the data."""
+        count = len(self.examples)
+        return [self._epoch(at // count)[at % count] for at in range(step * self.batch, (step + 1) * self.batch)]
+
+    def _epoch(self, epoch: int) -> list[int]:
+        if epoch not in self._epochs:
+            indices = list(range(len(self.examples)))
+            if self.order == "shuffled":
+                seeds.stream(self.seed, "order", epoch).shuffle(indices)
+            self._epochs = {e: kept for e, kept in self._epochs.items() if e >= epoch - 1} | {epoch: indices}
+        return self._epochs[epoch]

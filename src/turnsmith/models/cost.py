@@ -1,0 +1,28 @@
+"""What a training run costs: floating-point operations and energy, both estimates."""
+
+from __future__ import annotations
+
+from torch import nn
+
+WATTS_PER_CORE = 10.0  # of a busy server core, memory included; a round figure
+ENERGY_NOTE = f"estimate: {WATTS_PER_CORE:g} W per core for the whole time; not measured"
+
+
+def training_flops(model: nn.Module, tokens: int, supervised: int) -> float:
+    """Operations of forward and backward over `tokens`, of which `supervised` go through the head.
+
+    Two for each weight and token forward, two for the gradient of the activations, two more for each weight that
+    learns (arXiv:2001.08361 sec. 2.1). Attention's products and element-wise work are left out.
+    """
+    flops = 0.0
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            times = supervised if module is head else tokens
+            flops += module.weight.numel() * times * (6 if module.weight.requires_grad else 4)
+    return flops
+
+
+def energy_wh(seconds: float, cores: int) -> float:
+    """Watt-hours of a run on `cores` cores, under the assumption that `ENERGY_NOTE` states."""
+    return seconds / 3600 * WATTS_PER_CORE * cores

@@ -1,0 +1,5 @@
+"""`python -m turnsmith` is `turnsmith`."""
+
+from turnsmith.cli.main import main
+
+main()

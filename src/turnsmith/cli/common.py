@@ -1,0 +1,63 @@
+"""What several verbs share: the registry with the user's own files, and options of the same meaning."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from turnsmith.errors import UsageError
+from turnsmith.registry import Registry
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+Use = Annotated[
+    list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Components of your own; may be repeated.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe, e.g. steps.1.train.fit.lr=1e-4."),
+]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where report and results go.")]
+
+
+def registry(use: Sequence[Path] | None = None) -> Registry:
+    """All components, those of `--use` included."""
+    from turnsmith import wheels
+
+    found = Registry(wheels.home() / "components.json")
+    for file in use or ():
+        found.use(file)
+    return found
+
+
+def changes(settings: Sequence[str] | None) -> dict[str, Any]:
+    """`PATH=VALUE` texts; values are YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in settings or ():
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--set {text}: write it as PATH=VALUE, e.g. steps.1.train.fit.lr=1e-4")
+        found[path.strip()] = number(yaml.safe_load(value))
+    return found
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4 as text: make it the number that was meant."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """The only thing that `--json` puts on stdout."""
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=1, default=str)
+    sys.stdout.write("\n")

@@ -1,0 +1,64 @@
+"""The `turnsmith` command: finds the verb, turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from turnsmith.cli import chat, check, data, evaluate, export, methods, run, show, tune
+from turnsmith.errors import TurnsmithError
+
+app = typer.Typer(
+    name="turnsmith",
+    help="Fine-tunes conversational language models, and shows what was gained, what was forgotten and what it cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (run, tune, check, data, chat, evaluate, export, methods, show):
+    app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
+    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line; gives its exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    as_json = "--json" in arguments
+    try:
+        code = app(list(arguments), standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except TurnsmithError as error:
+        return _failed(str(error), error.exit_code, as_json)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed("stopped; the same command goes on where it was", 1, as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises for wrong use
+            raise
+        usage = f"\n{error.ctx.get_usage()}" if getattr(error, "ctx", None) else ""
+        return _failed(f"{error.format_message()}{usage}", 2, as_json)
+
+
+def _failed(text: str, code: int, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": text, "exit_code": code}))
+    print(f"turnsmith: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

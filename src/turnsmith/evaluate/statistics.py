@@ -1,0 +1,61 @@
+"""Differences with intervals. Every comparison is paired: the same items, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Better = Literal["lower", "higher"]
+Verdict = Literal["better", "worse", "undecided"]
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A figure before and after, and the interval of their difference. n: items that both have."""
+
+    n: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    level: float
+
+    def verdict(self, better: Better) -> Verdict:
+        """`better` or `worse` only where the whole interval lies on one side of 0."""
+        down, up = self.high < 0, self.low > 0
+        if not (down or up):
+            return "undecided"
+        return "better" if down == (better == "lower") else "worse"
+
+
+def paired(
+    before: Sequence[float],
+    after: Sequence[float],
+    sizes: Sequence[float] | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Sums over sums of sizes, before and after, with a paired bootstrap interval of the difference.
+
+    before, after: a sum for each item (e.g. nats of a conversation). sizes: what it is divided by (e.g. tokens);
+    1 for each where absent, which gives means. Items are resampled, both sides together; percentile interval.
+    Source: Efron & Tibshirani 1993, ch. 8 and 13.
+    """
+    a, b = np.asarray(before, float), np.asarray(after, float)
+    size = np.ones(len(a)) if sizes is None else np.asarray(sizes, float)
+    if not len(a) or not (len(a) == len(b) == len(size)):
+        raise ValueError(f"need as many items before as after and at least one: {len(a)}, {len(b)}, {len(size)}")
+    if size.sum() <= 0:
+        raise ValueError("the sizes sum to nothing")
+    first, second = float(a.sum() / size.sum()), float(b.sum() / size.sum())
+    draws = np.random.default_rng(seed).integers(0, len(a), (RESAMPLES, len(a)))
+    total = size[draws].sum(1)
+    change = (b - a)[draws].sum(1)[total > 0] / total[total > 0]
+    low, high = (float(q) for q in np.quantile(change, [(1 - level) / 2, (1 + level) / 2]))
+    return Difference(len(a), first, second, second - first, low, high, level)

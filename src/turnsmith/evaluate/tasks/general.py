@@ -1,0 +1,193 @@
+"""What a model may have forgotten: on general prompts and items that come with Turnsmith, nothing to download."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import torch
+
+from turnsmith.data.batch import micro_batches
+from turnsmith.data.prepare import prepare
+from turnsmith.evaluate.suite import Bench, Item, Metric, Subject
+from turnsmith.models.score import divergence
+from turnsmith.registry import task
+from turnsmith.types import Conversation, Example, Failure, Message, Rendered, Sampling
+
+REPLY = 128  # tokens within which a reply to a general prompt should end
+ANSWER = 16  # tokens of a generated answer to an item
+
+
+@task("stopping")
+class Stopping:
+    """Share of replies to general prompts that end by the stop token within 128 tokens."""
+
+    title = "Ending by itself"
+    note = f"Share of sampled replies to 100 general prompts that end by the stop token within {REPLY} tokens."
+    metrics = (Metric("replies that end", "ended", "share", "higher", of="replies"),)
+
+    def __init__(self, *, count: int = 100) -> None:
+        self.count = count
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        rows = _rows("prompts.jsonl")[: self.count]
+        asked = [_asking(row["prompt"]) for row in rows]
+        replies = subject.chat(asked, sampling=Sampling(temperature=1.0, max_new=REPLY), seed=0)
+        items = []
+        for row, reply in zip(rows, replies, strict=True):
+            if isinstance(reply, Failure):
+                raise RuntimeError(f"prompt {row['id']} could not be answered: {reply.reason}")
+            ids = list(reply.message.ids or ())
+            shown = {"prompt": row["prompt"], "text": reply.message.content, "ids": ids}
+            items.append(Item(row["id"], row["kind"], {"ended": float(reply.finish == "stop")}, shown))
+        return items
+
+
+@task("divergence", start=True)
+class Divergence:
+    """KL divergence from the start model on its own replies to general prompts, exact at each position."""
+
+    title = "Drift from the start model"
+    note = (
+        "KL(start || tuned) in nats per token, summed over the whole vocabulary at each position of replies that the "
+        "start model sampled to 100 general prompts. 0 means unchanged; it grows with anything that changed."
+    )
+    metrics = (Metric("KL from the start model", "kl", "nats per token", "lower", "tokens", "replies"),)
+
+    @torch.no_grad()
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        start = bench.start()
+        replies = bench.of_start("stopping")
+        examples = [
+            Example({"text": _asking(item.shown["prompt"]).then(_sampled(item))}, {}, {"id": item.id})
+            for item in replies
+        ]
+        rendered, _ = prepare(examples, start.renderer, ("text",), length=10**9)
+        items = []
+        for run in micro_batches(rendered, subject.row):
+            batch = subject.batch(run)
+            apart = divergence(
+                start.scoring, start.scoring.states(batch), subject.scoring, subject.scoring.states(batch)
+            )[batch.entry]
+            for number, id in enumerate(batch.ids):
+                own = apart[batch.path == number]
+                items.append(Item(id, "", {"kl": float(own.sum()), "tokens": float(len(own))}))
+        return items
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    id: str
+    kind: str
+    prompt: str
+    options: tuple[str, ...]
+    answer: int
+
+
+@task("abilities")
+class Abilities:
+    """Share of right answers to short items of many kinds, by option likelihood and by a generated answer.
+
+    By likelihood, the answer is the option with the highest log-probability, its stop token included. By
+    generation, it is the option that is named first, as whole words, in a greedy reply of at most 16 tokens.
+    """
+
+    title = "What it could do before"
+    note = (
+        "Short items with a known answer. By likelihood: the option that the model finds most probable, end of turn "
+        "included. By generation: the option that its greedy reply names first. Kinds that the start model answers no "
+        "better than by guessing say nothing about forgetting and are marked."
+    )
+    metrics = (
+        Metric("right by likelihood", "likely", "share", "higher", chance=True, grouped=True),
+        Metric("right by generation", "said", "share", "higher", grouped=True),
+    )
+
+    def __init__(self, *, every: int = 1) -> None:
+        self.every = every
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        questions = [
+            _Question(r["id"], r["kind"], r["prompt"], tuple(r["options"]), r["answer"])
+            for r in _rows("items.jsonl")[:: self.every]
+        ]
+        likely = _likelihoods(subject, questions)
+        replies = subject.chat(
+            [_asking(q.prompt) for q in questions], sampling=Sampling(temperature=0.0, max_new=ANSWER), seed=0
+        )
+        items = []
+        for question, scores, reply in zip(questions, likely, replies, strict=True):
+            text = "" if isinstance(reply, Failure) else reply.message.content
+            values = {
+                "likely": float(max(range(len(scores)), key=scores.__getitem__) == question.answer),
+                "said": float(named_first(text, question.options) == question.answer),
+                "chance": 1 / len(question.options),
+            }
+            shown = {"prompt": question.prompt, "answer": question.options[question.answer], "text": text}
+            items.append(Item(question.id, question.kind, values, shown))
+        return items
+
+
+def named_first(reply: str, options: Sequence[str]) -> int | None:
+    """Index of the option whose words occur first in the reply; of two at the same place the longer one.
+
+    Case, punctuation and spacing do not matter. None where no option occurs.
+
+    >>> named_first("It is Paris, not Rome.", ["Rome", "Paris"])
+    1
+    """
+    said = _words(reply)
+    found = []
+    for index, option in enumerate(options):
+        words = _words(option)
+        for place in range(len(said) - len(words) + 1):
+            if words and said[place : place + len(words)] == words:
+                found.append((place, -len(words), index))
+                break
+    return min(found)[2] if found else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+@torch.no_grad()
+def _likelihoods(subject: Subject, questions: Sequence[_Question]) -> list[list[float]]:
+    """Log-probability of each option as the whole reply, in nats."""
+    rendered = []
+    for question in questions:
+        replies = tuple(
+            subject.renderer.render(_asking(question.prompt).then(Message("assistant", option)))
+            for option in question.options
+        )
+        rendered.append(Rendered(question.id, {"options": replies}))
+    found: list[list[float]] = []
+    for run in micro_batches(rendered, subject.row):
+        batch = subject.batch(run)
+        scores = subject.scoring(batch)
+        sums = scores.sums("options").tolist()
+        owners = scores.owner("options").tolist()
+        found += [
+            [value for value, owner in zip(sums, owners, strict=True) if owner == number]
+            for number in range(len(batch.ids))
+        ]
+    return found
+
+
+def _asking(prompt: Any) -> Conversation:
+    return Conversation((Message("user", str(prompt)),))
+
+
+def _sampled(item: Item) -> Message:
+    ids = item.shown["ids"]
+    assert isinstance(ids, list)
+    return Message("assistant", str(item.shown["text"]), ids=tuple(int(str(id)) for id in ids))
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    text = files("turnsmith.evaluate").joinpath("general", name).read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.strip()]

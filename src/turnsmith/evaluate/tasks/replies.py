@@ -1,0 +1,56 @@
+"""Replies to held-out conversations, to be read side by side."""
+
+from __future__ import annotations
+
+from turnsmith import seeds
+from turnsmith.evaluate.suite import Bench, Item, Metric, Subject
+from turnsmith.registry import task
+from turnsmith.types import Conversation, Failure, Json, Sampling
+
+
+@task("replies", data=True)
+class Replies:
+    """Sampled replies at a point of held-out conversations, beside what was really said there.
+
+    on: the data. count: how many conversations. turns: the reply is the one after so many messages, at most.
+    """
+
+    title = "Replies to held-out conversations"
+    note = "One sampled reply per conversation, before and after, with the same random numbers. Nothing is picked."
+    metrics: tuple[Metric, ...] = ()
+
+    def __init__(
+        self, *, on: str, count: int = 12, turns: int = 5, max_new: int = 96, temperature: float = 0.7,
+        top_p: float = 0.95,
+    ) -> None:  # fmt: skip
+        self.on = on
+        self.count = count
+        self.turns = turns
+        self.sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        examples = list(bench.examples(self.on))
+        seeds.stream("replies").shuffle(examples)
+        chosen = [(x, point) for x in examples if (point := self._point(x.parts.get("text")))][: self.count]
+        asked = [conversation.upto(place) for _, (conversation, place) in chosen]
+        replies = subject.chat(asked, sampling=self.sampling, seed=0)
+        items = []
+        for (example, (conversation, place)), prompt, reply in zip(chosen, asked, replies, strict=True):
+            if isinstance(reply, Failure):
+                continue
+            said: list[Json] = [{"role": m.role, "text": m.content} for m in prompt.messages]
+            shown: dict[str, Json] = {
+                "prompt": said,
+                "text": reply.message.content,
+                "reference": conversation.messages[place].content,
+                "ended": reply.finish == "stop",
+            }
+            items.append(Item(example.id, "", {}, shown))
+        return items
+
+    def _point(self, conversation: object) -> tuple[Conversation, int] | None:
+        """The last assistant message within the first `turns` + 1 messages."""
+        if not isinstance(conversation, Conversation):
+            return None
+        places = [i for i, m in enumerate(conversation.messages[: self.turns + 1]) if m.role == "assistant" and i]
+        return (conversation, places[-1]) if places else None

@@ -1,0 +1,65 @@
+"""What a `train` step will take, told before it starts; nothing is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from turnsmith.data.prepare import prepare
+from turnsmith.data.render import Renderer
+from turnsmith.data.stream import Stream
+from turnsmith.models import load
+from turnsmith.recipes.training import SHOWN, shown
+from turnsmith.train.place import device, faster_dtype
+
+if TYPE_CHECKING:
+    from turnsmith.recipes.run import Runner
+    from turnsmith.recipes.schema import Train
+
+EFFICIENCY = 0.35  # of a plain matrix product's speed that a training step reaches, measured on two cores
+PRODUCT = 2 * 512 * 1024 * 1024  # operations of the product that `faster_dtype` times
+ACTIVATIONS = 60  # values of hidden size kept per token and layer for the backward pass, about
+
+
+def forecast(step: Train, runner: Runner) -> dict[str, Any]:
+    """Examples with their masks, what would be cut, and estimates of tokens, minutes and memory."""
+    start = runner.model(step.start) if runner.is_model(step.start) else runner.models["base"][0]
+    renderer = Renderer(load.tokenizer(start.reference))
+    traits = runner.registry.entry("objective", step.objective.name).traits
+    parts = traits.get("parts", ["text"])
+    assert isinstance(parts, list | tuple)
+    rendered, counts = prepare(
+        runner.examples(step.data), renderer, [str(part) for part in parts], length=step.fit.length,
+        over=step.fit.over, max_dropped=step.fit.max_dropped, train=step.train_on,
+    )  # fmt: skip
+    stream = Stream(rendered, batch=step.fit.batch, order=step.fit.order, seed=runner.recipe.seed)
+    steps = step.fit.total(len(rendered))
+    seen = [stream.examples[index] for at in range(steps) for index in stream.indices(at)]
+    tokens = sum(len(one) for example in seen for part in example.parts.values() for one in part)
+    supervised = sum(int((one.weights > 0).sum()) for x in seen for part in x.parts.values() for one in part)
+    parameters = load.parameters(start.reference)
+    _, seconds = faster_dtype(device())
+    chosen = min(seconds.values()) if step.fit.dtype == "auto" else seconds[step.fit.dtype]
+    times = 6 if step.trainable.name == "full" else 4
+    speed = PRODUCT / chosen * EFFICIENCY
+    return {
+        "name": step.name,
+        "examples": len(rendered),
+        "counts": dict(counts),
+        "steps": steps,
+        "tokens": tokens,
+        "supervised": supervised,
+        "minutes": parameters * tokens * times / speed / 60,
+        "memory_gib": _memory(start.reference, parameters, step),
+        "shown": shown(rendered[:SHOWN], renderer),
+    }
+
+
+def _memory(reference: str, parameters: int, step: Train) -> float:
+    """Weights, optimiser and activations of one micro-batch, in GiB; 0.6 for Python and the libraries."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(load.locate(reference)).get_text_config()
+    width = 4 if step.fit.dtype == "float32" else 2
+    learning = parameters * 16 if step.trainable.name == "full" else parameters * 0.05 * 16
+    kept = step.fit.row * config.num_hidden_layers * config.hidden_size * ACTIVATIONS * width
+    return (parameters * width + learning + kept) / 2**30 + 0.6

@@ -1,0 +1,129 @@
+"""What an `evaluate` step does once it is known that it has to be done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from turnsmith import wheels
+from turnsmith.data.batch import pack, pad
+from turnsmith.data.render import Renderer
+from turnsmith.evaluate.suite import Item, Subject, Task, compare
+from turnsmith.models import load
+from turnsmith.models.score import Scoring
+from turnsmith.recipes.schema import Component
+from turnsmith.recipes.training import arithmetic, ready
+from turnsmith.sample.chat import LocalChat
+from turnsmith.sample.engine import LocalEngine
+from turnsmith.shelf import write_text
+from turnsmith.train.place import device
+from turnsmith.types import Example
+
+if TYPE_CHECKING:
+    from turnsmith.recipes.run import Runner, Trained
+    from turnsmith.recipes.schema import Evaluate
+
+
+def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dict[str, Any]:
+    """Measure both models with each task, or take what was measured before, and compare."""
+    started = time.perf_counter()
+    bench = Measuring(runner, step.suite)
+    tasks = []
+    for component in step.suite:
+        task = bench.task(component)
+        runner.say(f"measure {component.name}")
+        ones, first = bench.measure(component, before)
+        others, second = bench.measure(component, after)
+        tasks.append(
+            {
+                "task": component.name,
+                "title": task.title,
+                "note": task.note,
+                "seconds": {step.against: first["seconds"], step.model: second["seconds"]},
+                "reused": {step.against: first["reused"], step.model: second["reused"]},
+                "metrics": compare(task.metrics, ones, others),
+                "shown": _side_by_side(ones, others) if not task.metrics else [],
+            }
+        )
+    return {"kind": "comparison", "tasks": tasks, "seconds": time.perf_counter() - started}
+
+
+class Measuring:
+    """The bench of one evaluate step: gives tasks their data and the start model, and keeps every measurement."""
+
+    def __init__(self, runner: Runner, suite: Sequence[Component]) -> None:
+        self.runner = runner
+        self.suite = {component.name: component for component in suite}
+        self.dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+
+    def task(self, component: Component) -> Task:
+        options = self.runner.registry.options("task", component.name, component.options)
+        made: Task = self.runner.registry.function("task", component.name)(**options)
+        return made
+
+    def examples(self, name: str) -> Sequence[Example]:
+        return self.runner.examples(name)
+
+    def start(self) -> Subject:
+        return self.subject(self.runner.models["base"][0])
+
+    def of_start(self, task: str) -> Sequence[Item]:
+        component = self.suite.get(task, Component(task, {}))
+        return self.measure(component, self.runner.models["base"][0])[0]
+
+    def measure(self, component: Component, model: Trained) -> tuple[list[Item], dict[str, Any]]:
+        """A task's items on one model, from the shelf if they are there, and their record."""
+        shelf = self.runner.shelf
+        key = self.runner.measurement_key(component, model, self.dtype)
+        reused = shelf.ready(key)
+        if not reused:
+            with shelf.making(key) as directory:
+                started = time.perf_counter()
+                items = self.task(component).measure(self.subject(model), self)
+                lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
+                write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
+                shelf.finish(key, {"kind": "measurement", "task": component.name, "model": model.reference,
+                                   "dtype": self.dtype, "seconds": time.perf_counter() - started})  # fmt: skip
+        text = (shelf.path(key) / "items.jsonl").read_text("utf-8")
+        items = [Item(**json.loads(line)) for line in text.splitlines() if line]
+        return items, {**shelf.record(key), "reused": reused}
+
+    def subject(self, model: Trained) -> Subject:
+        """The model, loaded once; at most two are held."""
+        held = self.runner.subjects
+        if model.fingerprint not in held:
+            while len(held) > 1:
+                held.pop(next(iter(held)))
+            held[model.fingerprint] = subject(model.reference, self.dtype, self.runner)
+        return held[model.fingerprint]
+
+
+def subject(reference: str, dtype: str, runner: Runner) -> Subject:
+    """A model ready to be measured and talked to."""
+    model, tokenizer = load.load(reference, dtype=dtype, device=device())  # type: ignore[arg-type]
+    packed = ready(model, runner)
+    model.eval()
+    renderer = Renderer(tokenizer)
+    autocast = dtype == "bfloat16"
+    engine = LocalEngine(model, stop=[renderer.stop], autocast=autocast)
+    chat = LocalChat(engine, renderer)
+    return Subject(reference, Scoring(model, autocast=autocast), renderer, chat, pack if packed else pad)
+
+
+def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
+    later = {item.id: item for item in after}
+    return [
+        {
+            "id": item.id,
+            "prompt": item.shown["prompt"],
+            "before": item.shown["text"],
+            "after": later[item.id].shown["text"],
+            "reference": item.shown.get("reference"),
+            "ended": {"before": item.shown.get("ended"), "after": later[item.id].shown.get("ended")},
+        }
+        for item in before
+        if item.id in later
+    ]

@@ -1,0 +1,325 @@
+"""What a recipe may say. Everything is checked before anything is loaded; an unknown key is an error."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from turnsmith.errors import UsageError
+from turnsmith.recipes import FOLDER
+from turnsmith.registry import Kind, Registry
+from turnsmith.train.options import Fit
+from turnsmith.types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component as a recipe names it: a name, or `{name: options}`."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+def _component(value: Any) -> Component:
+    if isinstance(value, Component):
+        return value
+    if isinstance(value, str):
+        return Component(value, {})
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, options),) = value.items()
+        if options is None or isinstance(options, dict):
+            return Component(str(name), options or {})
+    raise ValueError("expected the name of a component, or {name: {option: value}}")
+
+
+Named = Annotated[Component, BeforeValidator(_component)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+
+
+class Data(Strict):
+    """Read a file, or take data made before (`from`); run stages; split by a key."""
+
+    name: str | dict[str, float]
+    read: str | None = None
+    given: str | None = Field(None, alias="from")
+    format: str = "auto"
+    stages: tuple[Named, ...] = ()
+    by: str = "id"
+    keep: int = Field(1, ge=1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,) if isinstance(self.name, str) else tuple(self.name)
+
+
+class Train(Strict):
+    """Fit what `trainable` selects in `start` to `data` under `objective`."""
+
+    name: str
+    data: str
+    start: str = "base"
+    objective: Named = Component("sft", {})
+    trainable: Named = Component("lora", {})
+    train_on: Literal["assistant", "last"] = "assistant"
+    validate_on: str | None = None
+    fit: Fit
+
+
+class Evaluate(Strict):
+    """Measure `model` and `against` with the tasks of `suite`, and compare them item by item."""
+
+    model: str
+    against: str = "base"
+    suite: tuple[Named, ...]
+
+
+class Repeat(Strict):
+    """The same steps several times; a name made again becomes a new version of itself."""
+
+    times: int = Field(ge=1)
+    steps: tuple[Step, ...]
+
+
+class Step(Strict):
+    """One step: exactly one of these verbs."""
+
+    data: Data | None = None
+    train: Train | None = None
+    evaluate: Evaluate | None = None
+    repeat: Repeat | None = None
+
+
+class Statement(Strict):
+    """A claim: metric `quantity` of task `task`, of one model against another, moved in `direction` by more than
+    `by`; `within` means by no more than `by` either way."""
+
+    task: str
+    quantity: str
+    of: str
+    against: str = "base"
+    direction: Literal["lower", "higher", "within"]
+    by: float = Field(0.0, ge=0)
+
+
+class Recipe(Strict):
+    """A list of steps over names, with what it claims."""
+
+    title: str
+    source: str = ""
+    base: str
+    seed: int = 0
+    minutes: float | None = None
+    steps: tuple[Step, ...]
+    claim: tuple[Statement, ...] = ()
+    tiny: dict[str, Any] = {}
+    each: dict[str, list[Any]] = {}
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One member of a recipe's grid. name: empty where there is no grid."""
+
+    name: str
+    recipe: Recipe
+
+
+# ---------------------------------------------------------------------------------- from text to arms
+
+
+def find(reference: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with Turnsmith."""
+    path = Path(reference)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"no recipe at {reference}: there is no such file")
+        return path
+    shipped = {file.stem: file for file in FOLDER.glob("*.yaml")}
+    if reference not in shipped:
+        near = difflib.get_close_matches(reference, shipped, n=2)
+        meant = f"; did you mean {' or '.join(near)}?" if near else f"; there is {', '.join(sorted(shipped))}"
+        raise UsageError(f"no recipe is called {reference!r} and there is no such file{meant}")
+    return shipped[reference]
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """YAML to a plain mapping."""
+    try:
+        plain = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where} is no YAML: {error}") from None
+    if not isinstance(plain, dict):
+        raise UsageError(f"{where} must be a mapping with title, base and steps")
+    return plain
+
+
+def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool = False) -> list[Arm]:
+    """The recipe's grid (`each` and `seeds` expanded), each member checked as a whole."""
+    plain = dict(deepcopy(plain))
+    if tiny:
+        for path, value in plain.get("tiny", {}).items():
+            assign(plain, path, value)
+    grid: dict[str, list[Any]] = {str(path): values for path, values in (plain.get("each") or {}).items()}
+    if plain.get("seeds"):
+        grid["seed"] = list(plain["seeds"])
+    found = []
+    for values in itertools.product(*grid.values()):
+        one = deepcopy(plain)
+        one.pop("each", None), one.pop("seeds", None)
+        for path, value in zip(grid, values, strict=True):
+            assign(one, path, value)
+        name = ",".join(f"{path.split('.')[-1]}={value}" for path, value in zip(grid, values, strict=True))
+        found.append(Arm(name, _checked(one, where, registry)))
+    return found
+
+
+def assign(plain: dict[str, Any], path: str, value: Any) -> None:
+    """Set `steps.1.train.fit.lr`-like paths. The last key may be new; the way to it must be there."""
+    at: Any = plain
+    keys = path.split(".")
+    for place, key in enumerate(keys):
+        last = place == len(keys) - 1
+        if isinstance(at, list):
+            if not key.isdigit() or int(key) >= len(at):
+                raise UsageError(f"{path}: {'.'.join(keys[:place])} has the indices 0 to {len(at) - 1}, not {key!r}")
+            key = int(key)
+        elif not isinstance(at, dict) or (not last and key not in at):
+            there = ", ".join(map(str, at)) if isinstance(at, dict) else "no keys"
+            raise UsageError(f"{path}: there is no {key!r} at {'.'.join(keys[:place]) or 'the top'}; it has {there}")
+        if last:
+            at[key] = value
+        else:
+            if isinstance(at, dict) and at[key] == keys[place + 1]:
+                at[key] = {at[key]: {}}  # a component written as its name gets room for options
+            elif isinstance(at, dict) and at[key] is None:
+                at[key] = {}
+            at = at[key]
+
+
+def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(plain)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_explain(error)}") from None
+    names = {"base"}
+    sets: set[str] = set()
+    for step in flat(recipe.steps):
+        _check_step(step, names, sets, registry, where)
+    for statement in recipe.claim:
+        if not any(
+            step.evaluate is not None
+            and statement.task in [task.name for task in step.evaluate.suite]
+            and (statement.of, statement.against) == (step.evaluate.model, step.evaluate.against)
+            for step in flat(recipe.steps)
+        ):
+            raise UsageError(
+                f"{where}: the claim on {statement.task!r} of {statement.of!r} against {statement.against!r} is "
+                "measured by no evaluate step"
+            )
+    return recipe
+
+
+def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Steps in order, those of a `repeat` once."""
+    for step in steps:
+        if step.repeat is not None:
+            yield from flat(step.repeat.steps)
+        else:
+            yield step
+
+
+def _check_step(step: Step, names: set[str], sets: set[str], registry: Registry, where: str) -> None:
+    verbs = [verb for verb in ("data", "train", "evaluate", "repeat") if getattr(step, verb) is not None]
+    if len(verbs) != 1:
+        raise UsageError(f"{where}: a step has exactly one verb, not {verbs or 'none'}")
+    if step.data is not None:
+        _check_data(step.data, sets, registry, where)
+        sets.update(step.data.names)
+    elif step.train is not None:
+        _known(step.train.data, sets, "data", where)
+        _start(step.train.start, names, where)
+        if step.train.validate_on is not None:
+            _known(step.train.validate_on, sets, "data", where)
+        _options(registry, "objective", step.train.objective, where)
+        _options(registry, "trainable", step.train.trainable, where)
+        names.add(step.train.name)
+    elif step.evaluate is not None:
+        _start(step.evaluate.model, names, where)
+        _start(step.evaluate.against, names, where)
+        for component in step.evaluate.suite:
+            options = _options(registry, "task", component, where)
+            if registry.entry("task", component.name).traits.get("data"):
+                _known(str(options.get("on")), sets, "data", where)
+
+
+def _check_data(data: Data, sets: set[str], registry: Registry, where: str) -> None:
+    if (data.read is None) == (data.given is None):
+        raise UsageError(f"{where}: data {'+'.join(data.names)} needs exactly one of `read` and `from`")
+    if data.given is not None:
+        _known(data.given, sets, "data", where)
+    if data.format != "auto":
+        registry.entry("format", data.format)
+    for component in data.stages:
+        _options(registry, "stage", component, where)
+
+
+def _options(registry: Registry, kind: Kind, component: Component, where: str) -> dict[str, Json]:
+    try:
+        return registry.options(kind, component.name, component.options)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _known(name: str, among: set[str], what: str, where: str) -> None:
+    if name.split("@")[0] not in among:
+        there = ", ".join(sorted(among)) or "nothing yet"
+        raise UsageError(f"{where}: no {what} is called {name!r} before this step; there is {there}")
+
+
+def _start(name: str, names: set[str], where: str) -> None:
+    """A model is a name of this recipe or a reference; a bare word that is neither is refused."""
+    if name.split("@")[0] in names or "/" in name or ":" in name:
+        return
+    from turnsmith import wheels
+
+    if name not in wheels.names("model"):
+        _known(name, names | set(wheels.names("model")), "model", where)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place and what may have been meant."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys_at(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=2)
+        meant = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+        return f"unknown key {place}; {meant}"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+    from dataclasses import fields
+
+    models: dict[str, type[Strict]] = {
+        "data": Data, "train": Train, "evaluate": Evaluate, "repeat": Repeat, "claim": Statement, "steps": Step,
+    }  # fmt: skip
+    words = [str(part) for part in loc if not isinstance(part, int)]
+    if words and words[-1] == "fit":
+        return [field.name for field in fields(Fit)]
+    model = models.get(words[-1], Recipe) if words else Recipe
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+Repeat.model_rebuild()

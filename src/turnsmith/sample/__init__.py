@@ -1,0 +1,1 @@
+"""Drawing tokens from models, and chats made of models."""

@@ -1,0 +1,115 @@
+"""Small real things: a tokenizer with a chat template, a two-layer model, conversations, scores with given values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from turnsmith.types import Conversation, Message, Path as ForestPath, Role, Scores, Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LETTERS: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
+TEXTS = (
+    "Hello there, how are you today?", "I am fine, thank you. And you?", "What is two plus two? It is four.",
+    "The cat sat on the mat while the dog slept.", "Tell me a story about the sea and a small boat.",
+)  # fmt: skip
+
+
+@cache
+def tokenizer(template: str = CHATML) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer of some 300 tokens, with <|im_start|> and <|im_end|> and a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(TEXTS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    fast.chat_template = template
+    return fast
+
+
+def model(*, seed: int = 0, vocabulary: int = 320, layers: int = 2, hidden: int = 32, dropout: float = 0.0) -> PreTrainedModel:
+    """A random Llama with grouped-query attention, in fp32."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=0, eos_token_id=2,
+        pad_token_id=None, attention_dropout=dropout, tie_word_embeddings=True, initializer_range=0.2,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made: PreTrainedModel = LlamaForCausalLM(config)
+    return made.eval()
+
+
+def directory(path: Path, *, seed: int = 0, template: str = CHATML) -> Path:
+    """A model directory with the tiny model and tokenizer in it."""
+    words = tokenizer(template)
+    model(seed=seed, vocabulary=len(words)).save_pretrained(path)  # type: ignore[arg-type]
+    words.save_pretrained(path)
+    return path
+
+
+def chat(*said: str) -> Conversation:
+    """A conversation from texts that start with `u:`, `a:` or `s:`.
+
+    >>> chat("u: Hi", "a: Hello").messages[1].role
+    'assistant'
+    """
+    return Conversation(tuple(Message(LETTERS[text[0]], text[2:].strip()) for text in said))
+
+
+def tokens(ids: Sequence[int], trained: int) -> Tokens:
+    """Token ids of which the last `trained` carry weight 1."""
+    array = np.array(ids, np.int32)
+    weights = np.zeros(len(ids), np.float32)
+    weights[len(ids) - trained :] = 1
+    weights[0] = 0
+    return Tokens(array, array, weights, np.zeros(len(ids), np.int32))
+
+
+def scores(
+    parts: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    reference: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    values: Mapping[str, Sequence[float]] | None = None,
+) -> Scores:
+    """Scores with given log-probs: for each part, for each example, the log-probs of its trained tokens."""
+    paths, logprobs, path, references = [], [], [], []
+    examples = max(len(ones) for ones in parts.values())
+    for owner in range(examples):
+        for part, ones in parts.items():
+            if owner < len(ones):
+                path += [len(paths)] * len(ones[owner])
+                logprobs += list(ones[owner])
+                references += list(reference[part][owner]) if reference else []
+                paths.append(ForestPath(owner, part, 0))
+    count = len(logprobs)
+    return Scores(
+        logprobs=torch.tensor(logprobs, dtype=torch.float64, requires_grad=True),
+        weights=torch.ones(count, dtype=torch.float64),
+        turns=torch.zeros(count, dtype=torch.long),
+        path=torch.tensor(path, dtype=torch.long),
+        paths=tuple(paths),
+        examples=examples,
+        reference=torch.tensor(references, dtype=torch.float64) if reference else None,
+        values={name: torch.tensor(list(ones), dtype=torch.float64) for name, ones in (values or {}).items()},
+    )

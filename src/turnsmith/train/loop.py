@@ -1,0 +1,174 @@
+"""The loop: windows of examples to optimiser steps. It knows units and windows, never conversations or methods."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from turnsmith import seeds
+from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.data.stream import Stream
+from turnsmith.errors import TrainingError
+from turnsmith.models.score import Scoring
+from turnsmith.registry import Per
+from turnsmith.train import checkpoint
+from turnsmith.train.optim import adamw, rate
+from turnsmith.train.options import Fit
+from turnsmith.train.place import Place
+from turnsmith.train.stop import Interrupted, gently
+from turnsmith.types import Batch, Loss, Rendered, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An objective with its options filled in, and the traits that the loop needs."""
+
+    objective: Callable[[Scores], Loss]
+    per: Per
+    reference: bool = False
+    reads: tuple[str, ...] = ()
+
+
+class Recorder(Protocol):
+    """Where a run's figures go."""
+
+    def step(self, values: Mapping[str, float]) -> None: ...
+    def rewind(self, step: int) -> None: ...
+
+
+def fit(
+    scoring: Scoring,
+    stream: Stream,
+    method: Method,
+    options: Fit,
+    *,
+    directory: Path,
+    recorder: Recorder,
+    place: Place,
+    seed: int,
+    packed: bool = True,
+    reference: Callable[[Batch], Tensor] | None = None,
+    validate: Callable[[], float] | None = None,
+) -> dict[str, float]:
+    """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
+
+    reference: gives live reference log-probs (N,) of a batch. validate: a number, lower is better; the best state
+    is what the model is left with. Gives totals of the run. Raises TrainingError where the loss is no number.
+    Bit-identical on CPU in fp32 whether interrupted or not: all randomness is keyed by seed and step.
+    """
+    learning = {name: p for name, p in scoring.named_parameters() if p.requires_grad}
+    optimizer = adamw(learning.values(), options)
+    total = options.total(len(stream.examples))
+    state: dict[str, Any] = {"step": 0, "tokens": 0, "supervised": 0, "slots": 0, "seconds": 0.0, "best": None}
+    best: dict[str, Tensor] | None = None
+    resumed = checkpoint.load(directory, learning, optimizer)
+    if resumed:
+        state, best = resumed
+    recorder.rewind(state["step"])
+    scoring.train()
+    module, _ = place.prepare(scoring, optimizer)
+    with gently() as stop:
+        for step in range(state["step"], total):
+            started = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = rate(options, step, total)
+            torch.manual_seed(seeds.number(seed, "step", step))  # dropout
+            values = _window(module, stream.window(step), method, options, place, packed, reference)
+            values["gradient"] = place.clip(learning.values(), options.clip or math.inf)
+            _refuse_nonsense(step, values)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state["step"] = step + 1
+            for name in ("tokens", "supervised", "slots"):
+                state[name] += int(values[name])
+            values |= {"step": step + 1, "total": total, "lr": rate(options, step, total)}
+            if validate and options.evaluate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
+                values["validation"], best = _keep_best(scoring, learning, validate, state, best)
+            values["seconds"] = time.perf_counter() - started
+            state["seconds"] += values["seconds"]
+            recorder.step(values)
+            place.log({k: v for k, v in values.items() if k not in ("step", "total")}, step + 1)
+            if (step + 1) % options.checkpoint == 0 or step + 1 == total or stop.asked:
+                if place.accelerator.is_main_process:
+                    checkpoint.save(directory, step + 1, learning, optimizer, state, best)
+            if stop.asked:
+                raise Interrupted
+    if best is not None:
+        with torch.no_grad():
+            for name, parameter in learning.items():
+                parameter.copy_(best[name])
+    scoring.eval()
+    return {name: value for name, value in state.items() if isinstance(value, int | float)}
+
+
+def _window(
+    module: nn.Module, window: Sequence[Rendered], method: Method, options: Fit, place: Place, packed: bool,
+    reference: Callable[[Batch], Tensor] | None,
+) -> dict[str, float]:  # fmt: skip
+    """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
+    batches = [(pack if packed else pad)(run) for run in micro_batches(window, options.row)]
+    denominator = sum(units(method.per, batch) for batch in batches)
+    if denominator == 0:
+        raise TrainingError("a step without a trained token: " + ", ".join(x.id for x in window))
+    sums: dict[str, float] = {"loss": 0.0}
+    for batch, factor, last in place.mine(batches):
+        with place.quiet(module, last):
+            scores: Scores = module(batch, temperature=options.temperature, reads=method.reads)
+            if reference is not None:
+                scores = replace(scores, reference=reference(batch))
+            loss = method.objective(scores)
+            weights = unit_weights(method.per, scores)
+            value = (loss.values * weights).sum() / denominator
+            place.backward(value * factor)
+        mine = float(factor > 0)
+        sums["loss"] += float(value.detach()) * mine
+        for name, per_unit in loss.metrics.items():
+            sums[name] = sums.get(name, 0.0) + float((per_unit * weights).sum()) / denominator * mine
+    return {
+        **place.total(sums),
+        "tokens": sum(batch.tokens for batch in batches),
+        "slots": sum(batch.slots for batch in batches),
+        "supervised": sum(int((batch.weights > 0).sum()) for batch in batches),
+    }
+
+
+def units(per: Per, batch: Batch) -> float:
+    """What the sum of the losses is divided by, counted from the batch."""
+    if per == "token":
+        return float(batch.weights.sum())
+    return float(len(batch.paths) if per == "sequence" else len(batch.ids))
+
+
+def unit_weights(per: Per, scores: Scores) -> Tensor:
+    """The weight of each unit: of the tokens their own, else 1."""
+    if per == "token":
+        return scores.weights
+    return scores.weights.new_ones(len(scores.paths) if per == "sequence" else scores.examples)
+
+
+def _refuse_nonsense(step: int, values: Mapping[str, float]) -> None:
+    if not math.isfinite(values["gradient"]) or not math.isfinite(values["loss"]):
+        raise TrainingError(
+            f"step {step + 1}: the loss is {values['loss']} and the gradient norm {values['gradient']}. Lower the "
+            "learning rate, or look at the data with `turnsmith check`; the last checkpoint is whole"
+        )
+
+
+def _keep_best(
+    scoring: Scoring, learning: Mapping[str, nn.Parameter], validate: Callable[[], float], state: dict[str, Any],
+    best: dict[str, Tensor] | None,
+) -> tuple[float, dict[str, Tensor] | None]:  # fmt: skip
+    scoring.eval()
+    value = validate()
+    scoring.train()
+    if state["best"] is None or value < state["best"]:
+        state["best"], state["best_step"] = value, state["step"]
+        best = {name: p.detach().clone() for name, p in learning.items()}
+    return value, best

@@ -1,0 +1,63 @@
+"""How a `train` step is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Options of a `train` step.
+
+    steps, epochs: how long; exactly one of them. batch: examples per optimiser step. row: most tokens of one
+    micro-batch. length: most tokens of one conversation; `over` says what happens to a longer one: cut after the
+    last whole assistant turn that fits, drop it, or stop with an error. max_dropped: share of examples that may be
+    dropped before it is an error.
+    lr: peak learning rate, reached after `warmup` (share of the steps), then `schedule` to zero. clip: largest
+    gradient norm. temperature: divides the logits, where the data were sampled at that temperature.
+    reference: log-probs under the start, computed once before the first step, or at each step (`live`).
+    dtype: of the frozen weights and the arithmetic; weights that learn are fp32. auto: whatever a short
+    measurement shows to be faster here. evaluate: steps between evaluations on held-out data (0: none); the best
+    state is kept. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow, trackio.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch: int = 8
+    row: int = 2048
+    length: int = 1024
+    over: Literal["cut", "drop", "error"] = "cut"
+    max_dropped: float = 0.5
+    order: Literal["shuffled", "given"] = "shuffled"
+    lr: float = 2e-4
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    temperature: float = 1.0
+    reference: Literal["precomputed", "live"] = "precomputed"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    evaluate: int = 0
+    checkpoint: int = 25
+    trackers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("say how long to train: exactly one of steps and epochs")
+        for name in ("batch", "row", "length", "checkpoint", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, is {getattr(self, name)}")
+        for name in ("steps", "epochs", "lr", "weight_decay", "clip", "evaluate"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, is {getattr(self, name)}")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a share of the steps, 0 to 1, not {self.warmup}")
+
+    def total(self, examples: int) -> int:
+        """Optimiser steps for this many examples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * examples / self.batch))

@@ -1,0 +1,107 @@
+"""Where and in what arithmetic a step runs: device, dtype, processes. Accelerate does the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from turnsmith.types import Batch
+
+Dtype = Literal["float32", "bfloat16"]
+M = TypeVar("M", bound=nn.Module)
+
+
+def device() -> str:
+    """The accelerator if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def faster_dtype(device: str = "cpu", *, repeats: int = 5) -> tuple[Dtype, dict[str, float]]:
+    """The dtype in which a product of the size of a small model's layer is faster here, and both times in seconds."""
+    seconds: dict[str, float] = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(512, 1024, device=device).to(dtype)
+        b = torch.randn(1024, 1024, device=device).to(dtype)
+        taken = []
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            float(F.linear(a, b)[0, 0])  # reading a value waits for the device
+            taken.append(time.perf_counter() - start)
+        seconds[name] = min(taken[1:])
+    return ("bfloat16" if seconds["bfloat16"] < seconds["float32"] else "float32"), seconds
+
+
+class Place:
+    """One process or many, through Accelerate; micro-batches are dealt out in turn."""
+
+    def __init__(self, *, device: str, trackers: Sequence[str] = (), directory: Path | None = None) -> None:
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(
+            cpu=device == "cpu", log_with=list(trackers) or None, project_dir=directory and str(directory)
+        )
+        if trackers:
+            self.accelerator.init_trackers("turnsmith")
+
+    def prepare(self, module: M, optimizer: torch.optim.Optimizer) -> tuple[M, torch.optim.Optimizer]:
+        """The module, wrapped where there are several processes, and the optimiser."""
+        return self.accelerator.prepare(module), optimizer
+
+    def mine(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, float, bool]]:
+        """(batch, factor, last) for each round of this process.
+
+        The factor undoes the averaging of gradients over processes; it is 0 in a round without work, in which a
+        batch still runs, because the others wait for its gradients.
+        """
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        rounds = -(-len(batches) // world)
+        for turn in range(rounds):
+            index = turn * world + rank
+            work = index < len(batches)
+            batch = to(batches[index if work else 0], self.accelerator.device)
+            yield batch, float(world if work else 0), turn == rounds - 1
+
+    def quiet(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Gradients are exchanged in the last round only."""
+        return nullcontext() if last else self.accelerator.no_sync(module)
+
+    def backward(self, loss: Tensor) -> None:
+        self.accelerator.backward(loss)
+
+    def clip(self, parameters: Iterable[nn.Parameter], norm: float) -> float:
+        """Clip the gradients; gives their norm before."""
+        found = self.accelerator.clip_grad_norm_(list(parameters), norm)
+        assert found is not None
+        return float(found)
+
+    def total(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over processes."""
+        if self.accelerator.num_processes == 1:
+            return dict(values)
+        stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
+        return dict(zip(values, self.accelerator.reduce(stacked, "sum").tolist(), strict=True))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """To the trackers that were asked for."""
+        self.accelerator.log(dict(values), step=step)
+
+
+def to(batch: Batch, device: torch.device) -> Batch:
+    """The batch on another device."""
+    if batch.inputs.device == device:
+        return batch
+
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+    return Batch(**{field.name: move(getattr(batch, field.name)) for field in fields(batch)})

@@ -1,0 +1,37 @@
+"""Trainables that choose among the parameters that a model has."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from turnsmith.errors import ModelError
+from turnsmith.registry import trainable
+from turnsmith.trainable.install import Draw
+
+
+@trainable("full")
+def full(model: nn.Module, draw: Draw) -> dict[str, bool]:
+    """Every parameter learns."""
+    return {name: True for name, _ in model.named_parameters()}
+
+
+@trainable("biases", source="arXiv:2106.10199 sec. 3")
+def biases(model: nn.Module, draw: Draw) -> dict[str, bool]:
+    """Bias terms only (BitFit). Many recent models have none: that is an error."""
+    found = {name: True for name, _ in model.named_parameters() if name.endswith("bias")}
+    if not found:
+        raise ModelError("this model has no bias terms: choose another trainable, e.g. lora or layers")
+    return found
+
+
+@trainable("layers")
+def layers(model: nn.Module, draw: Draw, *, last: int = 4) -> dict[str, bool]:
+    """The last `last` blocks learn."""
+    stacks = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 1]
+    if not stacks:
+        raise ModelError("this model has no stack of blocks to choose from")
+    path, stack = max(stacks, key=lambda named: len(named[1]))
+    if not 0 < last <= len(stack):
+        raise ModelError(f"layers: last={last}, but the model has {len(stack)} blocks")
+    chosen = tuple(f"{path}.{index}." for index in range(len(stack) - last, len(stack)))
+    return {name: True for name, _ in model.named_parameters() if name.startswith(chosen)}

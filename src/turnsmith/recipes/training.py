@@ -21,7 +21,7 @@ from turnsmith.shelf import write_text
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, units
 from turnsmith.train.place import Place, device, faster_dtype
-from turnsmith.train.record import Record
+from turnsmith.train.record import Record, peak_memory_gib
 from turnsmith.trainable.install import install, learning
 from turnsmith.types import Rendered
 
@@ -98,7 +98,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
             seed=seed, packed=packed, reference=live, 
             validate=_validator(step, runner, scoring, renderer, layout, parts, method, directory),
         )  # fmt: skip
-        peak = recorder.peak_gib
+    peak = peak_memory_gib()
     load.save(model, tokenizer, directory / "model", base=start.reference)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):

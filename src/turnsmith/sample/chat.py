@@ -19,7 +19,7 @@ BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character, or n
 
 @runtime_checkable
 class Streaming(Protocol):
-    """An engine that also gives the ids of one completion as they are drawn, and the completion at the end."""
+    """An engine that also gives the ids of a completion as they are drawn, and at the end the completion."""
 
     def stream(
         self, prompt: Sequence[int], *, sampling: Sampling, seed: int

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 SLOTS = 2**15  # cached tokens of one batch: 0.75 GB for SmolLM2-135M in bf16
 SLAB = 4 * 2**20  # bytes of fp32 logits that are worked on at once: they then stay in a core's cache
-# Columns of padding more than needed: where nothing is masked, transformers takes an attention that repeats the
-# keys of grouped queries, and decoding spends four times as long in it on a CPU.
-PADDING = 1
+PADDING = 1  # column more than needed: on a CPU, attention with grouped queries is 4x slower without a mask
 SHARED = 16  # from this length on a prefix that all prompts share is computed once
 CANDIDATES = 256  # most top-p sets are smaller; sorting a whole vocabulary takes as long as a forward pass
 _LAYERS = {"full_attention", "sliding_attention"}  # of the layer types in transformers' configs
@@ -76,7 +74,7 @@ class LocalEngine:
     ) -> list[Completion]:
         """One completion per prompt, in their order. Log-probs are at the temperature, before any truncation.
 
-        Before any work raises UsageError for an empty prompt, ModelError for one that leaves no room to reply.
+        Raises UsageError for an empty prompt and ModelError for one that is too long, before any work.
         """
         self._check(prompts, seeds, sampling.max_new)
         found: dict[int, Completion] = {}
@@ -114,7 +112,7 @@ class LocalEngine:
                 raise UsageError(f"prompt {index} is empty: there is nothing to continue.")
             if not 0 <= min(prompt) <= max(prompt) < vocabulary:
                 raise ModelError(
-                    f"prompt {index} holds ids that are none of the model's {vocabulary}: is the tokenizer its own?"
+                    f"prompt {index} holds ids that are none of the model's {vocabulary}: whose tokenizer?"
                 )
             if self.context is not None and len(prompt) + max_new > self.context:
                 raise ModelError(
@@ -303,7 +301,7 @@ class _Decoding:
         self.logprobs = torch.zeros(len(prompts), sampling.max_new, device=device)
         self.lengths = torch.zeros(len(prompts), dtype=torch.long, device=device)  # 0 while under way
         self.place = torch.arange(len(prompts), device=device)  # (B,) which prompt each row is
-        # Under autocast keys come in fp32 and are read in bf16: kept in bf16 they are not cast at every token.
+        # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
         dtype = torch.bfloat16 if engine.autocast else None
         self.width = max(map(len, prompts)) + PADDING
         layers = [
@@ -371,7 +369,7 @@ class _Decoding:
         return output.logits[:, -1]
 
     def _compact(self) -> None:
-        """Drops the rows that have ended once they are half of the batch; not sooner, for it copies the cache."""
+        """Drops the rows that have ended once they are half of the batch: not sooner, it copies the cache."""
         alive = (self.lengths[self.place] == 0).nonzero()[:, 0]
         if 0 < 2 * len(alive) <= len(self.place):
             self.place, self.last = self.place[alive], self.last[alive]

@@ -1,8 +1,8 @@
 """Kinds and names of components, and the options that their signatures declare.
 
-A component is a function (or class) under a decorator named after its kind. Its keyword-only parameters are its
-options. The index is read from source text with `ast`, so that listing, showing and checking options never
-import torch; the module itself is imported when the component is first used.
+A component is a function (or class) under a decorator named after its kind. Its keyword-only parameters are
+its options. The index is read from source text with `ast`, so that listing, showing and checking options
+never import torch; the module itself is imported when the component is first used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ from turnsmith.types import Json
 
 Kind = Literal["format", "stage", "objective", "trainable", "task"]
 KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "task")
-HOMES = ("data", "objectives", "trainable", "stages", "evaluate")  # folders of the package that hold components
+HOMES = (
+    "data",
+    "objectives",
+    "trainable",
+    "stages",
+    "evaluate",
+)  # folders of the package that hold components
 ENTRY_POINTS = "turnsmith.components"
 REQUIRED = "(required)"
 
@@ -79,7 +85,9 @@ def _register(kind: Kind, name: str) -> Callable[[F], F]:
             function.__module__,
             function.__qualname__,
         ):
-            raise UsageError(f"{kind} {name!r} is registered twice: in {known.__module__} and {function.__module__}")
+            raise UsageError(
+                f"{kind} {name!r} is registered twice: in {known.__module__} and {function.__module__}"
+            )
         _loaded[kind, name] = function
         return function
 
@@ -215,7 +223,8 @@ class Registry:
         return _loaded[kind, name]
 
     def options(self, kind: Kind, name: str, given: Mapping[str, Json]) -> dict[str, Json]:
-        """`given`, checked against the signature and completed by its defaults, without importing the module."""
+        """`given`, checked against the signature and completed by its defaults, without importing the
+        module."""
         from pydantic import TypeAdapter, ValidationError
 
         entry = self.entry(kind, name)
@@ -235,7 +244,8 @@ class Registry:
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise UsageError(
-                    f"{kind} {name!r}, option {option.name!r}: {given[option.name]!r} is no {option.type} ({reason})"
+                    f"{kind} {name!r}, option {option.name!r}: {given[option.name]!r} is no "
+                    f"{option.type} ({reason})"
                 ) from None
         return checked
 

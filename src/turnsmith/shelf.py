@@ -1,7 +1,7 @@
 """Artefacts on disk: a directory for each, named by the hash of what it was made from.
 
-An artefact is worked on under `HASH.partial`, which survives a kill so that work can go on, and is renamed when it
-is whole. `turnsmith.json` in it says what it was made from and what came out.
+An artefact is worked on under `HASH.partial`, which survives a kill so that work can go on, and is renamed
+when it is whole. `turnsmith.json` in it says what it was made from and what came out.
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ def writing(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
-                f"the disk is full: {where} could not be written. Free some space and give the same command again; "
+                f"the disk is full: {where} could not be written. Free some space and give the same "
+                "command again; "
                 "what was finished is kept"
             ) from None
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StorageError(f"{where} cannot be written ({error.strerror}): choose another directory") from None
+            raise StorageError(
+                f"{where} cannot be written ({error.strerror}): choose another directory"
+            ) from None
         raise
 
 
@@ -91,13 +94,16 @@ class Shelf:
         try:
             found = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise StorageError(f"artefact {file.parent} is broken ({error}): remove it and run again") from None
+            raise StorageError(
+                f"artefact {file.parent} is broken ({error}): remove it and run again"
+            ) from None
         assert isinstance(found, dict)
         return found
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
-        """The directory to work in, for one process at a time; what an earlier attempt left is still there."""
+        """The directory to work in, for one process at a time; what an earlier attempt left is still
+        there."""
         partial = self.root / f"{key}.partial"
         with writing(partial):
             partial.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Ints: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
     Floats: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
 Finish = Literal["stop", "length"]
@@ -133,9 +133,7 @@ class Tokens:
     def cut(self, stop: int) -> Tokens:
         """The first `stop` tokens."""
         extras = {name: values[:stop] for name, values in self.extras.items()}
-        return Tokens(
-            self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop], extras
-        )
+        return Tokens(self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop], extras)
 
 
 class Path(NamedTuple):
@@ -148,7 +146,7 @@ class Path(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rendered:
-    """An example ready for training: its parts as tokens. `dropped` says what was cut from it, if anything."""
+    """An example ready for training: its parts as tokens."""
 
     id: str
     parts: Mapping[str, tuple[Tokens, ...]]
@@ -159,11 +157,11 @@ class Rendered:
 class Batch:
     """A micro-batch. Only `models/score.py` knows whether its rows are packed or padded.
 
-    inputs, positions: (B, T). forest: the segments of the one packed row, or None where rows are padded on the
-    right, `mask` (B, T) being 1 on real tokens. source: (D,) flat index of the state that predicts each distinct
-    trained token; targets: (D,).
-    entry: (N,) which of the D each trained token is. weights, turns, path, extras: (N,). reads: (P,) flat index
-    of each path's last token. values: (E,). ids: of the E examples.
+    inputs, positions: (B, T). forest: the segments of the one packed row, or None where rows are padded on
+    the right, `mask` (B, T) being 1 on real tokens. source: (D,) flat index of the state that predicts each
+    distinct trained token; targets: (D,).
+    entry: (N,) which of the D each trained token is. weights, turns, path, extras: (N,). reads: (P,) flat
+    index of each path's last token. values: (E,). ids: of the E examples.
     """
 
     inputs: Tensor

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from turnsmith.sample.chat import LocalChat
 
-HELP = "/reset forgets the conversation, /system TEXT sets a system text, /save FILE writes it down, /quit leaves"
+HELP = (
+    "/reset forgets what was said, /system TEXT sets a system text, /save FILE writes it down, /quit leaves"
+)
 
 
 @dataclass
@@ -45,7 +47,8 @@ class Talk:
         """What each model has answered so far, again and again until all have finished."""
         asked = {name: said.then(Message("user", text)) for name, said in self.said.items()}
         streams: dict[str, Generator[str, None, Reply]] = {
-            name: chat.stream(asked[name], sampling=self.sampling, seed=self.seed) for name, chat in self.models.items()
+            name: chat.stream(asked[name], sampling=self.sampling, seed=self.seed)
+            for name, chat in self.models.items()
         }
         replies: dict[str, Reply] = {}
         shown = dict.fromkeys(streams, "")
@@ -81,7 +84,9 @@ def command(
     top_p: Annotated[float, typer.Option(help="Smallest set of tokens with this probability.")] = 0.95,
     max_new: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 256,
     seed: Annotated[int, typer.Option(help="Same seed, same replies.")] = 0,
-    say: Annotated[list[str] | None, typer.Option(help="A message to send; may be repeated. No prompt then.")] = None,
+    say: Annotated[
+        list[str] | None, typer.Option(help="A message to send; may be repeated. No prompt then.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Talk to one model, or to two side by side; type /help for what else can be typed."""
@@ -136,7 +141,9 @@ def _do(talk: Talk, line: str) -> None:
     elif verb == "/system":
         talk.system = rest or None
         talk.reset()
-        print("(new conversation with this system text)" if rest else "(new conversation without a system text)")
+        print(
+            "(new conversation with this system text)" if rest else "(new conversation without a system text)"
+        )
     elif verb == "/save":
         if not rest:
             raise UsageError("/save needs the name of a file, e.g. /save talk.jsonl")
@@ -161,10 +168,8 @@ def _show(talk: Talk, text: str) -> None:
         elif sys.stdout.isatty():
             _side_by_side(talk, text)
         else:
-            shown = {}
-            for shown in talk.ask(text):
-                pass
-            for name, words in shown.items():
+            *_, last = talk.ask(text)
+            for name, words in last.items():
                 print(f"[{name}] {words}")
     except KeyboardInterrupt:
         talk.said = before
@@ -191,14 +196,18 @@ def _columns(shown: Mapping[str, str], width: int) -> Columns:
 
 
 def _load(reference: str) -> LocalChat:
+    from turnsmith import wheels
     from turnsmith.data.render import Renderer
     from turnsmith.models import load
     from turnsmith.sample.chat import LocalChat
     from turnsmith.sample.engine import LocalEngine
+    from turnsmith.train.place import arithmetic, device
 
-    model, tokenizer = load.load(reference)
+    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+    model, tokenizer = load.load(reference, dtype=dtype, device=device())
     renderer = Renderer(tokenizer)
-    return LocalChat(LocalEngine(model.eval(), stop=[renderer.stop]), renderer)
+    engine = LocalEngine(model.eval(), stop=[renderer.stop], autocast=dtype == "bfloat16")
+    return LocalChat(engine, renderer)
 
 
 def _print_json(talk: Talk) -> None:

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with Turnsmith.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of one that comes with Turnsmith.")
+    ],
     set: Set = None,
     use: Use = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="The recipe's tiny form.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Resolve a recipe, show three examples with their tokens coloured by loss weight, estimate time and memory."""
+    """Resolve a recipe, show three examples with their tokens coloured by loss weight, estimate time and
+    memory."""
     from turnsmith.recipes import schema
     from turnsmith.recipes.run import Runner
 
@@ -32,7 +35,7 @@ def command(
         schema.assign(plain, path, value)
     components = registry(use)
     arm = schema.arms(plain, file.name, components, tiny=tiny)[0]
-    runner = Runner(arm, file.stem, Path("."), components, "", lambda text: None, near=file.parent)
+    runner = Runner(arm, file.stem, Path(), components, "", lambda text: None, near=file.parent)
     trains = _look(runner)
     if as_json:
         print_json({"resolved": runner.resolved(), "train": trains})
@@ -65,10 +68,14 @@ def _tell(train: dict[str, Any]) -> None:
     for example in train["shown"]:
         console.print(f"\n[dim]{example['id']}[/]")
         console.print(_coloured(example["tokens"]))
-    counts = "; ".join(f"{count:,} {reason}" for reason, count in train["counts"].items()) or "nothing cut or dropped"
+    counts = (
+        "; ".join(f"{count:,} {reason}" for reason, count in train["counts"].items())
+        or "nothing cut or dropped"
+    )
     print(f"\n{train['examples']:,} examples; {counts}")
     print(
-        f"{train['tokens']:,} tokens, {train['supervised']:,} of them with loss, in {train['steps']:,} steps; about "
+        f"{train['tokens']:,} tokens, {train['supervised']:,} of them with loss, in "
+        f"{train['steps']:,} steps; about "
         f"{train['minutes']:.0f} minutes and {train['memory_gib']:.1f} GiB on this machine (estimates)"
     )
 
@@ -78,6 +85,12 @@ def _coloured(tokens: list[dict[str, Any]]) -> Text:
 
     text = Text()
     for token in tokens:
-        style = "dim" if token["weight"] == 0 else "bold black on green" if token["weight"] >= 1 else "black on yellow"
+        style = (
+            "dim"
+            if token["weight"] == 0
+            else "bold black on green"
+            if token["weight"] >= 1
+            else "black on yellow"
+        )
         text.append(token["text"].replace("\n", "↵\n"), style=style)
     return text

@@ -13,9 +13,12 @@ import typer
 from turnsmith.errors import UsageError
 from turnsmith.registry import Registry
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
+]
 Use = Annotated[
-    list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Components of your own; may be repeated.")
+    list[Path] | None,
+    typer.Option("--use", metavar="FILE.py", help="Components of your own; may be repeated."),
 ]
 Set = Annotated[
     list[str] | None,

@@ -14,7 +14,9 @@ from turnsmith.types import Conversation, Example
 
 def command(
     file: Annotated[str, typer.Argument(help="A data file, or shipped data such as chitchat.")],
-    format: Annotated[str, typer.Option(help="Say which format it has instead of letting it be guessed.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="Say which format it has instead of letting it be guessed.")
+    ] = "auto",
     use: Use = None,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +29,13 @@ def command(
     guessed = format == "auto"
     name = formats.guess([row for _, row in rows[:1000]], components.entries("format")) if guessed else format
     examples, skipped = formats.examples(rows, name, components, str(path))
-    found = {"file": str(path), "format": name, "guessed": guessed, "rows": len(rows), "skipped": dict(skipped)}
+    found = {
+        "file": str(path),
+        "format": name,
+        "guessed": guessed,
+        "rows": len(rows),
+        "skipped": dict(skipped),
+    }
     found |= _describe(examples)
     if as_json:
         print_json(found)

@@ -15,7 +15,9 @@ GENERAL = ("divergence", "abilities", "stopping")
 def command(
     model: Annotated[str, typer.Argument(help="A directory, a shipped name or a hub id.")],
     against: Annotated[str, typer.Option(help="The model to compare with.")],
-    suite: Annotated[list[str] | None, typer.Option(help="A task; may be repeated. All general ones if absent.")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="A task; may be repeated. All general ones if absent.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Conversations for held-out loss and replies.")] = None,
     use: Use = None,
     to: To = None,
@@ -28,7 +30,9 @@ def command(
     tasks = list(suite) if suite else [*with_data, *GENERAL]
     steps: list[dict[str, Any]] = []
     if data:
-        steps.append({"data": {"name": "data", "read": str(Path(data).resolve()) if Path(data).exists() else data}})
+        steps.append(
+            {"data": {"name": "data", "read": str(Path(data).resolve()) if Path(data).exists() else data}}
+        )
     named: list[Any] = [{task: {"on": "data"}} if task in ("heldout", "replies") else task for task in tasks]
     steps.append({"evaluate": {"model": model, "suite": named}})
     plain = {"title": f"{model} against {against}", "base": against, "steps": steps}

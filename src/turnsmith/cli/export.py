@@ -13,7 +13,9 @@ from turnsmith.cli.common import AsJson, print_json
 def command(
     model: Annotated[str, typer.Argument(help="A tuned model, e.g. runs/quickstart/tuned.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="An empty or new directory.")],
-    form: Annotated[str, typer.Option(help="merged (one model in safetensors) or adapter (plain peft).")] = "merged",
+    form: Annotated[
+        str, typer.Option(help="merged (one model in safetensors) or adapter (plain peft).")
+    ] = "merged",
     dtype: Annotated[str, typer.Option(help="bfloat16 or float32, of merged weights.")] = "bfloat16",
     as_json: AsJson = False,
 ) -> None:

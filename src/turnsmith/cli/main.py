@@ -14,7 +14,7 @@ from turnsmith.errors import TurnsmithError
 
 app = typer.Typer(
     name="turnsmith",
-    help="Fine-tunes conversational language models, and shows what was gained, what was forgotten and what it cost.",
+    help="Fine-tunes conversational language models; shows what was gained, forgotten and paid.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

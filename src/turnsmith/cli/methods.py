@@ -16,7 +16,8 @@ def command(
 ) -> None:
     """List all components and recipes, with their source papers."""
     rows: list[dict[str, Any]] = [
-        {"kind": e.kind, "name": e.name, "summary": e.summary, "source": e.source} for e in registry(use).entries()
+        {"kind": e.kind, "name": e.name, "summary": e.summary, "source": e.source}
+        for e in registry(use).entries()
     ]
     rows += _recipes()
     found = [row for row in rows if word.lower() in " ".join(map(str, row.values())).lower()]
@@ -40,7 +41,15 @@ def _recipes() -> list[dict[str, Any]]:
 
     rows = []
     for file in sorted(FOLDER.glob("*.yaml")):
-        lines = dict(line.split(": ", 1) for line in file.read_text("utf-8").splitlines() if ": " in line[:12])
-        rows.append({"kind": "recipe", "name": file.stem, "summary": lines.get("title", ""),
-                     "source": lines.get("source", "")})  # fmt: skip
+        lines = dict(
+            line.split(": ", 1) for line in file.read_text("utf-8").splitlines() if ": " in line[:12]
+        )
+        rows.append(
+            {
+                "kind": "recipe",
+                "name": file.stem,
+                "summary": lines.get("title", ""),
+                "source": lines.get("source", ""),
+            }
+        )
     return rows

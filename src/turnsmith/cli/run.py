@@ -15,10 +15,14 @@ from turnsmith.registry import Registry
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with Turnsmith.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of one that comes with Turnsmith.")
+    ],
     set: Set = None,
     use: Use = None,
-    tiny: Annotated[bool, typer.Option("--tiny", help="The recipe's tiny form: minutes become seconds.")] = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="The recipe's tiny form: minutes become seconds.")
+    ] = False,
     to: To = None,
     as_json: AsJson = False,
 ) -> None:
@@ -33,9 +37,15 @@ def command(
 
 
 def carry_out(
-    plain: Mapping[str, Any], name: str, components: Registry, *, to: Path | None, tiny: bool, as_json: bool,
+    plain: Mapping[str, Any],
+    name: str,
+    components: Registry,
+    *,
+    to: Path | None,
+    tiny: bool,
+    as_json: bool,
     near: Path | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Run every arm of a recipe and say where its report is."""
     from turnsmith.recipes import schema
     from turnsmith.recipes.run import Runner
@@ -45,7 +55,15 @@ def carry_out(
     for arm in arms:
         directory = (to or Path("runs") / (f"{name}-tiny" if tiny else name)) / arm.name
         runner = Runner(
-            arm, name, directory, components, spoken(sys.argv[1:]), _say(as_json), quiet=as_json, tiny=tiny, near=near
+            arm,
+            name,
+            directory,
+            components,
+            spoken(sys.argv[1:]),
+            _say(as_json),
+            quiet=as_json,
+            tiny=tiny,
+            near=near,
         )
         results.append(runner.run())
         if not as_json:

@@ -14,8 +14,12 @@ from turnsmith.errors import UsageError
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A directory, a shipped name, a hub id, or an adapter to go on with.")],
-    data: Annotated[str, typer.Argument(help="A file of chats, completions or preference pairs, or shipped data.")],
+    model: Annotated[
+        str, typer.Argument(help="A directory, a shipped name, a hub id, or an adapter to go on with.")
+    ],
+    data: Annotated[
+        str, typer.Argument(help="A file of chats, completions or preference pairs, or shipped data.")
+    ],
     objective: Annotated[str | None, typer.Option(help="sft, dpo ...; by the data where not given.")] = None,
     trainable: Annotated[str, typer.Option(help="lora, full, layers, biases ...")] = "lora",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
@@ -36,13 +40,18 @@ def command(
     from turnsmith.recipes import schema, tuning
 
     components = registry(use)
-    given = {key: value for key, value in (("steps", steps), ("lr", lr), ("length", length)) if value is not None}
+    given = {
+        key: value for key, value in (("steps", steps), ("lr", lr), ("length", length)) if value is not None
+    }
     parts, count = _look(data, components)
     chosen = objective or ("dpo" if "chosen" in parts else "sft")
     choices = tuning.choose(
-        parameters=load.parameters(model), examples=max(1, round(0.9 * count)), objective=chosen,
-        trainable=trainable, rank=_rank(model),
-    )  # fmt: skip
+        parameters=load.parameters(model),
+        examples=max(1, round(0.9 * count)),
+        objective=chosen,
+        trainable=trainable,
+        rank=_rank(model),
+    )
     path = Path(data)
     read = str(path.resolve()) if path.exists() else data
     plain = tuning.recipe(
@@ -61,7 +70,8 @@ def command(
 
 
 def _look(data: str, components: Any) -> tuple[set[str], int]:
-    """The parts that the examples have, and how many there are. Everything is read, so that bad rows show now."""
+    """The parts that the examples have, and how many there are. Everything is read, so that bad rows show
+    now."""
     from turnsmith.data import formats, read
 
     path = read.locate(data)

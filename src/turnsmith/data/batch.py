@@ -1,4 +1,5 @@
-"""Rendered examples to micro-batches: one packed row of segments that share their prefixes, or padded rows."""
+"""Rendered examples to micro-batches: one packed row of segments that share their prefixes, or padded
+rows."""
 
 from __future__ import annotations
 
@@ -137,7 +138,9 @@ def _batch(
 
     trained = [np.flatnonzero(tokens.weights) for tokens in sequences]
     source = np.concatenate([route[at - 1] for route, at in zip(routes, trained, strict=True)])
-    targets = np.concatenate([t.targets[at] for t, at in zip(sequences, trained, strict=True)]).astype(np.int64)
+    targets = np.concatenate([t.targets[at] for t, at in zip(sequences, trained, strict=True)]).astype(
+        np.int64
+    )
     pairs, entry = np.unique(np.stack([source, targets]), axis=1, return_inverse=True)
 
     def gather(values: Sequence[np.ndarray]) -> torch.Tensor:

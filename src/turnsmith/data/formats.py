@@ -1,4 +1,5 @@
-"""Rows to examples. A format is a function of one row; which one a file has is guessed from its columns, and said."""
+"""Rows to examples. A format is a function of one row; which one a file has is guessed from its columns, and
+said."""
 
 from __future__ import annotations
 
@@ -8,15 +9,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from turnsmith.errors import DataError, UsageError
+from turnsmith.errors import DataError
 from turnsmith.registry import Entry, Registry, format
 from turnsmith.types import ROLES, Conversation, Example, Json, Message, Role, Span
 
 Row = Mapping[str, Any]
 SHAREGPT: dict[str, Role] = {
-    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
-    "bing": "assistant", "bard": "assistant", "system": "system",
-}  # fmt: skip
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "system": "system",
+}
 
 
 class Skip(Exception):
@@ -72,7 +79,9 @@ def alpaca(row: Row) -> Parsed:
     if row.get("input"):
         asked = f"{asked}\n{_text(row['input'], 'input')}"
     found += [Message("user", asked), Message("assistant", _text(row["output"], "output"))]
-    return Parsed({"text": Conversation(tuple(found))}, ("instruction", "input", "output", "system", "history"))
+    return Parsed(
+        {"text": Conversation(tuple(found))}, ("instruction", "input", "output", "system", "history")
+    )
 
 
 @format("completion", columns=(("prompt", "completion"),))
@@ -85,7 +94,8 @@ def completion(row: Row) -> Parsed:
 
 @format("pairs", columns=(("chosen", "rejected"),))
 def pairs(row: Row) -> Parsed:
-    """Preference pairs: `chosen` and `rejected` after `prompt`, or whole conversations that share their start.
+    """Preference pairs: `chosen` and `rejected` after `prompt`, or whole conversations that share their
+    start.
 
     Only what comes after the shared start learns.
     """
@@ -115,7 +125,8 @@ def text(row: Row) -> Parsed:
 def chitchat(row: Row) -> Parsed:
     """Chats of the chitchat data set: turns of time-stamped messages of two people.
 
-    What one sender writes in a row is joined by newlines; who speaks first is the user. `people` goes to meta.
+    What one sender writes in a row is joined by newlines; who speaks first is the user. `people` goes to
+    meta.
     """
     said = [message for turn in row["messages"] for message in turn]
     people = list(dict.fromkeys(message["sender"] for message in said))
@@ -153,14 +164,18 @@ def guess(rows: Sequence[Row], entries: Sequence[Entry]) -> str:
     for entry in entries:
         columns = entry.traits.get("columns", ())
         assert isinstance(columns, list | tuple)
-        sizes = [len(ones) for ones in columns if isinstance(ones, list | tuple) and set(map(str, ones)) <= common]
+        sizes = [
+            len(ones) for ones in columns if isinstance(ones, list | tuple) and set(map(str, ones)) <= common
+        ]
         if sizes:
             fits[entry.name] = max(sizes)
     best = [name for name, size in fits.items() if size == max(fits.values())]
     if len(best) != 1:
         what = f"{' and '.join(best)} fit equally well" if best else "no known format has them"
         known = ", ".join(entry.name for entry in entries)
-        raise DataError(f"columns {', '.join(sorted(common)) or '(none in common)'}: {what}. Say which: {known}")
+        raise DataError(
+            f"columns {', '.join(sorted(common)) or '(none in common)'}: {what}. Say which: {known}"
+        )
     return best[0]
 
 
@@ -184,7 +199,9 @@ def examples(
         except DataError as error:
             raise DataError(f"{where}, row {id!r}: {error}") from None
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{where}, row {id!r} is no {name} row ({type(error).__name__}: {error})") from None
+            raise DataError(
+                f"{where}, row {id!r} is no {name} row ({type(error).__name__}: {error})"
+            ) from None
         if id in seen:
             raise DataError(f"{where}: two rows have the id {id!r}; ids must differ")
         seen.add(id)
@@ -256,7 +273,9 @@ def _list(value: Any, where: str) -> list[Any]:
 def _refuse(value: Mapping[str, Any], *keys: str, where: str = "the row") -> None:
     for key in keys:
         if value.get(key):
-            raise DataError(f"{where} has `{key}`: tool calls are not read yet, and leaving them out would be wrong")
+            raise DataError(
+                f"{where} has `{key}`: tool calls are not read yet, and leaving them out would be wrong"
+            )
 
 
 def _silent(conversation: Conversation) -> Conversation:

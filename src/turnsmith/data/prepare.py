@@ -28,9 +28,10 @@ def prepare(
 ) -> tuple[list[Rendered], Counter[str]]:
     """The named parts of each example as tokens, and counts of what was cut or dropped, by reason.
 
-    length: most tokens of one conversation. An example of several parts is dropped whole, never cut: its parts
-    would no longer be comparable. Raises DataError naming the example where a part is missing or has nothing to
-    learn from, where `over` is `error` and one is too long, and where more than `max_dropped` would go.
+    length: most tokens of one conversation. An example of several parts is dropped whole, never cut: its
+    parts would no longer be comparable. Raises DataError naming the example where a part is missing or has
+    nothing to learn from, where `over` is `error` and one is too long, and where more than `max_dropped`
+    would go.
     """
     counts: Counter[str] = Counter()
     kept: list[Rendered] = []
@@ -40,7 +41,8 @@ def prepare(
         if longest > length:
             if over == "error":
                 raise DataError(
-                    f"example {example.id!r} has {longest} tokens, the limit is {length}: raise fit.length, or set "
+                    f"example {example.id!r} has {longest} tokens, the limit is {length}: raise "
+                    "fit.length, or set "
                     "fit.over to cut or drop"
                 )
             shorter = _shorten(rendered, length) if over == "cut" else None
@@ -61,7 +63,9 @@ def prepare(
 def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tuple[Tokens, ...]:
     if part not in example.parts:
         there = ", ".join(example.parts)
-        raise DataError(f"example {example.id!r} has no part {part!r}, which the objective needs; it has {there}")
+        raise DataError(
+            f"example {example.id!r} has no part {part!r}, which the objective needs; it has {there}"
+        )
     found = example.parts[part]
     conversations: tuple[Conversation, ...] = found if isinstance(found, tuple) else (found,)
     tokens = tuple(renderer.render(one, train, example.id) for one in conversations)
@@ -69,7 +73,8 @@ def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tu
         spoken = [m for m in conversation.messages if m.role in ("assistant", "text") and m.content.strip()]
         if not spoken or not one.weights.any():
             raise DataError(
-                f"example {example.id!r} has no assistant text to learn from in its part {part!r}: remove the row, "
+                f"example {example.id!r} has no assistant text to learn from in its part {part!r}: "
+                "remove the row, "
                 "or give an assistant message a weight above 0"
             )
     return tokens

@@ -16,7 +16,8 @@ ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
 
 
 def locate(reference: str, near: Path | None = None) -> Path:
-    """The file that a data reference means: a shipped name, a `pypi:` reference, or a path (also beside `near`)."""
+    """The file that a data reference means: a shipped name, a `pypi:` reference, or a path (also beside
+    `near`)."""
     shipped = wheels.shipped(reference)
     if shipped is not None and shipped.kind == "data":
         return wheels.obtain(reference)
@@ -48,7 +49,9 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     count = 0
     for count, (name, row) in enumerate(reader(path), start=1):
         if not isinstance(row, dict):
-            raise DataError(f"{path}, row {count}: a row must be an object with named columns, not {row!r:.60}")
+            raise DataError(
+                f"{path}, row {count}: a row must be an object with named columns, not {row!r:.60}"
+            )
         yield str(row.get("id", name)), row
     if count == 0:
         raise DataError(f"{path} holds no rows")
@@ -88,7 +91,9 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             for row in reader:
                 if None in row or None in row.values():
-                    raise DataError(f"{path}, line {reader.line_num}: more or fewer cells than the header has columns")
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: more or fewer cells than the header has columns"
+                    )
                 yield f"{path.stem}-{reader.line_num}", row
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: {error}") from None

@@ -1,9 +1,9 @@
 """Conversations to tokens and back: the only module that knows chat templates, loss masks and stop tokens.
 
-A template is run once over a conversation whose contents are put between two marks. What stands between the marks
-is content and is tokenised with special tokens off, so that nobody can write a turn marker into a message; what
-stands outside is the template's own text. Prompts for sampling come from the same pieces, so the ids seen in
-training are the ids seen in serving.
+A template is run once over a conversation whose contents are put between two marks. What stands between the
+marks is content and is tokenised with special tokens off, so that nobody can write a turn marker into a
+message; what stands outside is the template's own text. Prompts for sampling come from the same pieces, so
+the ids seen in training are the ids seen in serving.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ class _Piece:
 class Renderer:
     """The chat template of one tokenizer, proved on a probe when it is made.
 
-    Raises RenderError where the template is missing, ends assistant turns by no special token, rewrites earlier
-    turns, or tokenises differently in pieces than as a whole.
+    Raises RenderError where the template is missing, ends assistant turns by no special token, rewrites
+    earlier turns, or tokenises differently in pieces than as a whole.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         if not tokenizer.chat_template:
             raise RenderError(
-                "this tokenizer has no chat template: a base model cannot be tuned on chats before one is chosen. "
+                "this tokenizer has no chat template: a base model cannot be tuned on chats before "
+                "one is chosen. "
                 "Put a chat_template.jinja beside its tokenizer files"
             )
         self._template_ids = lru_cache(maxsize=4096)(self._encode_template)
@@ -73,8 +74,8 @@ class Renderer:
     def render(self, conversation: Conversation, train: Train = "assistant", name: str = "?") -> Tokens:
         """The whole conversation; loss on the contents of assistant messages and the stop token after each.
 
-        train: which assistant messages learn where `Message.weight` is None. name: the example's id, for errors.
-        A sampled message that ended without a stop token gets one with weight 0.
+        train: which assistant messages learn where `Message.weight` is None. name: the example's id, for
+        errors. A sampled message that ended without a stop token gets one with weight 0.
         """
         if not conversation.messages:
             raise RenderError(f"example {name!r} has no messages")
@@ -94,7 +95,9 @@ class Renderer:
             else:
                 own = [0.0] * len(piece.ids)
                 if before is not None and conversation.messages[before].role == "assistant":
-                    own = self._after_turn(conversation.messages[before], piece.ids, weights_of[before], name, before)
+                    own = self._after_turn(
+                        conversation.messages[before], piece.ids, weights_of[before], name, before
+                    )
             ids += piece.ids
             weights += own
             turns += [turn] * len(piece.ids)
@@ -121,7 +124,9 @@ class Renderer:
         stretches = PIECES.split(marked)
         if "".join(stretches) != plain:
             contents = [m.content.strip() for m in messages]  # templates that strip contents
-            marked = self._template([f"{OPEN}{content}{CLOSE}" for content in contents], messages, generation, name)
+            marked = self._template(
+                [f"{OPEN}{content}{CLOSE}" for content in contents], messages, generation, name
+            )
             stretches = PIECES.split(marked)
         if "".join(stretches) != plain or len(stretches) != 2 * len(messages) + 1:
             raise RenderError(
@@ -149,7 +154,9 @@ class Renderer:
         if not message.spans:
             return [weight] * len(ids)
         if message.ids is not None:
-            raise RenderError("spans count characters, but this message was sampled as ids: weigh it as a whole")
+            raise RenderError(
+                "spans count characters, but this message was sampled as ids: weigh it as a whole"
+            )
         encoded = self.tokenizer(
             message.content, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
@@ -165,10 +172,12 @@ class Renderer:
     def _after_turn(
         self, message: Message, ids: Sequence[int], weight: float, name: str, turn: int
     ) -> list[float]:
-        """Weights of the template's text after an assistant message: the stop token learns, the rest does not."""
+        """Weights of the template's text after an assistant message: the stop token learns, the rest does
+        not."""
         if not ids or ids[0] != self.stop:
             raise RenderError(
-                f"turn {turn} of example {name!r} does not end on {self._decode([self.stop])!r}: the model would "
+                f"turn {turn} of example {name!r} does not end on {self._decode([self.stop])!r}: "
+                "the model would "
                 "never learn to stop. Does the template end every assistant turn?"
             )
         cut_off = message.ids is not None and not (message.ids and message.ids[-1] == self.stop)
@@ -198,7 +207,9 @@ class Renderer:
             text = self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation)
         except TemplateError as error:
             roles = " ".join(message.role for message in messages)
-            raise RenderError(f"the chat template refuses example {name!r} (roles: {roles}): {error}") from None
+            raise RenderError(
+                f"the chat template refuses example {name!r} (roles: {roles}): {error}"
+            ) from None
         assert isinstance(text, str)
         return text
 
@@ -223,7 +234,8 @@ class Renderer:
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         if not ids or ids[0] not in special:
             raise RenderError(
-                f"the chat template ends an assistant turn with {after!r}, which starts with no special token: "
+                f"the chat template ends an assistant turn with {after!r}, which starts with no "
+                "special token: "
                 "the model could never learn to stop"
             )
         return ids[0]
@@ -238,7 +250,9 @@ class Renderer:
         for turn in (1, 3):
             start = self.prompt(PROBE.upto(turn))
             if pieces[: len(start)] != start:
-                raise RenderError("the chat template rewrites earlier turns: a later prompt does not extend them")
+                raise RenderError(
+                    "the chat template rewrites earlier turns: a later prompt does not extend them"
+                )
 
     def _fingerprint(self) -> str:
         template = self.tokenizer.chat_template
@@ -261,7 +275,10 @@ def cut_to_turns(tokens: Tokens, limit: int) -> Tokens | None:
     if len(tokens) <= limit:
         return tokens
     trained = np.flatnonzero(tokens.weights)
-    ends = [i + 1 for i, after in zip(trained, [*trained[1:], -1], strict=True)
-            if after < 0 or tokens.turns[after] != tokens.turns[i]]  # fmt: skip
+    ends = [
+        i + 1
+        for i, after in zip(trained, [*trained[1:], -1], strict=True)
+        if after < 0 or tokens.turns[after] != tokens.turns[i]
+    ]
     fitting = [int(end) for end in ends if end <= limit]
     return tokens.cut(fitting[-1]) if fitting else None

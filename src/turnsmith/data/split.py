@@ -16,8 +16,8 @@ def split(
 ) -> tuple[dict[str, list[Example]], int]:
     """Examples by split, and how many were left out because their keys fall into different splits.
 
-    by: a key of meta, `id` for the examples themselves. Its values are drawn, in proportion to `shares`; an example
-    with several values (e.g. the people of a chat) goes where all of them went, or nowhere.
+    by: a key of meta, `id` for the examples themselves. Its values are drawn, in proportion to `shares`; an
+    example with several values (e.g. the people of a chat) goes where all of them went, or nowhere.
     """
     if any(share <= 0 for share in shares.values()):
         raise DataError(f"shares of a split must be above 0: {dict(shares)}")
@@ -42,7 +42,9 @@ def split(
             between += 1
     for name, ones in found.items():
         if not ones:
-            raise DataError(f"split {name!r} is empty: {len(values)} values of {by!r} are too few for these shares")
+            raise DataError(
+                f"split {name!r} is empty: {len(values)} values of {by!r} are too few for these shares"
+            )
     return found, between
 
 

@@ -1,4 +1,5 @@
-"""The order in which examples are seen. It depends on the seed and the step alone, so a step is a position."""
+"""The order in which examples are seen. It depends on the seed and the step alone, so a step is a
+position."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ class Stream:
     def indices(self, step: int) -> list[int]:
         """Their indices in the data."""
         count = len(self.examples)
-        return [self._epoch(at // count)[at % count] for at in range(step * self.batch, (step + 1) * self.batch)]
+        return [
+            self._epoch(at // count)[at % count] for at in range(step * self.batch, (step + 1) * self.batch)
+        ]
 
     def _epoch(self, epoch: int) -> list[int]:
         if epoch not in self._epochs:

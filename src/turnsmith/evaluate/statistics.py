@@ -43,14 +43,16 @@ def paired(
 ) -> Difference:
     """Sums over sums of sizes, before and after, with a paired bootstrap interval of the difference.
 
-    before, after: a sum for each item (e.g. nats of a conversation). sizes: what it is divided by (e.g. tokens);
-    1 for each where absent, which gives means. Items are resampled, both sides together; percentile interval.
-    Source: Efron & Tibshirani 1993, ch. 8 and 13.
+    before, after: a sum for each item (e.g. nats of a conversation). sizes: what it is divided by (e.g.
+    tokens); 1 for each where absent, which gives means. Items are resampled, both sides together; percentile
+    interval. Source: Efron & Tibshirani 1993, ch. 8 and 13.
     """
     a, b = np.asarray(before, float), np.asarray(after, float)
     size = np.ones(len(a)) if sizes is None else np.asarray(sizes, float)
     if not len(a) or not (len(a) == len(b) == len(size)):
-        raise ValueError(f"need as many items before as after and at least one: {len(a)}, {len(b)}, {len(size)}")
+        raise ValueError(
+            f"need as many items before as after and at least one: {len(a)}, {len(b)}, {len(size)}"
+        )
     if size.sum() <= 0:
         raise ValueError("the sizes sum to nothing")
     first, second = float(a.sum() / size.sum()), float(b.sum() / size.sum())

@@ -29,8 +29,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What was measured on one item. values: numbers, sums rather than means. shown: for people, and for other
-    tasks."""
+    """What was measured on one item. values: numbers, sums rather than means. shown: for people, and for
+    other tasks."""
 
     id: str
     group: str
@@ -40,7 +40,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure: the sum of `value` over the sum of `size` (items where None). of: what the items are called."""
+    """A figure: the sum of `value` over the sum of `size` (items where None). of: what the items are
+    called."""
 
     name: str
     value: str
@@ -73,7 +74,8 @@ class Task(Protocol):
 
 
 def compare(metrics: Sequence[Metric], before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
-    """Each metric with its paired interval and verdict, over all items and, where it is grouped, over each kind."""
+    """Each metric with its paired interval and verdict, over all items and, where it is grouped, over each
+    kind."""
     rows = []
     for metric in metrics:
         row = _row(metric, before, after)
@@ -116,6 +118,7 @@ def _row(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> dict[
 
 
 def _at_chance(row: Mapping[str, Any]) -> bool:
-    """Whether the start model's share of right answers cannot be told from guessing: within two standard errors."""
+    """Whether the start model's share of right answers cannot be told from guessing: within two standard
+    errors."""
     chance, n = row["chance"], row["n"]
     return bool(row["before"] <= chance + 2 * (chance * (1 - chance) / n) ** 0.5)

@@ -11,8 +11,8 @@ ENERGY_NOTE = f"estimate: {WATTS_PER_CORE:g} W per core for the whole time; not 
 def training_flops(model: nn.Module, tokens: int, supervised: int) -> float:
     """Operations of forward and backward over `tokens`, of which `supervised` go through the head.
 
-    Two for each weight and token forward, two for the gradient of the activations, two more for each weight that
-    learns (arXiv:2001.08361 sec. 2.1). Attention's products and element-wise work are left out.
+    Two for each weight and token forward, two for the gradient of the activations, two more for each weight
+    that learns (arXiv:2001.08361 sec. 2.1). Attention's products and element-wise work are left out.
     """
     flops = 0.0
     head = getattr(model, "get_output_embeddings", lambda: None)()

@@ -73,7 +73,7 @@ class Forest:
 
 
 def attach(model: nn.Module) -> None:
-    """Lets `model`, bare or wrapped by peft, be called with `forest=`. Raises ModelError with its `refusal`."""
+    """Lets `model`, bare or wrapped by peft, be called with `forest=`; else ModelError with `refusal`."""
     bare = _bare(model)
     if (reason := refusal(model)) or not isinstance(bare, PreTrainedModel):
         raise ModelError(f"{reason} Use plain padded rows for it.")
@@ -150,7 +150,7 @@ def _attention(
     if query.shape[0] != 1 or not query.shape[2] == key.shape[2] == forest.bounds[-1]:
         raise ValueError(
             f"{kind} got {query.shape[0]} rows of {query.shape[2]} queries and {key.shape[2]} keys for a"
-            f" forest of {forest.bounds[-1]} tokens: a forest is one row, without a KV cache (use_cache=False)."
+            f" forest of {forest.bounds[-1]} tokens: give one row, without a KV cache (use_cache=False)."
         )
     if beyond or not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise ValueError(f"{kind} asks for {', '.join(beyond) or 'no causal order'}: no forest can give it.")

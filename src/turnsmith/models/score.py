@@ -21,7 +21,8 @@ SLAB = 48 * 2**20  # bytes of fp32 logits that are held at once
 
 
 class Scoring(nn.Module):
-    """The module that is trained: its forward is `score`. model: a causal language model, or a peft model of one.
+    """The module that is trained: its forward is `score`. model: a causal language model, or a peft model of
+    one.
 
     Raises ModelError where head and body, called apart, give other logits than the model as a whole.
     """
@@ -96,9 +97,9 @@ class Scoring(nn.Module):
         if frozen and cap is None:
             return _FrozenHead.apply(hidden, head.weight, head.bias, targets, temperature, rows)  # type: ignore[no-any-return]
         chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
-        return torch.cat([
-            checkpoint(_chosen, h, t, head, cap, temperature, use_reentrant=False) for h, t in chunks
-        ])  # fmt: skip
+        return torch.cat(
+            [checkpoint(_chosen, h, t, head, cap, temperature, use_reentrant=False) for h, t in chunks]
+        )
 
     @torch.no_grad()
     def _prove(self) -> None:
@@ -115,7 +116,8 @@ class Scoring(nn.Module):
         worst = float((whole - apart).abs().max())
         if not worst <= 1e-2 * float(whole.abs().max()):
             raise ModelError(
-                f"{type(self.base).__name__} computes its logits in a way that is not known here (they differ by "
+                f"{type(self.base).__name__} computes its logits in a way that is not known here "
+                "(they differ by "
                 f"{worst:.3g} from head times hidden states): it cannot be tuned yet"
             )
 
@@ -139,7 +141,9 @@ def _logits(hidden: Tensor, head: nn.Module, cap: float | None) -> Tensor:
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def _chosen(hidden: Tensor, targets: Tensor, head: nn.Module, cap: float | None, temperature: float) -> Tensor:
+def _chosen(
+    hidden: Tensor, targets: Tensor, head: nn.Module, cap: float | None, temperature: float
+) -> Tensor:
     logits = _logits(hidden, head, cap) / temperature
     return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
 
@@ -153,7 +157,13 @@ class _FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float, rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        rows: int,
     ) -> Tensor:
         needed = hidden.requires_grad or ctx.needs_input_grad[0]
         weight = weight.to(hidden.dtype)

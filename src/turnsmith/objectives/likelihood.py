@@ -10,7 +10,7 @@ from turnsmith.types import Loss, Scores
 def sft(s: Scores) -> Loss:
     """Negative log-likelihood of each trained token, weighted by the token's loss weight.
 
-    Gives (N,) in nats. The sum over the window is divided by the window's sum of weights, so a token counts the
-    same in a long conversation as in a short one.
+    Gives (N,) in nats. The sum over the window is divided by the window's sum of weights, so a token counts
+    the same in a long conversation as in a short one.
     """
     return Loss(-s.logprobs)

@@ -28,9 +28,14 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     parts = traits.get("parts", ["text"])
     assert isinstance(parts, list | tuple)
     rendered, counts = prepare(
-        runner.examples(step.data), renderer, [str(part) for part in parts], length=step.fit.length,
-        over=step.fit.over, max_dropped=step.fit.max_dropped, train=step.train_on,
-    )  # fmt: skip
+        runner.examples(step.data),
+        renderer,
+        [str(part) for part in parts],
+        length=step.fit.length,
+        over=step.fit.over,
+        max_dropped=step.fit.max_dropped,
+        train=step.train_on,
+    )
     stream = Stream(rendered, batch=step.fit.batch, order=step.fit.order, seed=runner.recipe.seed)
     steps = step.fit.total(len(rendered))
     seen = [stream.examples[index] for at in range(steps) for index in stream.indices(at)]

@@ -15,11 +15,11 @@ from turnsmith.evaluate.suite import Item, Subject, Task, compare
 from turnsmith.models import load
 from turnsmith.models.score import Scoring
 from turnsmith.recipes.schema import Component
-from turnsmith.recipes.training import arithmetic, ready
+from turnsmith.recipes.training import ready
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.shelf import write_text
-from turnsmith.train.place import device
+from turnsmith.train.place import Dtype, arithmetic, device
 from turnsmith.types import Example
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dic
 
 
 class Measuring:
-    """The bench of one evaluate step: gives tasks their data and the start model, and keeps every measurement."""
+    """The bench of one evaluate step: gives tasks their data and the start model, and keeps every
+    measurement."""
 
     def __init__(self, runner: Runner, suite: Sequence[Component]) -> None:
         self.runner = runner
@@ -85,8 +86,16 @@ class Measuring:
                 items = self.task(component).measure(self.subject(model), self)
                 lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
                 write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
-                shelf.finish(key, {"kind": "measurement", "task": component.name, "model": model.reference,
-                                   "dtype": self.dtype, "seconds": time.perf_counter() - started})  # fmt: skip
+                shelf.finish(
+                    key,
+                    {
+                        "kind": "measurement",
+                        "task": component.name,
+                        "model": model.reference,
+                        "dtype": self.dtype,
+                        "seconds": time.perf_counter() - started,
+                    },
+                )
         text = (shelf.path(key) / "items.jsonl").read_text("utf-8")
         items = [Item(**json.loads(line)) for line in text.splitlines() if line]
         return items, {**shelf.record(key), "reused": reused}
@@ -101,9 +110,9 @@ class Measuring:
         return held[model.fingerprint]
 
 
-def subject(reference: str, dtype: str, runner: Runner) -> Subject:
+def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     """A model ready to be measured and talked to."""
-    model, tokenizer = load.load(reference, dtype=dtype, device=device())  # type: ignore[arg-type]
+    model, tokenizer = load.load(reference, dtype=dtype, device=device())
     packed = ready(model, runner)
     model.eval()
     renderer = Renderer(tokenizer)

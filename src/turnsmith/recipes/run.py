@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +20,11 @@ from turnsmith import wheels
 from turnsmith.errors import DataError, TurnsmithError, UsageError
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Step, Train
 from turnsmith.registry import Kind, Registry
-from turnsmith.shelf import RECORD, Shelf, digest, write_text, writing
+from turnsmith.shelf import Shelf, digest, write_text, writing
 from turnsmith.types import Example
 
 if TYPE_CHECKING:
-    from turnsmith.evaluate.suite import Item, Subject
+    from turnsmith.evaluate.suite import Subject
 
 Say = Callable[[str], None]
 
@@ -84,7 +83,9 @@ class Runner:
             raise
         finally:
             found = self._summary(state)
-            write_text(self.directory / "run.json", json.dumps(found, indent=1, ensure_ascii=False, default=list))
+            write_text(
+                self.directory / "run.json", json.dumps(found, indent=1, ensure_ascii=False, default=list)
+            )
             if state == "done":
                 from turnsmith.report.page import write
 
@@ -99,9 +100,14 @@ class Runner:
             return
         started = time.perf_counter()
         made = (
-            self.make_data(step.data) if step.data else self._train(step.train) if step.train
-            else self._evaluate(step.evaluate) if step.evaluate else {}
-        )  # fmt: skip
+            self.make_data(step.data)
+            if step.data
+            else self._train(step.train)
+            if step.train
+            else self._evaluate(step.evaluate)
+            if step.evaluate
+            else {}
+        )
         made.setdefault("seconds", time.perf_counter() - started)
         self.steps.append(made)
 
@@ -113,7 +119,11 @@ class Runner:
 
         if step.read is not None:
             path = read.locate(step.read, self.near)
-            origin: dict[str, Any] = {"read": step.read, "sha256": read.fingerprint(path), **_provenance(step.read)}
+            origin: dict[str, Any] = {
+                "read": step.read,
+                "sha256": read.fingerprint(path),
+                **_provenance(step.read),
+            }
             source: object = origin["sha256"]
         else:
             assert step.given is not None
@@ -121,8 +131,8 @@ class Runner:
             origin = {"read": f"from {step.given}"}
             source = [asdict(one) for one in held]
         stages = [self._described("stage", one) for one in step.stages]
-        key = digest("data 1", source, step.format, stages, step.by if not isinstance(step.name, str) else "",
-                     step.name if isinstance(step.name, dict) else "")  # fmt: skip
+        splits: Any = [step.name, step.by, step.seed] if isinstance(step.name, dict) else None
+        key = digest("data 1", source, step.format, stages, splits)
         reused = self.shelf.ready(key)
         if not reused:
             with self.shelf.making(key) as directory:
@@ -132,7 +142,11 @@ class Runner:
         for split in step.names:
             versions = self.data.setdefault(split, [])
             fresh = [Held(key, split if isinstance(step.name, dict) else "all")]
-            earlier = [one for version in versions[-(step.keep - 1) :] for one in version[-1:]] if step.keep > 1 else []
+            earlier = (
+                [one for version in versions[-(step.keep - 1) :] for one in version[-1:]]
+                if step.keep > 1
+                else []
+            )
             versions.append([*earlier, *fresh])
         sizes = ", ".join(f"{count:,} {split}" for split, count in record["sizes"].items())
         self._told("data", "+".join(step.names), reused, f"{sizes} examples; format {record['format']}")
@@ -165,7 +179,7 @@ class Runner:
         else:
             assert step.given is not None
             examples, name, guessed = self.examples(step.given), "turnsmith", False
-        total = sum(skipped.values()) + len(examples) if path is not None else len(examples)
+        total = sum(counts.values()) + len(examples)
         for component in step.stages:
             before = len(examples)
             options = self.registry.options("stage", component.name, component.options)
@@ -175,16 +189,25 @@ class Runner:
             if len(examples) < before:
                 counts[f"left out by {_shown(component)}"] += before - len(examples)
         if not examples:
-            raise DataError(f"{step.read}: not one usable example; " + "; ".join(f"{n} {r}" for r, n in counts.items()))
+            raise DataError(
+                f"{step.read}: not one usable example; " + "; ".join(f"{n} {r}" for r, n in counts.items())
+            )
         parts = {"all": examples}
         if isinstance(step.name, dict):
-            parts, between = split(examples, step.name, by=step.by)
+            parts, between = split(examples, step.name, by=step.by, seed=step.seed)
             counts.update({BETWEEN: between} if between else {})
         for part, ones in parts.items():
             lines = [json.dumps(formats.to_row(one), ensure_ascii=False) for one in ones]
             write_text(directory / f"{part}.jsonl", "\n".join(lines) + "\n")
         sizes = {part if part != "all" else str(step.name): len(ones) for part, ones in parts.items()}
-        return {"kind": "data", "format": name, "guessed": guessed, "rows": total, "counts": counts, "sizes": sizes}
+        return {
+            "kind": "data",
+            "format": name,
+            "guessed": guessed,
+            "rows": total,
+            "counts": counts,
+            "sizes": sizes,
+        }
 
     def _held(self, name: str) -> list[Held]:
         base, _, version = name.partition("@")
@@ -208,16 +231,24 @@ class Runner:
         trainable = self._described("trainable", step.trainable)
         fit = asdict(step.fit)
         key = digest(
-            "train 1", [asdict(one) for one in self._held(step.data)], start.fingerprint, objective, trainable,
-            {k: v for k, v in fit.items() if k not in ("trackers", "checkpoint")}, step.train_on, self.recipe.seed,
+            "train 1",
+            [asdict(one) for one in self._held(step.data)],
+            start.fingerprint,
+            objective,
+            trainable,
+            {k: v for k, v in fit.items() if k not in ("trackers", "checkpoint")},
+            step.train_on,
+            self.recipe.seed,
             [asdict(one) for one in self._held(step.validate_on)] if step.validate_on else None,
-        )  # fmt: skip
+        )
         reused = self.shelf.ready(key)
         if not reused:
             from turnsmith.recipes.training import make
 
             self.subjects.clear()  # their memory is wanted for training
-            self.say(f"train   {step.name}: {_shown(step.trainable)}, {_shown(step.objective)}, from {step.start}")
+            self.say(
+                f"train   {step.name}: {_shown(step.trainable)}, {_shown(step.objective)}, from {step.start}"
+            )
             with self.shelf.making(key) as directory:
                 record = make(step, self, start, directory)
                 self.shelf.finish(key, record)
@@ -225,11 +256,22 @@ class Runner:
         path = self.shelf.path(key)
         self.models.setdefault(step.name, []).append(Trained(str(path / "model"), key))
         self._link(step.name, path / "model")
-        self._told("train", step.name, reused, f"{record['steps']} steps, {record['tokens']:,} tokens, "
-                   f"{record['seconds']:.0f} s")  # fmt: skip
+        self._told(
+            "train",
+            step.name,
+            reused,
+            f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s",
+        )
         for reason, count in record["counts"].items():
             self.say(f"        {count:,} {reason}")
-        return {"verb": "train", "name": step.name, "artefact": key, "path": str(path), "reused": reused, **record}
+        return {
+            "verb": "train",
+            "name": step.name,
+            "artefact": key,
+            "path": str(path),
+            "reused": reused,
+            **record,
+        }
 
     # --------------------------------------------------------------------------------------- evaluate
 
@@ -258,7 +300,11 @@ class Runner:
 
     def measurement_key(self, component: Component, model: Trained, dtype: str) -> str:
         """Of one task's items on one model; the start counts where the task compares with it."""
-        start = self.model("base").fingerprint if self.registry.entry("task", component.name).traits.get("start") else ""
+        start = (
+            self.model("base").fingerprint
+            if self.registry.entry("task", component.name).traits.get("start")
+            else ""
+        )
         return digest("measure 1", self._measured_by(component), model.fingerprint, start, dtype)
 
     # ------------------------------------------------------------------------------------- what is said
@@ -271,7 +317,10 @@ class Runner:
             for metric in task["metrics"]:
                 change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
                 figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"
-                self.say(f"        {metric['name']:<30}{figures:<18}{change:<28}{metric['verdict']}  n={metric['n']}")
+                self.say(
+                    f"        {metric['name']:<30}{figures:<18}{change:<28}{metric['verdict']}  "
+                    f"n={metric['n']}"
+                )
 
     # ------------------------------------------------------------------------------------------ details
 
@@ -317,8 +366,11 @@ class Runner:
 
     def resolved(self) -> str:
         """The recipe with every default, as YAML."""
-        return yaml.safe_dump(resolve(self.recipe.model_dump(mode="json", by_alias=True), self.registry),
-                              sort_keys=False, allow_unicode=True)  # fmt: skip
+        return yaml.safe_dump(
+            resolve(self.recipe.model_dump(mode="json", by_alias=True), self.registry),
+            sort_keys=False,
+            allow_unicode=True,
+        )
 
     def _summary(self, state: str) -> dict[str, Any]:
         trained = [step for step in self.steps if step["verb"] == "train"]
@@ -380,8 +432,14 @@ class Runner:
 
 
 def resolve(plain: Any, registry: Registry) -> Any:
-    """A dumped recipe in which every component shows all its options and nothing that was not said is None."""
-    kinds: dict[str, Kind] = {"objective": "objective", "trainable": "trainable", "suite": "task", "stages": "stage"}
+    """A dumped recipe in which every component shows all its options and nothing that was not said is
+    None."""
+    kinds: dict[str, Kind] = {
+        "objective": "objective",
+        "trainable": "trainable",
+        "suite": "task",
+        "stages": "stage",
+    }
 
     def component(kind: Kind, one: Mapping[str, Any]) -> Any:
         options = registry.options(kind, one["name"], one["options"])
@@ -395,7 +453,9 @@ def resolve(plain: Any, registry: Registry) -> Any:
     for key, value in plain.items():
         if key in kinds and value:
             kind = kinds[key]
-            value = [component(kind, one) for one in value] if isinstance(value, list) else component(kind, value)
+            value = (
+                [component(kind, one) for one in value] if isinstance(value, list) else component(kind, value)
+            )
             found[key] = value
         elif value is not None and value != {} and value != []:
             found[key] = resolve(value, registry)

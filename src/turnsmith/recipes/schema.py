@@ -44,7 +44,9 @@ Named = Annotated[Component, BeforeValidator(_component)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True
+    )
 
 
 class Data(Strict):
@@ -56,6 +58,7 @@ class Data(Strict):
     format: str = "auto"
     stages: tuple[Named, ...] = ()
     by: str = "id"
+    seed: int = 0  # of the split alone, so that all seeds of a run share it
     keep: int = Field(1, ge=1)
 
     @property
@@ -101,8 +104,8 @@ class Step(Strict):
 
 
 class Statement(Strict):
-    """A claim: metric `quantity` of task `task`, of one model against another, moved in `direction` by more than
-    `by`; `within` means by no more than `by` either way."""
+    """A claim: metric `quantity` of task `task`, of one model against another, moved in `direction` by more
+    than `by`; `within` means by no more than `by` either way."""
 
     task: str
     quantity: str
@@ -192,11 +195,15 @@ def assign(plain: dict[str, Any], path: str, value: Any) -> None:
         last = place == len(keys) - 1
         if isinstance(at, list):
             if not key.isdigit() or int(key) >= len(at):
-                raise UsageError(f"{path}: {'.'.join(keys[:place])} has the indices 0 to {len(at) - 1}, not {key!r}")
+                raise UsageError(
+                    f"{path}: {'.'.join(keys[:place])} has the indices 0 to {len(at) - 1}, not {key!r}"
+                )
             key = int(key)
         elif not isinstance(at, dict) or (not last and key not in at):
             there = ", ".join(map(str, at)) if isinstance(at, dict) else "no keys"
-            raise UsageError(f"{path}: there is no {key!r} at {'.'.join(keys[:place]) or 'the top'}; it has {there}")
+            raise UsageError(
+                f"{path}: there is no {key!r} at {'.'.join(keys[:place]) or 'the top'}; it has {there}"
+            )
         if last:
             at[key] = value
         else:
@@ -224,7 +231,8 @@ def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe
             for step in flat(recipe.steps)
         ):
             raise UsageError(
-                f"{where}: the claim on {statement.task!r} of {statement.of!r} against {statement.against!r} is "
+                f"{where}: the claim on {statement.task!r} of {statement.of!r} against "
+                f"{statement.against!r} is "
                 "measured by no evaluate step"
             )
     return recipe
@@ -282,14 +290,14 @@ def _options(registry: Registry, kind: Kind, component: Component, where: str) -
 
 
 def _known(name: str, among: set[str], what: str, where: str) -> None:
-    if name.split("@")[0] not in among:
+    if name.split("@", maxsplit=1)[0] not in among:
         there = ", ".join(sorted(among)) or "nothing yet"
         raise UsageError(f"{where}: no {what} is called {name!r} before this step; there is {there}")
 
 
 def _start(name: str, names: set[str], where: str) -> None:
     """A model is a name of this recipe or a reference; a bare word that is neither is refused."""
-    if name.split("@")[0] in names or "/" in name or ":" in name:
+    if name.split("@", maxsplit=1)[0] in names or "/" in name or ":" in name:
         return
     from turnsmith import wheels
 
@@ -313,8 +321,13 @@ def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
     from dataclasses import fields
 
     models: dict[str, type[Strict]] = {
-        "data": Data, "train": Train, "evaluate": Evaluate, "repeat": Repeat, "claim": Statement, "steps": Step,
-    }  # fmt: skip
+        "data": Data,
+        "train": Train,
+        "evaluate": Evaluate,
+        "repeat": Repeat,
+        "claim": Statement,
+        "steps": Step,
+    }
     words = [str(part) for part in loc if not isinstance(part, int)]
     if words and words[-1] == "fit":
         return [field.name for field in fields(Fit)]

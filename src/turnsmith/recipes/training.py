@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,10 +16,9 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
 from turnsmith.models import cost, forest, load
 from turnsmith.models.score import Scoring
-from turnsmith.shelf import write_text
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, units
-from turnsmith.train.place import Place, device, faster_dtype
+from turnsmith.train.place import Place, arithmetic, device
 from turnsmith.train.record import Record, peak_memory_gib
 from turnsmith.trainable.install import install, learning
 from turnsmith.types import Rendered
@@ -30,17 +28,6 @@ if TYPE_CHECKING:
     from turnsmith.recipes.schema import Train
 
 SHOWN = 3  # examples whose loss mask the report shows
-
-
-def arithmetic(asked: str, file: Path) -> tuple[str, dict[str, float]]:
-    """The dtype to compute in. What was measured once is kept in `file`, so that going on later changes nothing."""
-    if asked != "auto":
-        return asked, {}
-    if not file.exists():
-        dtype, seconds = faster_dtype(device())
-        write_text(file, json.dumps({"dtype": dtype, "seconds": seconds}))
-    kept = json.loads(file.read_text())
-    return kept["dtype"], kept["seconds"]
 
 
 def ready(model: torch.nn.Module, runner: Runner) -> bool:
@@ -61,15 +48,22 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
     options = step.fit
     seed = runner.recipe.seed
     entry = runner.registry.entry("objective", step.objective.name)
-    chosen = {kind: runner.registry.options(kind, one.name, one.options)  # type: ignore[arg-type]
-              for kind, one in (("objective", step.objective), ("trainable", step.trainable))}  # fmt: skip
+    chosen = {
+        kind: runner.registry.options(kind, one.name, one.options)  # type: ignore[arg-type]
+        for kind, one in (("objective", step.objective), ("trainable", step.trainable))
+    }
     dtype, seconds = arithmetic(options.dtype, directory / "arithmetic.json")
     renderer = Renderer(load.tokenizer(start.reference))
     parts = [str(part) for part in _sequence(entry.traits.get("parts", ("text",)))]
     rendered, counts = prepare(
-        runner.examples(step.data), renderer, parts, length=options.length, over=options.over,
-        max_dropped=options.max_dropped, train=step.train_on,
-    )  # fmt: skip
+        runner.examples(step.data),
+        renderer,
+        parts,
+        length=options.length,
+        over=options.over,
+        max_dropped=options.max_dropped,
+        train=step.train_on,
+    )
     model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)  # type: ignore[arg-type]
     packed = ready(model, runner)
     if options.gradient_checkpointing:
@@ -94,17 +88,27 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
     place = Place(device=device(), trackers=options.trackers, directory=runner.directory)
     with Record(directory, title=step.name, quiet=runner.quiet) as recorder:
         totals = fit(
-            scoring, stream, method, options, directory=directory / "checkpoints", recorder=recorder, place=place,
-            seed=seed, packed=packed, reference=live, 
+            scoring,
+            stream,
+            method,
+            options,
+            directory=directory / "checkpoints",
+            recorder=recorder,
+            place=place,
+            seed=seed,
+            packed=packed,
+            reference=live,
             validate=_validator(step, runner, scoring, renderer, layout, parts, method, directory),
-        )  # fmt: skip
+        )
     peak = peak_memory_gib()
     load.save(model, tokenizer, directory / "model", base=start.reference)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):
         file.unlink()
-    counted = {"learning": sum(p.numel() for p in learning(model).values()),
-               "all": sum(p.numel() for p in model.parameters())}  # fmt: skip
+    counted = {
+        "learning": sum(p.numel() for p in learning(model).values()),
+        "all": sum(p.numel() for p in model.parameters()),
+    }
     flops = cost.training_flops(model, int(totals["tokens"]), int(totals["supervised"]))
     return {
         "kind": "model",
@@ -158,7 +162,12 @@ def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Any, 
     seen = sorted({index for at in range(total) for index in stream.indices(at)})
     wanted = [stream.examples[index] for index in seen]
     made = reference.precompute(
-        scoring, wanted, layout, row=step.fit.row, temperature=step.fit.temperature, file=directory / "reference.npy"
+        scoring,
+        wanted,
+        layout,
+        row=step.fit.row,
+        temperature=step.fit.temperature,
+        file=directory / "reference.npy",
     )
     by_index = dict(zip(seen, made, strict=True))
     examples = [by_index.get(index, example) for index, example in enumerate(stream.examples)]
@@ -166,21 +175,36 @@ def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Any, 
 
 
 def _validator(
-    step: Train, runner: Runner, scoring: Scoring, renderer: Renderer, layout: Any, parts: list[str], method: Method,
+    step: Train,
+    runner: Runner,
+    scoring: Scoring,
+    renderer: Renderer,
+    layout: Any,
+    parts: list[str],
+    method: Method,
     directory: Path,
-) -> Any:  # fmt: skip
+) -> Any:
     """A function that gives the objective's mean on the data of `validate_on`; None where there is none."""
     if step.validate_on is None or not step.fit.evaluate:
         return None
     held, _ = prepare(
-        runner.examples(step.validate_on), renderer, parts, length=step.fit.length, over="cut", max_dropped=1.0,
+        runner.examples(step.validate_on),
+        renderer,
+        parts,
+        length=step.fit.length,
+        over="cut",
+        max_dropped=1.0,
         train=step.train_on,
-    )  # fmt: skip
+    )
     if method.reference:
         held = reference.precompute(
-            scoring, held, layout, row=step.fit.row, temperature=step.fit.temperature,
+            scoring,
+            held,
+            layout,
+            row=step.fit.row,
+            temperature=step.fit.temperature,
             file=directory / "validation.npy",
-        )  # fmt: skip
+        )
 
     @torch.no_grad()
     def validate() -> float:

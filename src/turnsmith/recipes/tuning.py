@@ -34,7 +34,11 @@ def choose(
         raise UsageError("nothing to learn from")
     size = "small" if parameters < SMALL else "large" if parameters > LARGE else "middle"
     adapters = trainable in ("lora", "biases")
-    rates = {"small": 5e-4, "middle": 2e-4, "large": 1e-4} if adapters else {"small": 5e-5, "middle": 2e-5, "large": 1e-5}
+    rates = (
+        {"small": 5e-4, "middle": 2e-4, "large": 1e-4}
+        if adapters
+        else {"small": 5e-5, "middle": 2e-5, "large": 1e-5}
+    )
     lr = rates[size]
     why = f"{trainable} on a {size} model ({parameters / 1e6:,.0f} M parameters)"
     if objective == "dpo":
@@ -43,25 +47,43 @@ def choose(
     steps = max(10, round(epochs * examples / BATCH))
     found = [
         Choice("fit.lr", lr, why),
-        Choice("fit.steps", steps, f"{epochs} epoch{'s' * (epochs > 1)} of {examples:,} examples, {BATCH} per step"),
+        Choice(
+            "fit.steps",
+            steps,
+            f"{epochs} epoch{'s' * (epochs > 1)} of {examples:,} examples, {BATCH} per step",
+        ),
         Choice("fit.batch", BATCH, "small enough for a laptop, large enough for a steady gradient"),
-        Choice("fit.evaluate", max(5, steps // 10), "ten times over the run on held-out data; the best state is kept"),
+        Choice(
+            "fit.evaluate",
+            max(5, steps // 10),
+            "ten times over the run on held-out data; the best state is kept",
+        ),
     ]
     if trainable == "lora":
         if rank is not None:
             found.append(Choice("rank", rank, "the adapter to go on with has it"))
         else:
-            found.append(Choice("rank", 16 if examples < 5_000 else 32, f"{examples:,} examples do not need more"))
+            found.append(
+                Choice("rank", 16 if examples < 5_000 else 32, f"{examples:,} examples do not need more")
+            )
     return found
 
 
 def recipe(
-    base: str, read: str, *, name: str, objective: str, trainable: str, choices: list[Choice],
+    base: str,
+    read: str,
+    *,
+    name: str,
+    objective: str,
+    trainable: str,
+    choices: list[Choice],
     overrides: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """A recipe as plain YAML data. overrides: what the user set for `fit`, over the choices."""
     chosen = {choice.name: choice.value for choice in choices}
-    fit = {key.removeprefix("fit."): value for key, value in chosen.items() if key.startswith("fit.")} | dict(overrides)
+    fit = {key.removeprefix("fit."): value for key, value in chosen.items() if key.startswith("fit.")} | dict(
+        overrides
+    )
     measured = "loss" if objective == "sft" else "none"
     suite: list[Any] = [{"heldout": {"on": "heldout"}}] if measured == "loss" else []
     suite += ["divergence", "abilities", "stopping"]

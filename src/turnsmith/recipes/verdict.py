@@ -10,7 +10,9 @@ from turnsmith.recipes.schema import Statement
 Verdict = Literal["holds", "fails", "undecided", "not judged"]
 
 
-def judge(claim: Sequence[Statement], measured: Sequence[Mapping[str, Any]], *, tiny: bool) -> list[dict[str, Any]]:
+def judge(
+    claim: Sequence[Statement], measured: Sequence[Mapping[str, Any]], *, tiny: bool
+) -> list[dict[str, Any]]:
     """Each statement with its figure, interval and verdict; tiny runs are never judged."""
     return [_judged(statement, measured, tiny) for statement in claim]
 

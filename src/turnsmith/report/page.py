@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,7 +49,7 @@ def render(run: Mapping[str, Any], directory: Path) -> str:
         training=[(step, _charts(step, directory)) for step in by_verb["train"]],
         evaluations=[(step, measures.panels(step)) for step in by_verb["evaluate"]],
         replies=_with_shown((step, task) for step in by_verb["evaluate"] for task in step.get("tasks") or ()),
-        masks=[(step, example) for step in by_verb["train"] for example in step.get("shown") or ()],
+        masks=[(step, one) for step in by_verb["train"] for one in step.get("shown") or () if one.get("tokens")],
         cost=_cost(seen, by_verb["train"]),
         sentence=words.result(seen),
         tally=words.tally(seen),
@@ -56,6 +57,7 @@ def render(run: Mapping[str, Any], directory: Path) -> str:
     )
 
 
+@cache
 def environment() -> Environment:
     """Templates beside this file; everything that is put in is escaped."""
     found = Environment(
@@ -79,6 +81,7 @@ def environment() -> Environment:
         "turns": turns,
         "difference": words.difference,
         "interval": words.interval,
+        "largest": largest,
     }
     found.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
     found.globals["share"] = words.share  # pyright: ignore[reportUnknownMemberType]
@@ -86,10 +89,10 @@ def environment() -> Environment:
 
 
 def tidy(value: Any) -> Any:
-    """The same JSON with control characters made visible, and halves of surrogate pairs replaced.
+    """The same JSON, control characters made visible, halves of surrogate pairs replaced, nulls off lists.
 
-    >>> tidy({"a": ["x" + chr(0)]})
-    {'a': ['x␀']}
+    >>> tidy({"a": ["x" + chr(0), None]}) == {"a": ["x" + chr(0x2400)]}
+    True
     """
     if isinstance(value, str):
         return value.translate(CONTROL).encode("utf-8", "replace").decode()
@@ -97,7 +100,7 @@ def tidy(value: Any) -> Any:
         found = cast(Mapping[object, object], value)
         return {str(tidy(str(key))): tidy(item) for key, item in found.items()}
     if isinstance(value, list | tuple):
-        return [tidy(item) for item in cast(Sequence[object], value)]
+        return [tidy(item) for item in cast(Sequence[object], value) if item is not None]
     return value
 
 
@@ -127,6 +130,11 @@ def turns(prompt: object) -> list[Mapping[str, Any]]:
         return []
     items = cast(list[object], prompt)
     return [cast(Mapping[str, Any], turn) for turn in items if isinstance(turn, Mapping)]
+
+
+def largest(counts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Counts by name, the largest first."""
+    return sorted(counts.items(), key=lambda pair: -(words.finite(pair[1]) or 0))
 
 
 def day(text: object) -> str:

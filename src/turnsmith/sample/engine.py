@@ -111,9 +111,7 @@ class LocalEngine:
             if not len(prompt):
                 raise UsageError(f"prompt {index} is empty: there is nothing to continue.")
             if not 0 <= min(prompt) <= max(prompt) < vocabulary:
-                raise ModelError(
-                    f"prompt {index} holds ids that are none of the model's {vocabulary}: whose tokenizer?"
-                )
+                raise ModelError(f"prompt {index} holds ids that are not below the model's {vocabulary}.")
             if self.context is not None and len(prompt) + max_new > self.context:
                 raise ModelError(
                     f"prompt {index} has {len(prompt)} tokens and {max_new} may follow, but the model's "
@@ -132,7 +130,11 @@ class LocalEngine:
                 if not self.adapters:
                     stack.enter_context(whole.disable_adapter())
                 if self.autocast:
-                    stack.enter_context(_bfloat16(whole))
+                    stack.enter_context(torch.autocast(self.base.device.type, torch.bfloat16))
+                if self.autocast and hasattr(whole, "peft_config"):
+                    from peft.helpers import disable_input_dtype_casting
+
+                    stack.enter_context(disable_input_dtype_casting(whole))  # adapters take bf16 as it comes
                 stack.enter_context(torch.inference_mode())
                 yield
         finally:
@@ -157,9 +159,7 @@ def refusal(model: nn.Module) -> str | None:
     if strange or getattr(base, "_is_stateful", False):
         return f"{type(base).__name__} has layers that read padding ({', '.join(strange) or 'recurrent'})."
     if missing := {"position_ids", "logits_to_keep"} - set(inspect.signature(base.forward).parameters):
-        return (
-            f"{type(base).__name__} takes no {', no '.join(sorted(missing))}: rows cannot be padded for it."
-        )
+        return f"{type(base).__name__} takes no {', no '.join(sorted(missing))}: its rows cannot be padded."
     return None
 
 
@@ -304,9 +304,8 @@ class _Decoding:
         # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
         dtype = torch.bfloat16 if engine.autocast else None
         self.width = max(map(len, prompts)) + PADDING
-        layers = [
-            _Layer(self.width + sampling.max_new, dtype) for _ in range(_config(self.base).num_hidden_layers)
-        ]
+        capacity, count = self.width + sampling.max_new, _config(self.base).num_hidden_layers
+        layers = [_Layer(capacity, dtype) for _ in range(count)]
         self.cache = Cache(layers=layers)  # pyright: ignore[reportArgumentType] - a list is invariant
 
     @property
@@ -331,12 +330,8 @@ class _Decoding:
         stops = set(self.stop.tolist())
         drawn = zip(self.ids.tolist(), self.logprobs.tolist(), self.lengths.tolist(), strict=True)
         return [
-            Completion(
-                tuple(ids[:length]),
-                tuple(logprobs[:length]),
-                "stop" if ids[length - 1] in stops else "length",
-            )
-            for ids, logprobs, length in drawn
+            Completion(tuple(ids[:n]), tuple(logprobs[:n]), "stop" if ids[n - 1] in stops else "length")
+            for ids, logprobs, n in drawn
         ]
 
     def _prefill(self) -> Tensor:
@@ -398,15 +393,3 @@ def _base(model: nn.Module) -> PreTrainedModel:
 
 def _config(base: PreTrainedModel) -> PretrainedConfig:
     return base.config.get_text_config(decoder=True)
-
-
-@contextmanager
-def _bfloat16(model: nn.Module) -> Iterator[None]:
-    """bf16 under autocast; adapters take bf16 inputs as they are."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.autocast(next(model.parameters()).device.type, torch.bfloat16))
-        if hasattr(model, "peft_config"):
-            from peft.helpers import disable_input_dtype_casting
-
-            stack.enter_context(disable_input_dtype_casting(model))
-        yield

@@ -10,7 +10,8 @@ from turnsmith.types import Conversation, Example
 
 @stage("turns")
 def turns(data: Sequence[Example], *, least: int = 2, most: int | None = None) -> Iterator[Example]:
-    """Keep conversations of at least `least` and at most `most` messages in every part; system texts not counted."""
+    """Keep conversations of at least `least` and at most `most` messages in every part; system texts not
+    counted."""
     for example in data:
         conversations = [
             one for part in example.parts.values() for one in (part if isinstance(part, tuple) else (part,))

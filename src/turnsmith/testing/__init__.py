@@ -1,4 +1,5 @@
-"""What the tests of Turnsmith are built with, public so that components of your own can be tested the same way."""
+"""What the tests of Turnsmith are built with, public so that components of your own can be tested the same
+way."""
 
 from turnsmith.testing.builders import chat, directory, model, scores, tokenizer, tokens
 

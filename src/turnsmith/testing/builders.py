@@ -1,4 +1,5 @@
-"""Small real things: a tokenizer with a chat template, a two-layer model, conversations, scores with given values."""
+"""Small real things: a tokenizer with a chat template, a two-layer model, conversations, scores with given
+values."""
 
 from __future__ import annotations
 
@@ -10,20 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from turnsmith.types import Conversation, Message, Path as ForestPath, Role, Scores, Tokens
+from turnsmith.types import Conversation, Message, Role, Scores, Tokens
+from turnsmith.types import Path as ForestPath
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
+    "+ '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LETTERS: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
 TEXTS = (
-    "Hello there, how are you today?", "I am fine, thank you. And you?", "What is two plus two? It is four.",
-    "The cat sat on the mat while the dog slept.", "Tell me a story about the sea and a small boat.",
-)  # fmt: skip
+    "Hello there, how are you today?",
+    "I am fine, thank you. And you?",
+    "What is two plus two? It is four.",
+    "The cat sat on the mat while the dog slept.",
+    "Tell me a story about the sea and a small boat.",
+)
 
 
 @cache
@@ -37,7 +43,9 @@ def tokenizer(template: str = CHATML) -> PreTrainedTokenizerBase:
     made.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     made.train_from_iterator(TEXTS, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|im_end|>")
     fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
@@ -45,15 +53,27 @@ def tokenizer(template: str = CHATML) -> PreTrainedTokenizerBase:
     return fast
 
 
-def model(*, seed: int = 0, vocabulary: int = 320, layers: int = 2, hidden: int = 32, dropout: float = 0.0) -> PreTrainedModel:
+def model(
+    *, seed: int = 0, vocabulary: int = 320, layers: int = 2, hidden: int = 32, dropout: float = 0.0
+) -> PreTrainedModel:
     """A random Llama with grouped-query attention, in fp32."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=0, eos_token_id=2,
-        pad_token_id=None, attention_dropout=dropout, tie_word_embeddings=True, initializer_range=0.2,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=None,
+        attention_dropout=dropout,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made: PreTrainedModel = LlamaForCausalLM(config)

@@ -1,4 +1,5 @@
-"""States of a run on disk: written aside, flushed, renamed; a torn one is seen and the one before it is used."""
+"""States of a run on disk: written aside, flushed, renamed; a torn one is seen and the one before it is
+used."""
 
 from __future__ import annotations
 
@@ -21,9 +22,13 @@ KEPT = 2
 
 
 def save(
-    directory: Path, step: int, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Any], best: Mapping[str, torch.Tensor] | None = None,
-) -> None:  # fmt: skip
+    directory: Path,
+    step: int,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    best: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write `step-N` into `directory` and drop all but the newest two."""
     from safetensors.torch import save_file
 
@@ -31,7 +36,9 @@ def save(
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_file({name: p.detach().contiguous() for name, p in parameters.items()}, aside / "learning.safetensors")
+        save_file(
+            {name: p.detach().contiguous() for name, p in parameters.items()}, aside / "learning.safetensors"
+        )
         if best is not None:
             save_file({name: value.contiguous() for name, value in best.items()}, aside / "best.safetensors")
         torch.save(optimizer.state_dict(), aside / "optimizer.pt")
@@ -104,7 +111,8 @@ def _flush(path: Path) -> None:
 def _storage(error: OSError, directory: Path) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
-            f"the disk is full: a checkpoint could not be written to {directory}. The one before it is whole; free "
+            f"the disk is full: a checkpoint could not be written to {directory}. The one before it "
+            "is whole; free "
             "some space and give the same command to go on"
         )
     return StorageError(f"a checkpoint could not be written to {directory}: {error}")

@@ -1,4 +1,5 @@
-"""The loop: windows of examples to optimiser steps. It knows units and windows, never conversations or methods."""
+"""The loop: windows of examples to optimiser steps. It knows units and windows, never conversations or
+methods."""
 
 from __future__ import annotations
 
@@ -59,14 +60,21 @@ def fit(
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
-    reference: gives live reference log-probs (N,) of a batch. validate: a number, lower is better; the best state
-    is what the model is left with. Gives totals of the run. Raises TrainingError where the loss is no number.
-    Bit-identical on CPU in fp32 whether interrupted or not: all randomness is keyed by seed and step.
+    reference: gives live reference log-probs (N,) of a batch. validate: a number, lower is better; the best
+    state is what the model is left with. Gives totals of the run. Raises TrainingError where the loss is no
+    number. Bit-identical on CPU in fp32 whether interrupted or not: all randomness is keyed by seed and step.
     """
     learning = {name: p for name, p in scoring.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), options)
     total = options.total(len(stream.examples))
-    state: dict[str, Any] = {"step": 0, "tokens": 0, "supervised": 0, "slots": 0, "seconds": 0.0, "best": None}
+    state: dict[str, Any] = {
+        "step": 0,
+        "tokens": 0,
+        "supervised": 0,
+        "slots": 0,
+        "seconds": 0.0,
+        "best": None,
+    }
     best: dict[str, Tensor] | None = None
     resumed = checkpoint.load(directory, learning, optimizer)
     if resumed:
@@ -95,9 +103,9 @@ def fit(
             state["seconds"] += values["seconds"]
             recorder.step(values)
             place.log({k: v for k, v in values.items() if k not in ("step", "total")}, step + 1)
-            if (step + 1) % options.checkpoint == 0 or step + 1 == total or stop.asked:
-                if place.accelerator.is_main_process:
-                    checkpoint.save(directory, step + 1, learning, optimizer, state, best)
+            due = (step + 1) % options.checkpoint == 0 or step + 1 == total or stop.asked
+            if due and place.accelerator.is_main_process:
+                checkpoint.save(directory, step + 1, learning, optimizer, state, best)
             if stop.asked:
                 raise Interrupted
     if best is not None:
@@ -109,9 +117,14 @@ def fit(
 
 
 def _window(
-    module: nn.Module, window: Sequence[Rendered], method: Method, options: Fit, place: Place, packed: bool,
+    module: nn.Module,
+    window: Sequence[Rendered],
+    method: Method,
+    options: Fit,
+    place: Place,
+    packed: bool,
     reference: Callable[[Batch], Tensor] | None,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
     batches = [(pack if packed else pad)(run) for run in micro_batches(window, options.row)]
     denominator = sum(units(method.per, batch) for batch in batches)
@@ -156,15 +169,19 @@ def unit_weights(per: Per, scores: Scores) -> Tensor:
 def _refuse_nonsense(step: int, values: Mapping[str, float]) -> None:
     if not math.isfinite(values["gradient"]) or not math.isfinite(values["loss"]):
         raise TrainingError(
-            f"step {step + 1}: the loss is {values['loss']} and the gradient norm {values['gradient']}. Lower the "
+            f"step {step + 1}: the loss is {values['loss']} and the gradient norm "
+            f"{values['gradient']}. Lower the "
             "learning rate, or look at the data with `turnsmith check`; the last checkpoint is whole"
         )
 
 
 def _keep_best(
-    scoring: Scoring, learning: Mapping[str, nn.Parameter], validate: Callable[[], float], state: dict[str, Any],
+    scoring: Scoring,
+    learning: Mapping[str, nn.Parameter],
+    validate: Callable[[], float],
+    state: dict[str, Any],
     best: dict[str, Tensor] | None,
-) -> tuple[float, dict[str, Tensor] | None]:  # fmt: skip
+) -> tuple[float, dict[str, Tensor] | None]:
     scoring.eval()
     value = validate()
     scoring.train()

@@ -22,7 +22,8 @@ def adamw(parameters: Iterable[nn.Parameter], fit: Fit) -> torch.optim.AdamW:
 
 
 def rate(fit: Fit, step: int, total: int) -> float:
-    """Learning rate of step `step` (from 0) of `total`: rises over the warm-up, then falls to 0 after the last.
+    """Learning rate of step `step` (from 0) of `total`: rises over the warm-up, then falls to 0 after the
+    last.
 
     >>> fit = Fit(steps=10, lr=1.0, warmup=0.2)
     >>> [round(rate(fit, step, 10), 3) for step in (0, 1, 2, 6, 9)]

@@ -11,15 +11,16 @@ class Fit:
     """Options of a `train` step.
 
     steps, epochs: how long; exactly one of them. batch: examples per optimiser step. row: most tokens of one
-    micro-batch. length: most tokens of one conversation; `over` says what happens to a longer one: cut after the
-    last whole assistant turn that fits, drop it, or stop with an error. max_dropped: share of examples that may be
-    dropped before it is an error.
-    lr: peak learning rate, reached after `warmup` (share of the steps), then `schedule` to zero. clip: largest
-    gradient norm. temperature: divides the logits, where the data were sampled at that temperature.
+    micro-batch. length: most tokens of one conversation; `over` says what happens to a longer one: cut after
+    the last whole assistant turn that fits, drop it, or stop with an error. max_dropped: share of examples
+    that may be dropped before it is an error.
+    lr: peak learning rate, reached after `warmup` (share of the steps), then `schedule` to zero. clip:
+    largest gradient norm. temperature: divides the logits, where the data were sampled at that temperature.
     reference: log-probs under the start, computed once before the first step, or at each step (`live`).
     dtype: of the frozen weights and the arithmetic; weights that learn are fp32. auto: whatever a short
-    measurement shows to be faster here. evaluate: steps between evaluations on held-out data (0: none); the best
-    state is kept. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow, trackio.
+    measurement shows to be faster here. evaluate: steps between evaluations on held-out data (0: none); the
+    best state is kept. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
+    trackio.
     """
 
     steps: int | None = None

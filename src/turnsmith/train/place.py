@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from turnsmith.shelf import write_text
 from turnsmith.types import Batch
 
 Dtype = Literal["float32", "bfloat16"]
@@ -25,7 +27,8 @@ def device() -> str:
 
 
 def faster_dtype(device: str = "cpu", *, repeats: int = 5) -> tuple[Dtype, dict[str, float]]:
-    """The dtype in which a product of the size of a small model's layer is faster here, and both times in seconds."""
+    """The dtype in which a product of the size of a small model's layer is faster here, and both times in
+    seconds."""
     seconds: dict[str, float] = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a = torch.randn(512, 1024, device=device).to(dtype)
@@ -37,6 +40,18 @@ def faster_dtype(device: str = "cpu", *, repeats: int = 5) -> tuple[Dtype, dict[
             taken.append(time.perf_counter() - start)
         seconds[name] = min(taken[1:])
     return ("bfloat16" if seconds["bfloat16"] < seconds["float32"] else "float32"), seconds
+
+
+def arithmetic(asked: str, file: Path) -> tuple[Dtype, dict[str, float]]:
+    """The dtype to compute in. What was measured once is kept in `file`, so that going on later changes
+    nothing."""
+    if asked == "float32" or asked == "bfloat16":
+        return asked, {}
+    if not file.exists():
+        dtype, seconds = faster_dtype(device())
+        write_text(file, json.dumps({"dtype": dtype, "seconds": seconds}))
+    kept = json.loads(file.read_text())
+    return kept["dtype"], kept["seconds"]
 
 
 class Place:
@@ -58,8 +73,8 @@ class Place:
     def mine(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, float, bool]]:
         """(batch, factor, last) for each round of this process.
 
-        The factor undoes the averaging of gradients over processes; it is 0 in a round without work, in which a
-        batch still runs, because the others wait for its gradients.
+        The factor undoes the averaging of gradients over processes; it is 0 in a round without work, in which
+        a batch still runs, because the others wait for its gradients.
         """
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         rounds = -(-len(batches) // world)

@@ -26,7 +26,8 @@ def precompute(
     temperature: float,
     file: Path,
 ) -> list[Rendered]:
-    """The examples with the extra `reference`: log-probs of their trained tokens under `scoring` as it is now.
+    """The examples with the extra `reference`: log-probs of their trained tokens under `scoring` as it is
+    now.
 
     file: where they are stored. If it is there already it is read, since by then `scoring` has moved on.
     """
@@ -61,8 +62,8 @@ def precompute(
 def live(scoring: Scoring, probe: Batch, *, temperature: float) -> Callable[[Batch], Tensor]:
     """A function that gives a batch's log-probs (N,) under `scoring` as it is now, whatever it learns later.
 
-    With an adapter that starts at zero, which is verified on `probe`, the start is the model with the adapter off;
-    else it is a frozen copy.
+    With an adapter that starts at zero, which is verified on `probe`, the start is the model with the adapter
+    off; else it is a frozen copy.
     """
     from peft import PeftModel
 

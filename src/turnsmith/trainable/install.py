@@ -21,12 +21,14 @@ class Draw:
     rng: Random
 
 
-def install(model: nn.Module, component: Callable[..., Any], options: Mapping[str, Any], *, seed: int) -> nn.Module:
+def install(
+    model: nn.Module, component: Callable[..., Any], options: Mapping[str, Any], *, seed: int
+) -> nn.Module:
     """The model with the trainable attached and `requires_grad` set on what it selects.
 
-    component: a function `(model, draw, *, options) -> {parameter name: learns}`, or a class made with the options
-    that has `select(model, draw)` and may have `attach(model) -> model`. New weights are drawn from `seed`.
-    Raises ModelError where nothing would learn.
+    component: a function `(model, draw, *, options) -> {parameter name: learns}`, or a class made with the
+    options that has `select(model, draw)` and may have `attach(model) -> model`. New weights are drawn from
+    `seed`. Raises ModelError where nothing would learn.
     """
     draw = Draw(seeds.stream(seed, "select"))
     if isinstance(component, type):
@@ -40,7 +42,9 @@ def install(model: nn.Module, component: Callable[..., Any], options: Mapping[st
     parameters = dict(model.named_parameters())
     strangers = set(mask) - set(parameters)
     if strangers:
-        raise ModelError(f"the trainable selects {sorted(strangers)[0]!r}, which is no parameter of this model")
+        raise ModelError(
+            f"the trainable selects {sorted(strangers)[0]!r}, which is no parameter of this model"
+        )
     for name, parameter in parameters.items():
         learns = bool(mask.get(name, False))
         parameter.requires_grad_(learns)

@@ -46,7 +46,8 @@ class Lora:
             rank = getattr(model.active_peft_config, "r", None)
             if rank != self.rank:
                 raise ModelError(
-                    f"the adapter to go on with has rank {rank}, asked for is {self.rank}: set rank to {rank}, or "
+                    f"the adapter to go on with has rank {rank}, asked for is {self.rank}: set rank "
+                    f"to {rank}, or "
                     "merge the adapter first (turnsmith export --form merged)"
                 )
             return model

@@ -1,4 +1,5 @@
-"""What a model may have forgotten: on general prompts and items that come with Turnsmith, nothing to download."""
+"""What a model may have forgotten: on general prompts and items that come with Turnsmith, nothing to
+download."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Stopping:
     """Share of replies to general prompts that end by the stop token within 128 tokens."""
 
     title = "Ending by itself"
-    note = f"Share of sampled replies to 100 general prompts that end by the stop token within {REPLY} tokens."
+    note = (
+        f"Share of sampled replies to 100 general prompts that end by the stop token within {REPLY} tokens."
+    )
     metrics = (Metric("replies that end", "ended", "share", "higher", of="replies"),)
 
     def __init__(self, *, count: int = 100) -> None:
@@ -53,7 +56,8 @@ class Divergence:
 
     title = "Drift from the start model"
     note = (
-        "KL(start || tuned) in nats per token, summed over the whole vocabulary at each position of replies that the "
+        "KL(start || tuned) in nats per token, summed over the whole vocabulary at each position "
+        "of replies that the "
         "start model sampled to 100 general prompts. 0 means unchanged; it grows with anything that changed."
     )
     metrics = (Metric("KL from the start model", "kl", "nats per token", "lower", "tokens", "replies"),)
@@ -98,8 +102,10 @@ class Abilities:
 
     title = "What it could do before"
     note = (
-        "Short items with a known answer. By likelihood: the option that the model finds most probable, end of turn "
-        "included. By generation: the option that its greedy reply names first. Kinds that the start model answers no "
+        "Short items with a known answer. By likelihood: the option that the model finds most "
+        "probable, end of turn "
+        "included. By generation: the option that its greedy reply names first. Kinds that the "
+        "start model answers no "
         "better than by guessing say nothing about forgetting and are marked."
     )
     metrics = (

@@ -17,14 +17,16 @@ from turnsmith.types import Example
 class Heldout:
     """Negative log-likelihood of what the assistant said, per token, with and without the end-of-turn token.
 
-    on: the data. length: conversations are cut after the last whole turn within so many tokens, so that the time
-    is bounded; those of which nothing fits are left out.
+    on: the data. length: conversations are cut after the last whole turn within so many tokens, so that the
+    time is bounded; those of which nothing fits are left out.
     """
 
     title = "Loss on held-out conversations"
     note = (
-        "Mean negative log-likelihood of the assistant's tokens in conversations nobody of whom was trained on. "
-        "Without the end-of-turn token it says how well the words are predicted, with it also how well the lengths are."
+        "Mean negative log-likelihood of the assistant's tokens in conversations nobody of whom "
+        "was trained on. "
+        "Without the end-of-turn token it says how well the words are predicted, with it also how "
+        "well the lengths are."
     )
     metrics = (
         Metric("loss without the stop token", "content", "nats per token", "lower", "words", "conversations"),
@@ -41,8 +43,8 @@ class Heldout:
 
 @torch.no_grad()
 def losses(subject: Subject, examples: Sequence[Example], length: int) -> list[Item]:
-    """For each conversation: nats over all trained tokens (`all`, `tokens`) and without stop tokens (`content`,
-    `words`)."""
+    """For each conversation: nats over all trained tokens (`all`, `tokens`) and without stop tokens
+    (`content`, `words`)."""
     rendered, _ = prepare(examples, subject.renderer, ("text",), length=length, max_dropped=1.0)
     items = []
     for run in micro_batches(rendered, subject.row):

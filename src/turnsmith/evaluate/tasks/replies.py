@@ -16,13 +16,21 @@ class Replies:
     """
 
     title = "Replies to held-out conversations"
-    note = "One sampled reply per conversation, before and after, with the same random numbers. Nothing is picked."
+    note = (
+        "One sampled reply per conversation before and after, with the same random numbers; none is picked."
+    )
     metrics: tuple[Metric, ...] = ()
 
     def __init__(
-        self, *, on: str, count: int = 12, turns: int = 5, max_new: int = 96, temperature: float = 0.7,
+        self,
+        *,
+        on: str,
+        count: int = 12,
+        turns: int = 5,
+        max_new: int = 96,
+        temperature: float = 0.7,
         top_p: float = 0.95,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.on = on
         self.count = count
         self.turns = turns
@@ -52,5 +60,7 @@ class Replies:
         """The last assistant message within the first `turns` + 1 messages."""
         if not isinstance(conversation, Conversation):
             return None
-        places = [i for i, m in enumerate(conversation.messages[: self.turns + 1]) if m.role == "assistant" and i]
+        places = [
+            i for i, m in enumerate(conversation.messages[: self.turns + 1]) if m.role == "assistant" and i
+        ]
         return (conversation, places[-1]) if places else None

@@ -1,0 +1,1 @@
+"""One file for each benchmark: its items, how they are scored, and its metrics."""

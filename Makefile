@@ -19,7 +19,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow lint faults constraints clean
+.PHONY: help demo test test-slow test-gpu lint faults constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ test: $(DEV)  ## the fast tests
 
 test-slow: $(DEV)  ## the tests that take longer or need real models
 	@$(PYTEST) --dist loadfile -m "slow and not gpu" $(ARGS) || { code=$$?; test $$code = 5 && echo "no slow tests"; }
+
+test-gpu: $(DEV)  ## the tests that need a CUDA device
+	@$(PYTEST) -n 0 -m gpu $(ARGS)
 
 lint: $(DEV)  ## style, layers and types
 	@.venv/bin/python -m ruff check
@@ -50,12 +53,14 @@ clean:  ## remove .venv, caches and builds; runs are kept
 	@rm -rf .venv build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Debian's Python comes without ensurepip: there, its own pip puts pip into .venv.
 # torch comes first and alone, so that nothing else can draw in another build of it.
 define base
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	|| { echo "Python 3.11 or newer is needed, and $(PYTHON) is not: try  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 @if ! .venv/bin/python -c 'import pip' 2> /dev/null; then \
-	$(quietly) "making .venv" $(PYTHON) -m venv --clear .venv; fi
+	$(quietly) "making .venv" sh -c '$(PYTHON) -m venv --clear .venv || { \
+		$(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python .venv install pip; }'; fi
 @$(quietly) "installing torch (once; some minutes on a slow line)" $(PIP) torch
 @$(quietly) "installing hatchling" $(PIP) hatchling editables
 endef

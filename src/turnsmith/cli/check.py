@@ -28,6 +28,7 @@ def command(
     memory."""
     from turnsmith.recipes import schema
     from turnsmith.recipes.run import Runner
+    from turnsmith.recipes.summary import resolved
 
     file = schema.find(recipe)
     plain = schema.parse(file.read_text("utf-8"), file.name)
@@ -38,9 +39,9 @@ def command(
     runner = Runner(arm, file.stem, Path(), components, "", lambda text: None, near=file.parent)
     trains = _look(runner)
     if as_json:
-        print_json({"resolved": runner.resolved(), "train": trains})
+        print_json({"resolved": resolved(runner), "train": trains})
         return
-    print(runner.resolved())
+    print(resolved(runner))
     for train in trains:
         _tell(train)
 
@@ -55,7 +56,7 @@ def _look(runner: Runner) -> list[dict[str, Any]]:
     for step in schema.flat(runner.recipe.steps):
         if step.data is not None:
             runner.make_data(step.data)
-        elif step.train is not None and runner.is_data(step.train.data):
+        elif step.train is not None and step.train.data in runner.data:
             found.append(forecast(step.train, runner))
     return found
 

@@ -39,25 +39,15 @@ def registry(use: Sequence[Path] | None = None) -> Registry:
 
 def changes(settings: Sequence[str] | None) -> dict[str, Any]:
     """`PATH=VALUE` texts; values are YAML."""
-    import yaml
+    from turnsmith.recipes import yaml12
 
     found: dict[str, Any] = {}
     for text in settings or ():
         path, equals, value = text.partition("=")
         if not equals or not path:
             raise UsageError(f"--set {text}: write it as PATH=VALUE, e.g. steps.1.train.fit.lr=1e-4")
-        found[path.strip()] = number(yaml.safe_load(value))
+        found[path.strip()] = yaml12.load(value)
     return found
-
-
-def number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 as text: make it the number that was meant."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

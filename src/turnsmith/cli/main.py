@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def call(arguments: Sequence[str]) -> int:
     """Run one command line; gives its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # transformers uses its own old spelling while it saves and reads models.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     as_json = "--json" in arguments
     try:
         code = app(list(arguments), standalone_mode=False)

@@ -33,11 +33,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Tune MODEL on DATA: settings are chosen by size, printed with their reasons, and run as a recipe."""
-    import yaml
-
     from turnsmith.cli.run import carry_out
     from turnsmith.models import load
-    from turnsmith.recipes import schema, tuning
+    from turnsmith.recipes import schema, tuning, yaml12
 
     components = registry(use)
     given = {
@@ -63,7 +61,7 @@ def command(
     for choice in choices:
         if choice.name.removeprefix("fit.") not in given:
             print(f"chosen  {choice.name} = {choice.value}: {choice.reason}", file=out)
-    print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), file=out)
+    print(yaml12.dump(plain), file=out)
     schema.arms(plain, "tune", components)
     if not dry:
         carry_out(plain, f"{name}-on-{path.stem}", components, to=to, tiny=False, as_json=as_json)

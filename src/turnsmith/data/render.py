@@ -40,10 +40,12 @@ Train = Literal["assistant", "last"]
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Token ids of one stretch of a rendered conversation. message: index if it is content, else None."""
+    """Token ids of one stretch of a rendered conversation. message: index if it is content, else None.
+    text: of a content, as the template left it."""
 
     ids: tuple[int, ...]
     message: int | None = None
+    text: str = ""
 
 
 class Renderer:
@@ -91,7 +93,7 @@ class Renderer:
             before = pieces[place - 1].message if place else None
             if piece.message is not None:
                 turn = piece.message
-                own = self._content_weights(conversation.messages[turn], piece.ids, weights_of[turn])
+                own = self._content_weights(conversation.messages[turn], piece, weights_of[turn])
             else:
                 own = [0.0] * len(piece.ids)
                 if before is not None and conversation.messages[before].role == "assistant":
@@ -117,6 +119,8 @@ class Renderer:
         """Alternating template text and contents, tokenised."""
         messages = conversation.messages
         for index, message in enumerate(messages):
+            if message.role == "text":
+                raise RenderError(f"message {index} of example {name!r} is raw text: it has no place in a chat")
             if OPEN in message.content or CLOSE in message.content:
                 raise RenderError(f"message {index} of example {name!r} holds U+E000 or U+E001: remove it")
         plain = self._template([m.content for m in messages], messages, generation, name)
@@ -136,7 +140,7 @@ class Renderer:
         contents = self._encode_contents(stretches[1::2])
         pieces = [_Piece(self._template_ids(stretches[0]))]
         for index, (content, after) in enumerate(zip(contents, stretches[2::2], strict=True)):
-            pieces += [_Piece(content, index), _Piece(self._template_ids(after))]
+            pieces += [_Piece(content, index, stretches[2 * index + 1]), _Piece(self._template_ids(after))]
         return pieces
 
     def _with_sampled(self, conversation: Conversation, pieces: list[_Piece]) -> list[_Piece]:
@@ -150,18 +154,20 @@ class Renderer:
             kept.append(piece)
         return kept
 
-    def _content_weights(self, message: Message, ids: Sequence[int], weight: float) -> list[float]:
+    def _content_weights(self, message: Message, piece: _Piece, weight: float) -> list[float]:
         if not message.spans:
-            return [weight] * len(ids)
+            return [weight] * len(piece.ids)
         if message.ids is not None:
-            raise RenderError(
-                "spans count characters, but this message was sampled as ids: weigh it as a whole"
-            )
+            raise RenderError("spans count characters, but this message was sampled as ids: weigh it as a whole")
         encoded = self.tokenizer(
-            message.content, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+            piece.text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
-        weights = [weight] * len(ids)
-        for place, (start, end) in enumerate(encoded["offset_mapping"]):
+        weights = [weight] * len(piece.ids)
+        stripped = message.content.find(piece.text)  # characters that the template took off the front
+        if stripped < 0:
+            raise RenderError("spans count characters, but the chat template changes those of this message")
+        for place, (first, last) in enumerate(encoded["offset_mapping"]):
+            start, end = first + stripped, last + stripped
             for span in message.spans:
                 if span.start <= start and end <= span.end:
                     weights[place] = span.weight

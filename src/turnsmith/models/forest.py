@@ -155,6 +155,13 @@ def _attention(
     if beyond or not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise ValueError(f"{kind} asks for {', '.join(beyond) or 'no causal order'}: no forest can give it.")
     # The mask is left aside: transformers guessed it from the positions, for a row of unrelated roots.
+    settings = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    return _over_segments(query, key, value, forest, sliding_window, settings), None
+
+
+def _over_segments(
+    query: Tensor, key: Tensor, value: Tensor, forest: Forest, window: int | None, settings: dict[str, Any]
+) -> Tensor:
     lengths = [end - start for start, end in pairwise(forest.bounds)]
     # One split each, because the backward of every slice would write a whole row of zeros.
     queries, keys, values = (states.split(lengths, dim=2) for states in (query, key, value))
@@ -162,20 +169,18 @@ def _attention(
     for segment, length in enumerate(lengths):
         path = [*forest.ancestors(segment), segment]
         total = sum(lengths[each] for each in path)
-        plain = total == length and (sliding_window is None or length <= sliding_window)
+        plain = total == length and (window is None or length <= window)
         output = scaled_dot_product_attention(
             queries[segment],
             torch.cat([keys[each] for each in path], dim=2),
             torch.cat([values[each] for each in path], dim=2),
             # is_causal would align queries and keys at their first tokens, not at their last.
-            attn_mask=None if plain else _visible(length, total, sliding_window, query.device),
+            attn_mask=None if plain else _visible(length, total, window, query.device),
             is_causal=plain,
-            dropout_p=dropout,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
+            **settings,
         )
         outputs.append(output.transpose(1, 2))
-    return torch.cat(outputs, dim=1), None
+    return torch.cat(outputs, dim=1)
 
 
 def _visible(length: int, total: int, window: int | None, device: torch.device) -> Tensor:

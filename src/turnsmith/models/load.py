@@ -213,7 +213,8 @@ def _base(adapter: Path) -> str:
 def _from_hub(reference: str) -> Path:
     """The snapshot of a hub id: that in the local hub cache, else, for `owner/name`, a fetched one."""
     words = f"'{reference}' is no directory, no .gguf file and no shipped name"
-    hint = wheels.near(reference, wheels.names("model")) or f" ({', '.join(wheels.names('model'))})"
+    names = wheels.names("model")
+    hint = f" ({wheels.near(reference, names)[2:] or ', '.join(names)})"
     if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", reference):
         raise ModelError(f"{words}{hint}, and cannot be a hub id (owner/name)")
     from huggingface_hub import snapshot_download

@@ -22,7 +22,7 @@ ACTIVATIONS = 60  # values of hidden size kept per token and layer for the backw
 
 def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     """Examples with their masks, what would be cut, and estimates of tokens, minutes and memory."""
-    start = runner.model(step.start) if runner.is_model(step.start) else runner.models["base"][0]
+    start = runner.models.get(step.start, runner.models["base"])[0]
     renderer = Renderer(load.tokenizer(start.reference))
     traits = runner.registry.entry("objective", step.objective.name).traits
     parts = traits.get("parts", ["text"])

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from turnsmith.errors import UsageError
-from turnsmith.recipes import FOLDER
+from turnsmith.recipes import FOLDER, yaml12
 from turnsmith.registry import Kind, Registry
 from turnsmith.train.options import Fit
 from turnsmith.types import Json
@@ -26,6 +26,10 @@ class Component:
 
     name: str
     options: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
 
 
 def _component(value: Any) -> Component:
@@ -159,7 +163,7 @@ def find(reference: str) -> Path:
 def parse(text: str, where: str) -> dict[str, Any]:
     """YAML to a plain mapping."""
     try:
-        plain = yaml.safe_load(text)
+        plain = yaml12.load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is no YAML: {error}") from None
     if not isinstance(plain, dict):

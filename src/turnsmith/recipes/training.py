@@ -64,6 +64,9 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
         max_dropped=options.max_dropped,
         train=step.train_on,
     )
+    for name in runner.measured_data():  # what is wrong with it should not show after the training
+        prepare(runner.examples(name), renderer, ("text",), length=options.length, max_dropped=1.0)
+    runner.open()
     model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)  # type: ignore[arg-type]
     packed = ready(model, runner)
     if options.gradient_checkpointing:

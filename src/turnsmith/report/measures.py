@@ -66,7 +66,7 @@ def panels(step: Row) -> list[Panel]:
         blocks = tuple(
             _block(unit, better, same, scales[unit, better]) for unit, better, same in _runs(metrics)
         )
-        groups = tuple((str(m.get("name", "")), _grouped(m)) for m in metrics if m.get("groups"))
+        groups = tuple((str(m.get("name") or "\u2013"), _grouped(m)) for m in metrics if m.get("groups"))
         found.append(Panel(task, blocks, groups))
     return found
 
@@ -126,7 +126,7 @@ def _dumbbell(group: Row, scale: Scale) -> Markup:
 def _row(row: Row, image: Markup) -> Measured:
     digits = places(row)
     return Measured(
-        name=str(row.get("name", "")),
+        name=str(row.get("name") or "\u2013"),
         n=row.get("n"),
         of=str(row.get("of") or ""),
         before=figure(row.get("before"), digits),

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
 from markupsafe import Markup
 
 from turnsmith.report import charts, curves, measures, words
@@ -18,6 +18,7 @@ from turnsmith.shelf import write_text
 NAME = "report.html"
 TOKENS = 700  # of one example whose weights are shown
 CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+TURNING = dict.fromkeys(range(0x202A, 0x202F), 0xFFFD)  # would set the page's own words backwards
 ADDRESS = re.compile(r"https?://[^\s<>\"']+")
 PAPER = re.compile(r"arxiv:\s*(\d{4}\.\d{4,5})(v\d+)?", re.IGNORECASE)
 
@@ -49,7 +50,12 @@ def render(run: Mapping[str, Any], directory: Path) -> str:
         training=[(step, _charts(step, directory)) for step in by_verb["train"]],
         evaluations=[(step, measures.panels(step)) for step in by_verb["evaluate"]],
         replies=_with_shown((step, task) for step in by_verb["evaluate"] for task in step.get("tasks") or ()),
-        masks=[(step, one) for step in by_verb["train"] for one in step.get("shown") or () if one.get("tokens")],
+        masks=[
+            (step, example)
+            for step in by_verb["train"]
+            for example in step.get("shown") or ()
+            if example.get("tokens")
+        ],
         cost=_cost(seen, by_verb["train"]),
         sentence=words.result(seen),
         tally=words.tally(seen),
@@ -64,6 +70,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=ChainableUndefined,
+        finalize=present,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -88,6 +95,11 @@ def environment() -> Environment:
     return found
 
 
+def present(value: object) -> object:
+    """What the page shows of a value: a dash for a text that is not there."""
+    return "\u2013" if value is None or isinstance(value, Undefined) else value
+
+
 def tidy(value: Any) -> Any:
     """The same JSON, control characters made visible, halves of surrogate pairs replaced, nulls off lists.
 
@@ -95,7 +107,7 @@ def tidy(value: Any) -> Any:
     True
     """
     if isinstance(value, str):
-        return value.translate(CONTROL).encode("utf-8", "replace").decode()
+        return value.translate(CONTROL | TURNING).encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         found = cast(Mapping[object, object], value)
         return {str(tidy(str(key))): tidy(item) for key, item in found.items()}

@@ -170,7 +170,7 @@ def _unit(metric: Mapping[str, Any]) -> str:
 
 def tally(run: Mapping[str, Any]) -> str:
     """How many measures went which way, those that got worse by name; empty where none was judged."""
-    judged = [(metric.get("verdict"), str(metric.get("name"))) for _, _, metric in measures(run)]
+    judged = [(metric.get("verdict"), str(metric.get("name") or "\u2013")) for _, _, metric in measures(run)]
     judged = [(verdict, name) for verdict, name in judged if verdict]
     if not judged:
         return ""
@@ -197,7 +197,7 @@ def measures(run: Mapping[str, Any]) -> list[Measure]:
 def _headlines(run: Mapping[str, Any]) -> list[Measure]:
     """What the claim is about, then the first metric of each other task, at most CLAUSES in all."""
     found = measures(run)
-    claims = [str(claim.get("text", "")) for claim in run.get("claim") or ()]
+    claims = [str(claim.get("text") or "") for claim in run.get("claim") or ()]
     begins = [f"{task.get('task')}: {metric.get('name')}," for _, task, metric in found]
     claimed = [m for m, begin in zip(found, begins, strict=True) if any(c.startswith(begin) for c in claims)]
     chosen = claimed[:CLAUSES]

@@ -44,7 +44,7 @@ class LocalEngine:
         model: nn.Module,
         *,
         stop: Sequence[int],
-        rows: int = 64,
+        rows: int = 128,
         autocast: bool = False,
         adapters: bool = True,
     ) -> None:

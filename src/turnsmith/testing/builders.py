@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from turnsmith.types import Conversation, Message, Role, Scores, Tokens
+from turnsmith import seeds
+from turnsmith.types import Conversation, Message, Rendered, Role, Scores, Tokens
 from turnsmith.types import Path as ForestPath
 
 if TYPE_CHECKING:
@@ -54,9 +55,15 @@ def tokenizer(template: str = CHATML) -> PreTrainedTokenizerBase:
 
 
 def model(
-    *, seed: int = 0, vocabulary: int = 320, layers: int = 2, hidden: int = 32, dropout: float = 0.0
+    *,
+    seed: int = 0,
+    vocabulary: int = 320,
+    layers: int = 2,
+    hidden: int = 32,
+    dropout: float = 0.0,
+    bias: bool = False,
 ) -> PreTrainedModel:
-    """A random Llama with grouped-query attention, in fp32."""
+    """A random Llama with grouped-query attention, in fp32. bias: whether its projections have bias terms."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -73,6 +80,8 @@ def model(
         attention_dropout=dropout,
         tie_word_embeddings=True,
         initializer_range=0.2,
+        attention_bias=bias,
+        mlp_bias=bias,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -104,6 +113,37 @@ def tokens(ids: Sequence[int], trained: int) -> Tokens:
     weights[len(ids) - trained :] = 1
     weights[0] = 0
     return Tokens(array, array, weights, np.zeros(len(ids), np.int32))
+
+
+def examples(
+    count: int, *, parts: Sequence[str] = ("text",), seed: int = 0, vocabulary: int = 320
+) -> list[Rendered]:
+    """Random ids as rendered examples: the parts share a prompt of 18 tokens and end on 1 to 9 trained ones."""
+    rng = seeds.array(seed, "examples")
+
+    def draw(length: int) -> list[int]:
+        return rng.integers(3, vocabulary, length).tolist()
+
+    made = []
+    for number in range(count):
+        prompt = draw(18)
+        sizes = {part: int(rng.integers(1, 10)) for part in parts}
+        ones = {part: (tokens(prompt + draw(size), size),) for part, size in sizes.items()}
+        made.append(Rendered(f"made-{number}", ones))
+    return made
+
+
+class Figures:
+    """A recorder that keeps the rows of a run in memory: what `fit` asks of one."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def step(self, values: Mapping[str, float]) -> None:
+        self.rows.append(dict(values))
+
+    def rewind(self, step: int) -> None:
+        self.rows = [row for row in self.rows if row["step"] <= step]
 
 
 def scores(

@@ -19,6 +19,9 @@ from torch import nn
 from turnsmith.errors import StorageError
 
 KEPT = 2
+LEAST = 2**20  # bytes: with less left free, a write that failed has failed for want of space
+SUMS = "sums.json"  # the digest of every other file of a checkpoint
+FILES = {"learning.safetensors", "optimizer.pt", "state.json"}
 
 
 def save(
@@ -30,28 +33,20 @@ def save(
     best: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write `step-N` into `directory` and drop all but the newest two."""
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
 
     final, aside = directory / f"step-{step:07d}", directory / f"step-{step:07d}.partial"
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_file(
-            {name: p.detach().contiguous() for name, p in parameters.items()}, aside / "learning.safetensors"
-        )
-        if best is not None:
-            save_file({name: value.contiguous() for name, value in best.items()}, aside / "best.safetensors")
-        torch.save(optimizer.state_dict(), aside / "optimizer.pt")
-        sums = {file.name: _digest(file) for file in sorted(aside.iterdir())}
-        (aside / "state.json").write_text(json.dumps({"step": step, "sums": sums, **state}))
-        for file in aside.iterdir():
-            _flush(file)
+        _write(aside, parameters, optimizer, {"step": step, **state}, best)
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
         _flush(directory)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError to torch
+        failure = _storage(error, directory)
         shutil.rmtree(aside, ignore_errors=True)
-        raise _storage(error, directory) from None
+        raise failure from None
     for old in _found(directory)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -80,17 +75,39 @@ def load(
     return None
 
 
+def _write(
+    aside: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    best: Mapping[str, torch.Tensor] | None,
+) -> None:
+    """All files into `aside`, with the digest of each in SUMS, and on the disk."""
+    from safetensors.torch import save_file
+
+    save_file({name: p.detach().contiguous() for name, p in parameters.items()}, aside / "learning.safetensors")
+    if best is not None:
+        save_file({name: value.contiguous() for name, value in best.items()}, aside / "best.safetensors")
+    torch.save(optimizer.state_dict(), aside / "optimizer.pt")
+    (aside / "state.json").write_text(json.dumps(state))
+    (aside / SUMS).write_text(json.dumps({file.name: _digest(file) for file in sorted(aside.iterdir())}))
+    for file in aside.iterdir():
+        _flush(file)
+
+
 def _found(directory: Path) -> list[Path]:
     return sorted(p for p in directory.glob("step-*") if p.suffix != ".partial")
 
 
 def _fault(path: Path) -> str | None:
     try:
-        sums = json.loads((path / "state.json").read_text())["sums"]
+        sums = json.loads((path / SUMS).read_text())
+        if not FILES <= set(sums):
+            return f"{SUMS} is not what was written"
         for name, expected in sums.items():
             if _digest(path / name) != expected:
                 return f"{name} is not what was written"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -108,11 +125,12 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _storage(error: OSError, directory: Path) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _storage(error: Exception, directory: Path) -> StorageError:
+    """What the error means; asked while the torn files still fill the disk."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or shutil.disk_usage(directory if directory.exists() else directory.anchor).free < LEAST:
         return StorageError(
-            f"the disk is full: a checkpoint could not be written to {directory}. The one before it "
-            "is whole; free "
+            f"the disk is full: a checkpoint could not be written to {directory}. The one before it is whole; free "
             "some space and give the same command to go on"
         )
     return StorageError(f"a checkpoint could not be written to {directory}: {error}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from turnsmith.errors import UsageError
+from turnsmith.models.score import to
 from turnsmith.shelf import write_text
 from turnsmith.types import Batch
 
@@ -55,7 +57,10 @@ def arithmetic(asked: str, file: Path) -> tuple[Dtype, dict[str, float]]:
 
 
 class Place:
-    """One process or many, through Accelerate; micro-batches are dealt out in turn."""
+    """One process or many, through Accelerate; micro-batches are dealt out in turn.
+
+    Raises UsageError where other processes were started that this one has not joined: each would train alone.
+    """
 
     def __init__(self, *, device: str, trackers: Sequence[str] = (), directory: Path | None = None) -> None:
         from accelerate import Accelerator
@@ -63,6 +68,12 @@ class Place:
         self.accelerator = Accelerator(
             cpu=device == "cpu", log_with=list(trackers) or None, project_dir=directory and str(directory)
         )
+        asked, joined = int(os.environ.get("WORLD_SIZE", "1")), self.accelerator.num_processes
+        if asked != joined:
+            raise UsageError(
+                f"WORLD_SIZE says {asked} processes, {joined} joined: start with torchrun or accelerate launch, or "
+                "unset WORLD_SIZE"
+            )
         if trackers:
             self.accelerator.init_trackers("turnsmith")
 
@@ -104,19 +115,10 @@ class Place:
         stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
         return dict(zip(values, self.accelerator.reduce(stacked, "sum").tolist(), strict=True))
 
+    def any(self, asked: bool) -> bool:
+        """Whether any process says so; all get the same answer."""
+        return self.total({"asked": float(asked)})["asked"] > 0
+
     def log(self, values: Mapping[str, float], step: int) -> None:
         """To the trackers that were asked for."""
         self.accelerator.log(dict(values), step=step)
-
-
-def to(batch: Batch, device: torch.device) -> Batch:
-    """The batch on another device."""
-    if batch.inputs.device == device:
-        return batch
-
-    def move(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to(device)
-        return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-    return Batch(**{field.name: move(getattr(batch, field.name)) for field in fields(batch)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from turnsmith.data.batch import micro_batches
+from turnsmith.errors import StorageError
 from turnsmith.models.score import Scoring
+from turnsmith.shelf import writing
 from turnsmith.types import Batch, Rendered, Tokens
 
 
@@ -40,9 +43,13 @@ def precompute(
             for run in micro_batches(examples, row)
         ]
         flat = np.concatenate(found)
-        aside = file.with_suffix(".partial.npy")
-        np.save(aside, flat)
-        aside.replace(file)
+        with writing(file):
+            aside = file.with_suffix(f".{os.getpid()}.partial.npy")
+            np.save(aside, flat)
+            aside.replace(file)
+    trained = sum(int(np.count_nonzero(t.weights)) for x in examples for part in x.parts.values() for t in part)
+    if len(flat) != trained:
+        raise StorageError(f"{file} holds {len(flat)} log-probs for {trained} tokens: remove it and run again")
     taken = 0
 
     def extended(tokens: Tokens) -> Tokens:

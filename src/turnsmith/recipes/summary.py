@@ -1,0 +1,158 @@
+"""What a run leaves beside its artefacts: run.json, from which the report is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turnsmith import wheels
+from turnsmith.errors import TurnsmithError
+from turnsmith.recipes import yaml12
+from turnsmith.recipes.verdict import judge
+from turnsmith.registry import Kind, Registry
+
+if TYPE_CHECKING:
+    from turnsmith.recipes.run import Runner
+
+
+def summarise(runner: Runner, state: str) -> dict[str, Any]:
+    """Everything that the report shows, as JSON."""
+    trained = [step for step in runner.steps if step["verb"] == "train"]
+    measured = [step for step in runner.steps if step["verb"] == "evaluate"]
+    return {
+        "recipe": runner.name,
+        "title": runner.recipe.title,
+        "source": runner.recipe.source,
+        "arm": runner.arm.name,
+        "seed": runner.recipe.seed,
+        "command": runner.command,
+        "version": version("turnsmith"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "state": state,
+        "tiny": runner.tiny,
+        "machine": machine(),
+        "base": _base(runner.recipe.base),
+        "resolved": resolved(runner),
+        "steps": runner.steps,
+        "claim": judge(runner.recipe.claim, measured, tiny=runner.tiny),
+        "cost": _cost(runner.steps, trained, measured),
+        "next": _next(runner, trained),
+        "warnings": runner.warnings,
+    }
+
+
+def resolved(runner: Runner) -> str:
+    """The recipe with every default, as YAML."""
+    return yaml12.dump(resolve(runner.recipe.model_dump(mode="json", by_alias=True), runner.registry))
+
+
+def provenance(reference: str) -> dict[str, Any]:
+    """Licence and source of what comes with Turnsmith; nothing is known of the rest."""
+    shipped = wheels.shipped(reference)
+    return {"licence": shipped.licence, "source": shipped.source} if shipped else {}
+
+
+def _cost(
+    steps: Sequence[Mapping[str, Any]],
+    trained: Sequence[Mapping[str, Any]],
+    measured: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    totals = {
+        name: sum(step[name] for step in trained) for name in ("tokens", "supervised", "flops", "energy_wh")
+    }
+    return {
+        "seconds": sum(step["seconds"] for step in steps),
+        "train_seconds": sum(step["seconds"] for step in trained),
+        "evaluate_seconds": sum(step["seconds"] for step in measured),
+        **totals,
+        "peak_memory_gib": max([step["peak_memory_gib"] for step in trained], default=None),
+        "energy_note": trained[0]["energy_note"] if trained else None,
+    }
+
+
+def _base(reference: str) -> dict[str, Any]:
+    from turnsmith.models import load
+
+    found: dict[str, Any] = {"reference": reference, **provenance(reference)}
+    try:
+        found |= {"parameters": load.parameters(reference), "fingerprint": load.fingerprint(reference)}
+    except TurnsmithError:
+        pass  # the run failed because of it, and says so
+    return found
+
+
+def _next(runner: Runner, trained: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not trained:
+        return []
+    model = runner.directory / str(trained[-1]["name"])
+    return [
+        f"turnsmith chat {model} {runner.recipe.base}",
+        f"turnsmith export {model} --to exported",
+        f"turnsmith tune {runner.recipe.base} YOUR.jsonl",
+    ]
+
+
+def resolve(plain: Any, registry: Registry) -> Any:
+    """A dumped recipe in which every component shows all its options and nothing that was not said is
+    None."""
+    kinds: dict[str, Kind] = {
+        "objective": "objective",
+        "trainable": "trainable",
+        "suite": "task",
+        "stages": "stage",
+    }
+
+    def component(kind: Kind, one: Mapping[str, Any]) -> Any:
+        options = registry.options(kind, one["name"], one["options"])
+        return {one["name"]: json.loads(json.dumps(options))} if options else one["name"]
+
+    if isinstance(plain, list):
+        return [resolve(one, registry) for one in plain]
+    if not isinstance(plain, dict):
+        return plain
+    found = {}
+    for key, value in plain.items():
+        if key in kinds and value:
+            kind = kinds[key]
+            value = (
+                [component(kind, one) for one in value] if isinstance(value, list) else component(kind, value)
+            )
+            found[key] = value
+        elif value is not None and value != {} and value != []:
+            found[key] = resolve(value, registry)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What this runs on."""
+    import psutil
+
+    packages = {}
+    for name in ("torch", "transformers", "peft"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,127 @@
+"""Bad input is refused before anything long starts: exit code, a text with place and way out, nothing left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOOD = [
+    {
+        "messages": [
+            {"role": "user", "content": f"How are you, number {n}?"},
+            {"role": "assistant", "content": f"I am fine, thank you. And you, {n}?"},
+        ]
+    }
+    for n in range(12)
+]
+
+
+def test_a_misspelt_key_names_its_place_and_the_right_one(refused, recipe, rows):
+    said = refused("run", recipe(rows(GOOD), fitt={"steps": 1}))
+    assert "steps.1.train.fitt" in said
+    assert "did you mean fit?" in said
+
+
+def test_a_misspelt_option_of_fit_too(refused, recipe, rows):
+    said = refused("run", recipe(rows(GOOD), fit={"steps": 1, "lenght": 3}))
+    assert "lenght" in said
+    assert "did you mean length?" in said
+
+
+def test_an_unknown_component_names_the_nearest(refused, recipe, rows):
+    assert "did you mean 'lora'?" in refused("run", recipe(rows(GOOD), trainable="lorra"))
+
+
+def test_an_unknown_option_of_a_component_names_the_nearest(refused, recipe, rows):
+    said = refused("run", recipe(rows(GOOD), trainable={"lora": {"rang": 4}}))
+    assert "no option 'rang'" in said
+    assert "'rank'" in said
+
+
+def test_a_missing_file_is_named(refused, recipe):
+    said = refused("run", recipe("nowhere.jsonl"))
+    assert "'nowhere.jsonl'" in said
+    assert "chitchat" in said
+
+
+def test_an_empty_data_set_is_refused(refused, recipe, rows):
+    assert "holds no rows" in refused("run", recipe(rows([])))
+
+
+def test_a_row_without_assistant_text_is_named(refused, recipe, rows):
+    bad = {"id": "lonely", "messages": [{"role": "user", "content": "Anybody?"}]}
+    said = refused("run", recipe(rows([*GOOD, bad])))
+    assert "'lonely' has no assistant text" in said
+    assert "remove the row" in said
+
+
+def test_an_unknown_role_is_named_with_row_and_message(refused, recipe, rows):
+    bad = {"id": "odd", "messages": [{"role": "asistant", "content": "Hm."}]}
+    said = refused("run", recipe(rows([*GOOD, bad])))
+    assert "row 'odd'" in said
+    assert "messages[0] has the unknown role 'asistant'" in said
+
+
+def test_a_conversation_over_the_limit_is_named(refused, recipe, rows):
+    long = {"id": "long", "messages": [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "so " * 99}]}
+    fit = {"steps": 1, "length": 64, "over": "error"}
+    said = refused("run", recipe(rows([*GOOD, long]), fit=fit))
+    assert "'long' has" in said
+    assert "the limit is 64" in said
+    assert "fit.length" in said
+
+
+def test_a_model_that_is_not_there_is_named(refused, recipe, rows):
+    said = refused("run", recipe(rows(GOOD), base="smolm2-135m-instruct"))
+    assert "smolm2-135m-instruct" in said
+    assert "smollm2-135m-instruct" in said.replace("'smolm2-135m-instruct'", "")
+
+
+def test_a_tie_of_formats_asks(refused, recipe, rows):
+    both = {"messages": GOOD[0]["messages"], "conversations": [{"from": "human", "value": "Hi"}]}
+    said = refused("run", recipe(rows([both])))
+    assert "fit equally well" in said
+
+
+def test_a_broken_json_line_is_named(refused, recipe, tmp_path):
+    file = tmp_path / "broken.jsonl"
+    file.write_text(json.dumps(GOOD[0]) + "\n{broken\n")
+    assert "line 2: no JSON" in refused("run", recipe(file))
+
+
+def test_a_package_that_cannot_be_fetched_says_so(refused, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    said = refused("data", "pypi:no-such-package==1.0/data.jsonl", code=1)
+    assert "no-such-package" in said
+
+
+def test_a_full_disk_is_named(recipe, rows, here, small_disk: Path):
+    environment = {"TURNSMITH_HOME": str(small_disk)}
+    done = subprocess.run(
+        [sys.executable, "-m", "turnsmith", "run", str(recipe(rows(GOOD * 200)))],
+        capture_output=True, text=True, cwd=here, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_usage_errors_name_the_usage(refused):
+    said = refused("run", "quickstart", "--nope")
+    assert "--nope" in said
+    assert "Usage:" in said
+
+
+def test_errors_come_as_json_too(here, capfd: pytest.CaptureFixture[str]):
+    from turnsmith.cli.main import call
+
+    assert call(["show", "lorra", "--json"]) == 2
+    error = json.loads(capfd.readouterr().out)
+    assert error["exit_code"] == 2
+    assert "lora" in error["error"]

@@ -120,7 +120,9 @@ class Renderer:
         messages = conversation.messages
         for index, message in enumerate(messages):
             if message.role == "text":
-                raise RenderError(f"message {index} of example {name!r} is raw text: it has no place in a chat")
+                raise RenderError(
+                    f"message {index} of example {name!r} is raw text: it has no place in a chat"
+                )
             if OPEN in message.content or CLOSE in message.content:
                 raise RenderError(f"message {index} of example {name!r} holds U+E000 or U+E001: remove it")
         plain = self._template([m.content for m in messages], messages, generation, name)
@@ -158,7 +160,9 @@ class Renderer:
         if not message.spans:
             return [weight] * len(piece.ids)
         if message.ids is not None:
-            raise RenderError("spans count characters, but this message was sampled as ids: weigh it as a whole")
+            raise RenderError(
+                "spans count characters, but this message was sampled as ids: weigh it as a whole"
+            )
         encoded = self.tokenizer(
             piece.text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )

@@ -118,7 +118,7 @@ def tokens(ids: Sequence[int], trained: int) -> Tokens:
 def examples(
     count: int, *, parts: Sequence[str] = ("text",), seed: int = 0, vocabulary: int = 320
 ) -> list[Rendered]:
-    """Random ids as rendered examples: the parts share a prompt of 18 tokens and end on 1 to 9 trained ones."""
+    """Random ids as examples: the parts share a prompt of 18 tokens and end on 1 to 9 trained ones."""
     rng = seeds.array(seed, "examples")
 
     def draw(length: int) -> list[int]:

@@ -85,7 +85,8 @@ def _write(
     """All files into `aside`, with the digest of each in SUMS, and on the disk."""
     from safetensors.torch import save_file
 
-    save_file({name: p.detach().contiguous() for name, p in parameters.items()}, aside / "learning.safetensors")
+    learning = {name: p.detach().contiguous() for name, p in parameters.items()}
+    save_file(learning, aside / "learning.safetensors")
     if best is not None:
         save_file({name: value.contiguous() for name, value in best.items()}, aside / "best.safetensors")
     torch.save(optimizer.state_dict(), aside / "optimizer.pt")
@@ -102,7 +103,7 @@ def _found(directory: Path) -> list[Path]:
 def _fault(path: Path) -> str | None:
     try:
         sums = json.loads((path / SUMS).read_text())
-        if not FILES <= set(sums):
+        if not set(sums) >= FILES:
             return f"{SUMS} is not what was written"
         for name, expected in sums.items():
             if _digest(path / name) != expected:
@@ -130,7 +131,7 @@ def _storage(error: Exception, directory: Path) -> StorageError:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or shutil.disk_usage(directory if directory.exists() else directory.anchor).free < LEAST:
         return StorageError(
-            f"the disk is full: a checkpoint could not be written to {directory}. The one before it is whole; free "
-            "some space and give the same command to go on"
+            f"the disk is full: a checkpoint could not be written to {directory}. The one before is whole; "
+            "free some space and give the same command to go on"
         )
     return StorageError(f"a checkpoint could not be written to {directory}: {error}")

@@ -87,7 +87,7 @@ def fit(
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = rate(options, step, total)
-            torch.manual_seed(seeds.number(seed, "step", step))  # dropout
+            torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
             values = _window(module, stream.window(step), method, options, place, packed, reference)
             values["gradient"] = place.clip(learning.values(), options.clip or math.inf)
             _refuse_nonsense(step, values)
@@ -103,10 +103,11 @@ def fit(
             state["seconds"] += values["seconds"]
             recorder.step(values)
             place.log({k: v for k, v in values.items() if k not in ("step", "total")}, step + 1)
-            due = (step + 1) % options.checkpoint == 0 or step + 1 == total or stop.asked
+            asked = place.any(stop.asked)  # once: a signal may come between two looks, or to one process only
+            due = (step + 1) % options.checkpoint == 0 or step + 1 == total or asked
             if due and place.accelerator.is_main_process:
                 checkpoint.save(directory, step + 1, learning, optimizer, state, best)
-            if stop.asked:
+            if asked:
                 raise Interrupted
     if best is not None:
         with torch.no_grad():
@@ -185,7 +186,7 @@ def _keep_best(
     scoring.eval()
     value = validate()
     scoring.train()
-    if state["best"] is None or value < state["best"]:
+    if math.isfinite(value) and (state["best"] is None or value < state["best"]):
         state["best"], state["best_step"] = value, state["step"]
         best = {name: p.detach().clone() for name, p in learning.items()}
     return value, best

@@ -29,7 +29,7 @@ def rate(fit: Fit, step: int, total: int) -> float:
     >>> [round(rate(fit, step, 10), 3) for step in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.125]
     """
-    warm = math.ceil(fit.warmup * total)
+    warm = math.ceil(round(fit.warmup * total, 6))  # 0.07 * 100 is a little more than 7
     if step < warm:
         return fit.lr * (step + 1) / warm
     if fit.schedule == "constant":

@@ -71,11 +71,16 @@ class Place:
         asked, joined = int(os.environ.get("WORLD_SIZE", "1")), self.accelerator.num_processes
         if asked != joined:
             raise UsageError(
-                f"WORLD_SIZE says {asked} processes, {joined} joined: start with torchrun or accelerate launch, or "
-                "unset WORLD_SIZE"
+                f"WORLD_SIZE says {asked} processes, {joined} joined: start with torchrun or accelerate, "
+                "or unset WORLD_SIZE"
             )
         if trackers:
             self.accelerator.init_trackers("turnsmith")
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return int(self.accelerator.process_index)
 
     def prepare(self, module: M, optimizer: torch.optim.Optimizer) -> tuple[M, torch.optim.Optimizer]:
         """The module, wrapped where there are several processes, and the optimiser."""
@@ -87,7 +92,7 @@ class Place:
         The factor undoes the averaging of gradients over processes; it is 0 in a round without work, in which
         a batch still runs, because the others wait for its gradients.
         """
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        world, rank = self.accelerator.num_processes, self.rank
         rounds = -(-len(batches) // world)
         for turn in range(rounds):
             index = turn * world + rank

@@ -47,9 +47,10 @@ def precompute(
             aside = file.with_suffix(f".{os.getpid()}.partial.npy")
             np.save(aside, flat)
             aside.replace(file)
-    trained = sum(int(np.count_nonzero(t.weights)) for x in examples for part in x.parts.values() for t in part)
+    sequences = [tokens for x in examples for ones in x.parts.values() for tokens in ones]
+    trained = sum(int(np.count_nonzero(tokens.weights)) for tokens in sequences)
     if len(flat) != trained:
-        raise StorageError(f"{file} holds {len(flat)} log-probs for {trained} tokens: remove it and run again")
+        raise StorageError(f"{file} has {len(flat)} log-probs for {trained} tokens: remove it and run again")
     taken = 0
 
     def extended(tokens: Tokens) -> Tokens:

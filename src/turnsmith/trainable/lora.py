@@ -10,13 +10,23 @@ from turnsmith.errors import ModelError
 from turnsmith.registry import trainable
 from turnsmith.trainable.install import Draw
 
+# Our options, and what peft calls them.
+OPTIONS = {
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "targets": "target_modules",
+    "scale_by_root": "use_rslora",
+}
+
 
 @trainable("lora", source="arXiv:2106.09685 eq. 3")
 class Lora:
     """Adds a product of two thin matrices to linear layers: W x + (alpha / rank) B A x; B starts at zero.
 
     targets: name endings of the layers, `all-linear` for all but the output projection. scale_by_root divides
-    alpha by sqrt(rank) instead (arXiv:2312.03732). A model that carries an adapter already goes on with it.
+    alpha by sqrt(rank) instead (arXiv:2312.03732). A model that carries an adapter already goes on with it;
+    its settings must be those asked for. Its targets are compared only where they are named.
     """
 
     def __init__(
@@ -28,7 +38,6 @@ class Lora:
         targets: tuple[str, ...] = ("all-linear",),
         scale_by_root: bool = False,
     ) -> None:
-        self.rank = rank
         self.settings: dict[str, Any] = {
             "r": rank,
             "lora_alpha": alpha,
@@ -43,18 +52,23 @@ class Lora:
         from peft import LoraConfig, PeftModel, get_peft_model
 
         if isinstance(model, PeftModel):
-            rank = getattr(model.active_peft_config, "r", None)
-            if rank != self.rank:
-                raise ModelError(
-                    f"the adapter to go on with has rank {rank}, asked for is {self.rank}: set rank "
-                    f"to {rank}, or "
-                    "merge the adapter first (turnsmith export --form merged)"
-                )
+            self._compare(model.active_peft_config)
             return model
         try:
             return get_peft_model(model, LoraConfig(**self.settings))  # type: ignore[arg-type]
         except ValueError as error:
             raise ModelError(f"lora cannot be attached: {error}") from None
+
+    def _compare(self, adapter: Any) -> None:
+        for option, key in OPTIONS.items():
+            wanted, there = self.settings[key], getattr(adapter, key, None)
+            if isinstance(wanted, list) and isinstance(there, set | list):
+                wanted, there = sorted(wanted), sorted(there)
+            if wanted not in (there, "all-linear"):
+                raise ModelError(
+                    f"the adapter to go on with has {option} {there}, asked for is {wanted}: set {option} to "
+                    f"{there}, or merge the adapter first (turnsmith export --form merged)"
+                )
 
     def select(self, model: nn.Module, draw: Draw) -> dict[str, bool]:
         """The adapter's matrices."""

@@ -28,6 +28,9 @@ def biases(model: nn.Module, draw: Draw) -> dict[str, bool]:
 def layers(model: nn.Module, draw: Draw, *, last: int = 4) -> dict[str, bool]:
     """The last `last` blocks learn."""
     stacks = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 1]
+    paths = tuple(f"{name}." for name, _ in stacks)
+    # Experts are stacks within blocks, and there may be more of them.
+    stacks = [(name, m) for name, m in stacks if not name.startswith(paths)]
     if not stacks:
         raise ModelError("this model has no stack of blocks to choose from")
     path, stack = max(stacks, key=lambda named: len(named[1]))

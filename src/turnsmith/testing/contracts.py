@@ -1,0 +1,275 @@
+"""What every objective and every trainable keeps, as checks that raise AssertionError.
+
+Your own components are held to the same: loop over OBJECTIVE or TRAINABLE in a parametrised test.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.models import forest, load
+from turnsmith.models.score import Scoring
+from turnsmith.testing.builders import examples, model, tokenizer
+from turnsmith.train.loop import Method, unit_weights, units
+from turnsmith.train.optim import adamw
+from turnsmith.train.options import Fit
+from turnsmith.trainable.install import install, learning
+from turnsmith.types import Batch, Rendered, Scores
+from turnsmith.types import Path as ForestPath
+
+SIZES = (3, 0, 1, 5)  # trained tokens of the examples' answers: one is empty
+HUGE = 50.0  # a log-ratio far beyond what exp can take in fp16 and what a sigmoid tells from 0 or 1
+
+Layout = Callable[[Sequence[Rendered]], Batch]
+Component = Callable[..., Any]
+
+# ------------------------------------------------------------------------------------- objectives
+
+
+def losses_and_metrics_come_per_unit(method: Method, parts: Sequence[str]) -> None:
+    """As many values as there are units, in the losses and in every metric; metrics carry no gradient."""
+    scores = given(method, parts, SIZES)
+    loss = method.objective(scores)
+    assert loss.values.shape == unit_weights(method.per, scores).shape
+    for name, values in loss.metrics.items():
+        assert values.shape == loss.values.shape, name
+        assert not values.requires_grad, name
+
+
+def an_example_has_the_same_loss_in_any_place_and_company(method: Method, parts: Sequence[str]) -> None:
+    """Its values sum to the same in any order of the examples, and alone."""
+    forth = per_example(method, given(method, parts, SIZES, order=(0, 1, 2, 3)))
+    back = per_example(method, given(method, parts, SIZES, order=(3, 2, 1, 0)))
+    torch.testing.assert_close(forth, back.flip(0))
+    for number in range(len(SIZES)):
+        alone = per_example(method, given(method, parts, SIZES, order=(number,)))
+        torch.testing.assert_close(alone[0], forth[number])
+
+
+def everything_is_finite_at_the_edges(method: Method, parts: Sequence[str]) -> None:
+    """Losses and gradients, for log-ratios of +-50 and for empty answers."""
+    for shift in (HUGE, -HUGE):
+        for sizes in (SIZES, (0, 0)):
+            scores = given(method, parts, sizes, shift=shift)
+            loss = method.objective(scores)
+            assert loss.values.isfinite().all()
+            (slope,) = torch.autograd.grad(loss.values.sum(), scores.logprobs, allow_unused=True)
+            assert slope is None or slope.isfinite().all()
+
+
+def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[str]) -> None:
+    """The gradient reaches the last hidden states at the sources of trained tokens, and there alone."""
+    scoring = Scoring(_packable(model()))
+    batch = pack(_pairs(method, parts, scoring, 3))
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        output.last_hidden_state.retain_grad()
+        kept.append(output.last_hidden_state)
+
+    hook = getattr(scoring.base, scoring.base.base_model_prefix).register_forward_hook(keep)
+    method.objective(scoring(batch, reads=method.reads)).values.sum().backward()
+    hook.remove()
+    (states,) = kept
+    assert states.grad is not None
+    reached = states.grad.flatten(0, 1).abs().sum(1) > 0
+    allowed = torch.zeros_like(reached)
+    allowed[batch.source] = True
+    if method.reads:
+        allowed[batch.reads] = True
+    assert reached.any()
+    assert not (reached & ~allowed).any()
+
+
+def the_gradient_is_the_same_however_the_window_is_cut(method: Method, parts: Sequence[str]) -> None:
+    """Packed or padded, in one micro-batch or one for each example, forwards or backwards."""
+    scoring = Scoring(_packable(model()))
+    window = _pairs(method, parts, scoring, 5)
+    expected = _gradient(method, scoring, window, pad, 10**6)
+    assert expected.abs().max() > 0
+    cuts = [(window, pad, 1), (window, pack, 10**6), (window, pack, 1), (window[::-1], pack, 90)]
+    for ones, layout, row in cuts:
+        found = _gradient(method, scoring, ones, layout, row)
+        # Sums of some thousand products in another order, in fp32.
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+ObjectiveCheck = Callable[[Method, Sequence[str]], None]
+OBJECTIVE: tuple[ObjectiveCheck, ...] = (
+    losses_and_metrics_come_per_unit,
+    an_example_has_the_same_loss_in_any_place_and_company,
+    everything_is_finite_at_the_edges,
+    nothing_is_learned_outside_trained_tokens,
+    the_gradient_is_the_same_however_the_window_is_cut,
+)
+
+
+def given(
+    method: Method,
+    parts: Sequence[str],
+    sizes: Sequence[int],
+    *,
+    order: Sequence[int] | None = None,
+    shift: float = 0.0,
+) -> Scores:
+    """Scores of examples with so many trained tokens in each part; an example's do not depend on the others.
+
+    shift: the log-ratio of the first part's tokens; the other parts' have its negative.
+    """
+    paths: list[ForestPath] = []
+    rows: list[Tensor] = []
+    for owner, number in enumerate(range(len(sizes)) if order is None else order):
+        for rank, part in enumerate(parts):
+            generator = torch.Generator().manual_seed(100 * number + rank)
+            drawn = torch.rand(sizes[number], 2, generator=generator, dtype=torch.float64)
+            drawn[:, 0] -= 1.5
+            ratio = (shift or 1.0 - drawn[:, 1]) * (1 if rank == 0 else -1)
+            at = drawn.new_full((len(drawn),), len(paths))
+            rows.append(torch.stack([drawn[:, 0], 0.5 + drawn[:, 1], drawn[:, 0] - ratio, at], 1))
+            paths.append(ForestPath(owner, part, 0))
+    table = torch.cat(rows)
+    states = torch.randn(len(paths), 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return Scores(
+        logprobs=table[:, 0].clone().requires_grad_(),
+        weights=table[:, 1],
+        turns=torch.zeros(len(table), dtype=torch.long),
+        path=table[:, 3].long(),
+        paths=tuple(paths),
+        examples=len(sizes if order is None else order),
+        reference=table[:, 2] if method.reference else None,
+        read=dict.fromkeys(method.reads, states),
+    )
+
+
+def per_example(method: Method, scores: Scores) -> Tensor:
+    """(E,): the weighted sum of the losses of each example's units."""
+    values = method.objective(scores).values * unit_weights(method.per, scores)
+    owners = torch.tensor([path.example for path in scores.paths])
+    of = {"token": owners[scores.path], "sequence": owners, "example": torch.arange(scores.examples)}
+    return values.new_zeros(scores.examples).index_add(0, of[method.per], values)
+
+
+def _pairs(method: Method, parts: Sequence[str], scoring: Scoring, count: int) -> list[Rendered]:
+    """Examples with the parts, and reference log-probs where they are needed: those of another model."""
+    made = examples(count, parts=parts)
+    if not method.reference:
+        return made
+
+    def extended(example: Rendered) -> Rendered:
+        ones = {
+            name: tuple(replace(t, extras={"reference": t.weights * -(2.0 + t.inputs % 7)}) for t in part)
+            for name, part in example.parts.items()
+        }
+        return replace(example, parts=ones)
+
+    return [extended(example) for example in made]
+
+
+def _gradient(
+    method: Method, scoring: Scoring, window: Sequence[Rendered], layout: Layout, row: int
+) -> Tensor:
+    """All gradients of one window, summed over its micro-batches and divided once."""
+    batches = [layout(run) for run in micro_batches(window, row)]
+    total = sum(units(method.per, batch) for batch in batches)
+    scoring.zero_grad()
+    for batch in batches:
+        scores = scoring(batch, reads=method.reads)
+        values = method.objective(scores).values
+        ((values * unit_weights(method.per, scores)).sum() / total).backward()
+    return torch.cat([p.grad.flatten() for p in scoring.parameters() if p.grad is not None])
+
+
+def _packable(made: nn.Module) -> nn.Module:
+    forest.attach(made)
+    return made
+
+
+# ------------------------------------------------------------------------------------- trainables
+
+
+def what_is_not_selected_stays_bit_identical(component: Component, options: Mapping[str, Any]) -> None:
+    """Over three steps with weight decay; all that is selected moves."""
+    whole = install(subject(), component, options, seed=0)
+    before = {name: p.detach().clone() for name, p in whole.named_parameters()}
+    _three_steps(whole)
+    learns = learning(whole)
+    for name, parameter in whole.named_parameters():
+        assert (name in learns) or torch.equal(parameter, before[name]), f"{name} is frozen and has changed"
+    still = [name for name, p in learns.items() if torch.equal(p, before[name])]
+    assert not still, f"{still} learn and have not changed"
+
+
+def the_optimiser_has_a_state_for_what_learns_alone(component: Component, options: Mapping[str, Any]) -> None:
+    """And for all of it."""
+    whole = install(subject(), component, options, seed=0)
+    kept = {id(parameter) for parameter in _three_steps(whole).state}
+    assert kept == {id(parameter) for parameter in learning(whole).values()}
+
+
+def the_same_seed_gives_the_same_start(component: Component, options: Mapping[str, Any]) -> None:
+    """The same weights and the same choice, whatever the global generator says."""
+    torch.manual_seed(1)
+    first = install(subject(), component, options, seed=3)
+    torch.manual_seed(2)
+    second = install(subject(), component, options, seed=3)
+    one, other = dict(first.named_parameters()), dict(second.named_parameters())
+    assert one.keys() == other.keys()
+    assert learning(first).keys() == learning(second).keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def what_learns_is_fp32(component: Component, options: Mapping[str, Any]) -> None:
+    """On a model in bf16 too."""
+    whole = install(subject().to(torch.bfloat16), component, options, seed=0)
+    assert {parameter.dtype for parameter in learning(whole).values()} == {torch.float32}
+
+
+def what_is_saved_gives_the_same_logits(component: Component, options: Mapping[str, Any]) -> None:
+    """Trained, saved and loaded again: the same bits in fp32."""
+    with tempfile.TemporaryDirectory() as directory:
+        base = Path(directory) / "base"
+        words = tokenizer()
+        load.save(subject(), words, base, base=None)
+        whole = install(load.load(str(base))[0], component, options, seed=0)
+        _three_steps(whole)
+        load.save(whole, words, Path(directory) / "tuned", base=str(base))
+        again, _ = load.load(str(Path(directory) / "tuned"))
+        ids = torch.arange(3, 40)[None]
+        with torch.no_grad():
+            found, expected = (m.eval()(input_ids=ids, use_cache=False).logits for m in (again, whole))
+            start = load.load(str(base))[0](input_ids=ids, use_cache=False).logits
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, start)
+
+
+TrainableCheck = Callable[[Component, Mapping[str, Any]], None]
+TRAINABLE: tuple[TrainableCheck, ...] = (
+    what_is_not_selected_stays_bit_identical,
+    the_optimiser_has_a_state_for_what_learns_alone,
+    the_same_seed_gives_the_same_start,
+    what_learns_is_fp32,
+    what_is_saved_gives_the_same_logits,
+)
+
+
+def subject() -> nn.Module:
+    """The model that trainables are tried on: five blocks, with bias terms."""
+    return model(layers=5, bias=True)
+
+
+def _three_steps(whole: nn.Module) -> torch.optim.Optimizer:
+    scoring = Scoring(whole)
+    optimizer = adamw(learning(whole).values(), Fit(steps=3, lr=1e-2, weight_decay=0.1))
+    for step in range(3):
+        scoring(pad(examples(2, seed=step))).logprobs.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return optimizer

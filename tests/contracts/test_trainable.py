@@ -1,0 +1,14 @@
+"""The contract of trainables, over everything registered."""
+
+import pytest
+
+from turnsmith.registry import Registry
+from turnsmith.testing import contracts
+
+REGISTRY = Registry()
+
+
+@pytest.mark.parametrize("check", contracts.TRAINABLE, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("entry", REGISTRY.entries("trainable"), ids=lambda entry: entry.name)
+def test_contract(entry, check):
+    check(REGISTRY.function("trainable", entry.name), REGISTRY.options("trainable", entry.name, {}))

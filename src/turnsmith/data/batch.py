@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from turnsmith.errors import DataError
 from turnsmith.types import Batch, Path, Rendered, Tokens
 
 if TYPE_CHECKING:
@@ -123,6 +124,13 @@ class _Tree:
         return len(self.parent) - 1
 
 
+def _values(examples: Sequence[Rendered], key: str) -> list[float]:
+    for example in examples:
+        if key not in example.values:
+            raise DataError(f"example {example.id!r} has no value {key!r}, which other examples have")
+    return [example.values[key] for example in examples]
+
+
 def _batch(
     examples: Sequence[Rendered],
     paths: Sequence[Path],
@@ -147,7 +155,6 @@ def _batch(
         return torch.from_numpy(np.concatenate([v[at] for v, at in zip(values, trained, strict=True)]))
 
     names = sequences[0].extras
-    keys = examples[0].values
     return Batch(
         inputs=torch.from_numpy(inputs),
         positions=torch.from_numpy(positions),
@@ -162,6 +169,6 @@ def _batch(
         reads=torch.tensor([int(route[-1]) for route in routes]),
         paths=tuple(paths),
         ids=tuple(example.id for example in examples),
-        values={key: torch.tensor([example.values[key] for example in examples]) for key in keys},
+        values={key: torch.tensor(_values(examples, key)) for key in examples[0].values},
         extras={name: gather([tokens.extras[name] for tokens in sequences]) for name in names},
     )

@@ -4,6 +4,7 @@ said."""
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Parsed:
     parts: Mapping[str, Conversation]
     used: tuple[str, ...]
     meta: Mapping[str, Json] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------------------- formats
@@ -97,10 +99,10 @@ def pairs(row: Row) -> Parsed:
     """Preference pairs: `chosen` and `rejected` after `prompt`, or whole conversations that share their
     start.
 
-    Only what comes after the shared start learns.
+    Only what comes after the shared start learns. A `prompt` that is in the shared start too is there once.
     """
     given = row.get("prompt")
-    prompt = _silent(conversation(given, "prompt", role="user")) if given else Conversation(())
+    prompt = conversation(given, "prompt", role="user").messages if given else ()
     chosen = conversation(row["chosen"], "chosen", role="assistant").messages
     rejected = conversation(row["rejected"], "rejected", role="assistant").messages
     shared = 0
@@ -108,7 +110,8 @@ def pairs(row: Row) -> Parsed:
         shared += 1
     if shared == len(chosen) or shared == len(rejected):
         raise DataError("chosen and rejected do not differ, or one only continues the other")
-    start = prompt.then(*_silent(Conversation(chosen[:shared])).messages)
+    again = any(chosen[at : at + len(prompt)] == prompt for at in range(shared - len(prompt) + 1))
+    start = _silent(Conversation((*(() if again else prompt), *chosen[:shared])))
     if not start.messages:
         raise DataError("chosen and rejected share no start and there is no prompt")
     parts = {"chosen": start.then(*chosen[shared:]), "rejected": start.then(*rejected[shared:])}
@@ -148,7 +151,8 @@ def chitchat(row: Row) -> Parsed:
 def turnsmith(row: Row) -> Parsed:
     """What `to_row` writes: examples as they are, nothing lost."""
     parts = {name: _load(part) for name, part in row["parts"].items()}
-    return Parsed(parts, ("parts", "values", "meta"), row["meta"])
+    values = {str(name): float(value) for name, value in row.get("values", {}).items()}
+    return Parsed(parts, ("parts", "values", "meta"), row["meta"], values)
 
 
 # ------------------------------------------------------------------------------- guessing and reading
@@ -198,7 +202,7 @@ def examples(
             continue
         except DataError as error:
             raise DataError(f"{where}, row {id!r}: {error}") from None
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{where}, row {id!r} is no {name} row ({type(error).__name__}: {error})"
             ) from None
@@ -206,8 +210,7 @@ def examples(
             raise DataError(f"{where}: two rows have the id {id!r}; ids must differ")
         seen.add(id)
         rest = {key: value for key, value in row.items() if key not in parsed.used}
-        values = {str(k): float(v) for k, v in row.get("values", {}).items()} if name == "turnsmith" else {}
-        found.append(Example(parsed.parts, values, {**rest, **parsed.meta, "id": id}))
+        found.append(Example(parsed.parts, parsed.values, {**rest, **parsed.meta, "id": id}))
     return found, skipped
 
 
@@ -221,12 +224,7 @@ def to_row(example: Example) -> dict[str, Json]:
 
 def conversation(value: Any, where: str, role: Role | None = None) -> Conversation:
     """A list of messages, or, where `role` is given, a text that becomes one message of that role."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            value = json.loads(value)  # messages written into a csv cell
-        except ValueError:
-            pass
-    if isinstance(value, str) and role is not None:
+    if isinstance(value, str) and role is not None and not _is_messages(_parsed(value)):
         return Conversation((Message(role, value),))
     return Conversation(tuple(_message(m, f"{where}[{i}]") for i, m in enumerate(_list(value, where))))
 
@@ -257,14 +255,31 @@ def _text(value: Any, where: str) -> str:
 
 def _weight(message: Mapping[str, Any], where: str) -> float | None:
     weight = message.get("weight")
-    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0):
+    if weight is None:
+        return None
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         raise DataError(f"{where}: the weight must be a number of at least 0, not {weight!r}")
-    return None if weight is None else float(weight)
+    return float(weight)
+
+
+def _parsed(value: Any) -> Any:
+    """Messages that were written into a cell of a table; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            pass
+    return value
+
+
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(m, dict) and {"role", "content"} <= set(m) for m in value
+    )
 
 
 def _list(value: Any, where: str) -> list[Any]:
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = json.loads(value)
+    value = _parsed(value)
     if not isinstance(value, list):
         raise DataError(f"{where} must be a list of messages, not {value!r:.60}")
     return value
@@ -295,7 +310,8 @@ def _dump(conversation: Conversation) -> list[Json]:
         row |= {} if m.weight is None else {"weight": m.weight}
         row |= {"spans": [[s.start, s.end, s.weight] for s in m.spans]} if m.spans else {}
         row |= {"fields": dict(m.fields)} if m.fields else {}
-        row |= {"ids": list(m.ids), "logprobs": list(m.logprobs or ())} if m.ids is not None else {}
+        row |= {"ids": list(m.ids)} if m.ids is not None else {}
+        row |= {"logprobs": list(m.logprobs)} if m.logprobs is not None else {}
         rows.append(row)
     return rows
 
@@ -312,7 +328,7 @@ def _load(rows: Any) -> Any:
                 tuple(Span(*span) for span in row.get("spans", ())),
                 row.get("fields", {}),
                 tuple(row["ids"]) if "ids" in row else None,
-                tuple(row["logprobs"]) if row.get("logprobs") else None,
+                tuple(row["logprobs"]) if "logprobs" in row else None,
             )
             for row in rows
         )

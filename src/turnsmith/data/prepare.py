@@ -12,6 +12,7 @@ from turnsmith.types import Conversation, Example, Rendered, Tokens
 
 Over = Literal["cut", "drop", "error"]
 CUT = "cut after the last whole turn that fits"
+CUT_TEXT = "cut to the limit: raw text"
 DROPPED = "dropped: too long"
 NO_TURN = "dropped: not one whole turn fits"
 
@@ -42,11 +43,12 @@ def prepare(
             if over == "error":
                 raise DataError(
                     f"example {example.id!r} has {longest} tokens, the limit is {length}: raise "
-                    "fit.length, or set "
-                    "fit.over to cut or drop"
+                    "fit.length, or set fit.over to cut or drop"
                 )
-            shorter = _shorten(rendered, length) if over == "cut" else None
-            counts[CUT if shorter else NO_TURN if over == "cut" else DROPPED] += 1
+            raw = _is_raw(example, parts)
+            shorter = _shorten(rendered, length, raw) if over == "cut" else None
+            cut = CUT_TEXT if raw else CUT
+            counts[cut if shorter else NO_TURN if over == "cut" else DROPPED] += 1
             if shorter is None:
                 continue
             rendered = shorter
@@ -80,9 +82,17 @@ def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tu
     return tokens
 
 
-def _shorten(rendered: dict[str, tuple[Tokens, ...]], length: int) -> dict[str, tuple[Tokens, ...]] | None:
+def _is_raw(example: Example, parts: Sequence[str]) -> bool:
+    """Whether it is one conversation of raw text, which may be cut anywhere."""
+    found = example.parts[parts[0]]
+    return isinstance(found, Conversation) and all(message.role == "text" for message in found.messages)
+
+
+def _shorten(
+    rendered: dict[str, tuple[Tokens, ...]], length: int, raw: bool
+) -> dict[str, tuple[Tokens, ...]] | None:
     if len(rendered) > 1 or any(len(ones) > 1 for ones in rendered.values()):
         return None
     ((part, (tokens,)),) = rendered.items()
-    cut = cut_to_turns(tokens, length)
-    return {part: (cut,)} if cut is not None else None
+    cut = tokens.cut(length) if raw else cut_to_turns(tokens, length)
+    return {part: (cut,)} if cut is not None and cut.weights.any() else None

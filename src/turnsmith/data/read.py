@@ -52,7 +52,7 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise DataError(
                 f"{path}, row {count}: a row must be an object with named columns, not {row!r:.60}"
             )
-        yield str(row.get("id", name)), row
+        yield str(name if row.get("id") is None else row["id"]), row
     if count == 0:
         raise DataError(f"{path} holds no rows")
 
@@ -73,8 +73,11 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 def _json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         whole = json.loads(path.read_text("utf-8-sig"))
-    except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error})") from None
+    except json.JSONDecodeError as error:
+        lines = "; if it holds one JSON object a line, call it .jsonl" if error.msg == "Extra data" else ""
+        raise DataError(f"{path}: no JSON ({error}){lines}") from None
     if isinstance(whole, dict):
         if not all(isinstance(row, dict) for row in whole.values()):
             raise DataError(f"{path}: expected a list of rows, or an object of named rows")
@@ -89,6 +92,10 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as opened:
         reader = csv.DictReader(opened, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         try:
+            columns = reader.fieldnames or ()
+            for name in columns:
+                if list(columns).count(name) > 1:
+                    raise DataError(f"{path}: two columns are called {name!r}")
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(
@@ -96,4 +103,6 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
                     )
                 yield f"{path.stem}-{reader.line_num}", row
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+            raise DataError(f"{path}, after line {reader.line_num}: {error}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text ({error})") from None

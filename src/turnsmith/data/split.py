@@ -50,6 +50,6 @@ def split(
 
 def _keys(example: Example, by: str) -> list[str]:
     value = example.id if by == "id" else example.meta.get(by)
-    if value is None:
+    if value is None or value == [] or value == ():
         raise DataError(f"example {example.id!r} has no {by!r} to split by; it has {', '.join(example.meta)}")
     return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]

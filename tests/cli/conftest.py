@@ -11,6 +11,7 @@ import pytest
 from turnsmith.cli.main import call
 from turnsmith.testing import directory
 
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory."""
@@ -47,7 +48,7 @@ def recipe(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
             "name": "tuned",
             "data": "chats",
             "trainable": {"lora": {"rank": 2}},
-            "fit": {"steps": 2, "batch": 2, "length": 64, "dtype": "float32"},
+            "fit": {"steps": 2, "batch": 2, "length": 128, "dtype": "float32"},
             **train,
         }
         steps: list[Any] = [{"data": {"name": "chats", "read": str(data)}}, {"train": step}]

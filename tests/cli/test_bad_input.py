@@ -66,7 +66,10 @@ def test_an_unknown_role_is_named_with_row_and_message(refused, recipe, rows):
 
 
 def test_a_conversation_over_the_limit_is_named(refused, recipe, rows):
-    long = {"id": "long", "messages": [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "so " * 99}]}
+    long = {
+        "id": "long",
+        "messages": [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "so " * 99}],
+    }
     fit = {"steps": 1, "length": 64, "over": "error"}
     said = refused("run", recipe(rows([*GOOD, long]), fit=fit))
     assert "'long' has" in said

@@ -22,6 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 for verb in (run, tune, check, data, chat, evaluate, export, methods, show):
     app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
 
@@ -39,13 +41,13 @@ def call(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         code = app(list(arguments), standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return _stopped(as_json) if code == INTERRUPTED else int(code or 0)
     except TurnsmithError as error:
         return _failed(str(error), error.exit_code, as_json)
     except typer.Exit as leaving:
-        return leaving.exit_code
+        return _stopped(as_json) if leaving.exit_code == INTERRUPTED else leaving.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return _failed("stopped; the same command goes on where it was", 1, as_json)
+        return _stopped(as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -54,6 +56,10 @@ def call(arguments: Sequence[str]) -> int:
             raise
         usage = f"\n{error.ctx.get_usage()}" if getattr(error, "ctx", None) else ""
         return _failed(f"{error.format_message()}{usage}", 2, as_json)
+
+
+def _stopped(as_json: bool) -> int:
+    return _failed("stopped; the same command goes on where it was", 1, as_json)
 
 
 def _failed(text: str, code: int, as_json: bool) -> int:

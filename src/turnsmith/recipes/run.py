@@ -80,12 +80,16 @@ class Runner:
             state = "stopped"
             raise
         finally:
-            found = summarise(self, state) if self.opened else {}
-            if self.opened:
-                text = json.dumps(found, indent=1, ensure_ascii=False, default=list)
-                write_text(self.directory / "run.json", text)
+            found = self._leave(state) if self.opened else {}
+        return found
+
+    def _leave(self, state: str) -> dict[str, Any]:
+        """Write run.json and the report, whatever became of the run."""
         from turnsmith.report.page import write
 
+        found = summarise(self, state)
+        text = json.dumps(found, indent=1, ensure_ascii=False, default=list)
+        write_text(self.directory / "run.json", text)
         write(found, self.directory)
         return found
 

@@ -70,8 +70,12 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
     model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)  # type: ignore[arg-type]
     packed = ready(model, runner)
     if options.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     trainable = runner.registry.function("trainable", step.trainable.name)
+    goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
+    if goes_on and not isinstance(trainable, type):
+        runner.say("        the adapter is merged into its base: this trainable chooses among the base's weights")
+        model, goes_on = model.merge_and_unload(), False  # type: ignore[operator]
     model = install(model, trainable, chosen["trainable"], seed=seed)  # type: ignore[assignment]
     scoring = Scoring(model, autocast=dtype == "bfloat16")
     layout = pack if packed else pad
@@ -104,7 +108,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
             validate=_validator(step, runner, scoring, renderer, layout, parts, method, directory),
         )
     peak = peak_memory_gib()
-    load.save(model, tokenizer, directory / "model", base=start.reference)
+    load.save(model, tokenizer, directory / "model", base=None if goes_on else start.reference)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):
         file.unlink()

@@ -130,26 +130,38 @@ def result(run: Mapping[str, Any]) -> str:
 
 
 def clause(task: Mapping[str, Any], metric: Mapping[str, Any], *, ends: bool = True) -> str:
-    """One measure in words. ends: with the figures before and after."""
-    subject, unit = _subject(task, metric), _unit(metric)
-    change, after, before = (finite(metric.get(key)) for key in ("difference", "after", "before"))
+    """One measure in words. ends: with the figures before and after.
+
+    A figure that is 0 before and better low is a distance from the start: it is said as it is, not as a rise.
+    """
+    subject, unit, verdict = _subject(task, metric), _unit(metric), metric.get("verdict")
+    change, after, before, low, high = (
+        finite(metric.get(key)) for key in ("difference", "after", "before", "low", "high")
+    )
     digits = places(metric)
-    low, high = finite(metric.get("low")), finite(metric.get("high"))
-    if change is not None and change < 0 and metric.get("verdict") != "undecided" and before != 0:
-        low, high = (None if high is None else -high), (None if low is None else -low)
-    sure = ""
-    if low is not None and high is not None:
-        sure = f"{_level(metric)} interval {figure(low, digits)} to {figure(high, digits)}"
-    if change is None or before == 0:
-        return f"{subject} is {figure(after, digits)}{unit}" + (f" ({sure})" if sure else "")
+    if change is None or (before == 0 and metric.get("better") == "lower"):
+        return f"{subject} is {figure(after, digits)}{unit}" + _bracketed(_sure(metric, low, high))
     between = f"from {figure(before, digits)} to {figure(after, digits)}" if ends else ""
-    if metric.get("verdict") == "undecided" or change == 0:
-        said = [between, f"difference {difference(metric)}{unit}", sure]
-        return f"{subject}: no change can be told ({', '.join(filter(None, said))})"
-    verb = "fell" if change < 0 else "rose"
-    worse = ", which is worse" if metric.get("verdict") == "worse" else ""
-    said = ", ".join(filter(None, [between, sure]))
-    return f"{subject} {verb} by {figure(abs(change), digits)}{unit}{worse}" + (f" ({said})" if said else "")
+    open_ = low is not None and high is not None and low <= 0 <= high
+    if open_ or verdict == "undecided" or change == 0:
+        said = f"difference {difference(metric)}{unit}"
+        return f"{subject}: no change can be told" + _bracketed(between, said, _sure(metric, low, high))
+    if change < 0 and low is not None and high is not None:
+        low, high = -high, -low
+    verb, worse = "fell" if change < 0 else "rose", ", which is worse" if verdict == "worse" else ""
+    said = f"{subject} {verb} by {figure(abs(change), digits)}{unit}{worse}"
+    return said + _bracketed(between, _sure(metric, low, high))
+
+
+def _sure(metric: Mapping[str, Any], low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return f"{_level(metric)} interval {figure(low, places(metric))} to {figure(high, places(metric))}"
+
+
+def _bracketed(*parts: str) -> str:
+    said = ", ".join(part for part in parts if part)
+    return f" ({said})" if said else ""
 
 
 def _subject(task: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
@@ -171,7 +183,7 @@ def _unit(metric: Mapping[str, Any]) -> str:
 def tally(run: Mapping[str, Any]) -> str:
     """How many measures went which way, those that got worse by name; empty where none was judged."""
     judged = [(metric.get("verdict"), str(metric.get("name") or "\u2013")) for _, _, metric in measures(run)]
-    judged = [(verdict, name) for verdict, name in judged if verdict]
+    judged = [(verdict, name) for verdict, name in judged if verdict in ("better", "worse", "undecided")]
     if not judged:
         return ""
     worse = [name for verdict, name in judged if verdict == "worse"]

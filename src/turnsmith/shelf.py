@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def writing(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
                 f"the disk is full: {where} could not be written. Free some space and give the same "
                 "command again; "
@@ -102,21 +103,22 @@ class Shelf:
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
-        """The directory to work in, for one process at a time; what an earlier attempt left is still
-        there."""
-        partial = self.root / f"{key}.partial"
+        """The directory to work in, for one process at a time; what an earlier attempt left is still there.
+
+        Who had to wait for another process asks `ready` again before working.
+        """
+        partial, lock = self.root / f"{key}.partial", self.root / f"{key}.lock"
         with writing(partial):
-            partial.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.root / f"{key}.lock", os.O_CREAT | os.O_RDWR)
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = _locked(lock, key)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"another process is making {key}: waiting for it", file=sys.stderr)
-                fcntl.flock(handle, fcntl.LOCK_EX)
             with writing(partial):
+                partial.mkdir(exist_ok=True)
                 yield partial
         finally:
+            if self.ready(key):
+                shutil.rmtree(partial, ignore_errors=True)
+                lock.unlink(missing_ok=True)
             os.close(handle)
 
     def finish(self, key: str, record: Mapping[str, Json]) -> Path:
@@ -127,5 +129,18 @@ class Shelf:
         write_text(partial / RECORD, json.dumps(record, indent=1, ensure_ascii=False, default=list))
         with writing(final):
             partial.rename(final)
-        (self.root / f"{key}.lock").unlink(missing_ok=True)
         return final
+
+
+def _locked(lock: Path, key: str) -> int:
+    """A handle that holds the lock; waits for whoever holds it."""
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process is making {key}: waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # who held it has finished and removed the file: a newer one counts

@@ -143,7 +143,11 @@ def task(
 
 def _entries(text: str, module: str) -> Iterator[Entry]:
     """All components that a module's source text declares."""
-    for node in ast.parse(text).body:
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        raise UsageError(f"{module}, line {error.lineno}: {error.msg}") from None
+    for node in body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         for decorator in node.decorator_list:
@@ -153,11 +157,21 @@ def _entries(text: str, module: str) -> Iterator[Entry]:
             kind = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
             if kind in KINDS:
                 doc = ast.get_docstring(node) or ""
-                traits = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-                name = ast.literal_eval(call.args[0])
+                traits = {k.arg: _literal(k.value, module) for k in call.keywords if k.arg}
+                name = _literal(call.args[0], module)
                 summary = " ".join(doc.split("\n\n")[0].split())
                 options = tuple(_options(node))
                 yield Entry(kind, name, node.name, module, node.lineno, summary, doc, options, traits)
+
+
+def _literal(node: ast.expr, module: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UsageError(
+            f"{module}, line {node.lineno}: {ast.unparse(node)} must be written out, because components are "
+            "listed without running the file"
+        ) from None
 
 
 def _options(node: ast.FunctionDef | ast.ClassDef) -> Iterator[Option]:
@@ -199,8 +213,9 @@ class Registry:
         """Take the components of a user's own file in, as `--use file.py` does."""
         if not file.is_file():
             raise UsageError(f"--use {file}: there is no such file")
-        self.used.append(file.resolve())
-        self._index = None
+        if file.resolve() not in self.used:
+            self.used.append(file.resolve())
+            self._index = None
 
     def entries(self, kind: Kind | None = None) -> list[Entry]:
         """All components, by kind and name."""
@@ -253,10 +268,11 @@ class Registry:
         if self._index is None:
             self._index = {}
             remembered = _remembered(self.cache)
+            reader = Path(__file__).read_bytes()  # another reader may find more in the same source
             fresh: dict[str, dict[str, Any]] = {}
             sources = [*_sources(), *((str(file), file) for file in self.used)]
             for module, file in sources:
-                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                digest = hashlib.sha256(reader + file.read_bytes()).hexdigest()
                 row = remembered.get(str(file), {})
                 if row.get("digest") != digest or row.get("module") != module:
                     found = [asdict(e) for e in _entries(file.read_text("utf-8"), module)]

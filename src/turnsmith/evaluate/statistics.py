@@ -53,6 +53,8 @@ def paired(
         raise ValueError(
             f"need as many items before as after and at least one: {len(a)}, {len(b)}, {len(size)}"
         )
+    if not all(np.isfinite(values).all() for values in (a, b, size)):
+        raise ValueError("some values are not finite")
     if size.sum() <= 0:
         raise ValueError("the sizes sum to nothing")
     first, second = float(a.sum() / size.sum()), float(b.sum() / size.sum())

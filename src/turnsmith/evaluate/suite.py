@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from turnsmith.data.render import Renderer
+from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluate.statistics import Better, Difference, paired
 from turnsmith.models.score import Scoring
 from turnsmith.sample.chat import LocalChat
@@ -99,6 +101,7 @@ def _row(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> dict[
         for item in before
         if item.id in later and metric.value in item.values and metric.value in later[item.id].values
     ]
+    _check(metric, pairs)
     found: Difference = paired(
         [one.values[metric.value] for one, _ in pairs],
         [other.values[metric.value] for _, other in pairs],
@@ -115,6 +118,23 @@ def _row(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> dict[
         "verdict": found.verdict(metric.better),
         **asdict(found),
     }
+
+
+def _check(metric: Metric, pairs: Sequence[tuple[Item, Item]]) -> None:
+    """Refuse what would give a figure that means nothing."""
+    if not pairs:
+        raise UsageError(f"{metric.name!r} cannot be compared: there is no item that both models have")
+    for one, other in pairs:
+        if not all(math.isfinite(item.values[metric.value]) for item in (one, other)):
+            found = f"{one.values[metric.value]:g} before and {other.values[metric.value]:g} after"
+            raise ModelError(
+                f"{metric.name!r} of item {one.id!r} is no number ({found}): has training diverged?"
+            )
+        if metric.size and one.values[metric.size] != other.values[metric.size]:
+            raise UsageError(
+                f"item {one.id!r} has {one.values[metric.size]:g} {metric.size!r} before and "
+                f"{other.values[metric.size]:g} after: {metric.name!r} cannot be compared across tokenizers"
+            )
 
 
 def _at_chance(row: Mapping[str, Any]) -> bool:

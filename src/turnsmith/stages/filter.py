@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from turnsmith.errors import UsageError
 from turnsmith.registry import stage
 from turnsmith.types import Conversation, Example
 
@@ -24,6 +25,8 @@ def turns(data: Sequence[Example], *, least: int = 2, most: int | None = None) -
 @stage("head")
 def head(data: Sequence[Example], *, count: int) -> Iterator[Example]:
     """Keep the first `count` examples."""
+    if count < 0:
+        raise UsageError(f"the stage 'head' keeps the first `count` examples: {count} is negative")
     yield from data[:count]
 
 

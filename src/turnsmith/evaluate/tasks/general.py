@@ -158,7 +158,7 @@ def named_first(reply: str, options: Sequence[str]) -> int | None:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ class Talk:
                 except StopIteration as end:
                     replies[name] = end.value
             yield dict(shown)
-        self.said = {name: asked[name].then(reply.message) for name, reply in replies.items()}
+        self.said = {name: asked[name].then(replies[name].message) for name in self.models}
 
     def save(self, file: Path) -> int:
         """Append one row in the messages format for each model; gives how many."""

@@ -16,8 +16,8 @@ from turnsmith.models.score import to
 from turnsmith.testing import examples
 from turnsmith.train.place import Place, arithmetic, faster_dtype
 
-# One run of each method, and one that a single process is asked to stop. Windows have two to four micro-batches
-# of one example each: with three, the second process is idle in the last round.
+# One run of each method, and one that a single process is asked to stop. Windows have two to four
+# micro-batches of one example each: with three, the second process is idle in the last round.
 WORK = """
 import functools, os, signal, sys
 from dataclasses import replace

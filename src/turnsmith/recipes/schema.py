@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, yaml12
@@ -65,6 +73,13 @@ class Data(Strict):
     seed: int = 0  # of the split alone, so that all seeds of a run share it
     keep: int = Field(1, ge=1)
 
+    @field_validator("name")
+    @classmethod
+    def shares(cls, name: str | dict[str, float]) -> str | dict[str, float]:
+        if isinstance(name, dict) and (not name or any(share <= 0 for share in name.values())):
+            raise ValueError(f"each split needs a share above 0, not {name}")
+        return name
+
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name,) if isinstance(self.name, str) else tuple(self.name)
@@ -105,6 +120,13 @@ class Step(Strict):
     train: Train | None = None
     evaluate: Evaluate | None = None
     repeat: Repeat | None = None
+
+    @model_validator(mode="after")
+    def one_verb(self) -> Step:
+        verbs = [verb for verb in ("data", "train", "evaluate", "repeat") if getattr(self, verb) is not None]
+        if len(verbs) != 1:
+            raise ValueError(f"a step has exactly one verb, not {' and '.join(verbs) or 'none'}")
+        return self
 
 
 class Statement(Strict):
@@ -174,12 +196,11 @@ def parse(text: str, where: str) -> dict[str, Any]:
 def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool = False) -> list[Arm]:
     """The recipe's grid (`each` and `seeds` expanded), each member checked as a whole."""
     plain = dict(deepcopy(plain))
+    plain["tiny"] = _paths(plain, "tiny", where)
     if tiny:
-        for path, value in plain.get("tiny", {}).items():
+        for path, value in plain["tiny"].items():
             assign(plain, path, value)
-    grid: dict[str, list[Any]] = {str(path): values for path, values in (plain.get("each") or {}).items()}
-    if plain.get("seeds"):
-        grid["seed"] = list(plain["seeds"])
+    grid = _grid(plain, where)
     found = []
     for values in itertools.product(*grid.values()):
         one = deepcopy(plain)
@@ -189,6 +210,23 @@ def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool
         name = ",".join(f"{path.split('.')[-1]}={value}" for path, value in zip(grid, values, strict=True))
         found.append(Arm(name, _checked(one, where, registry)))
     return found
+
+
+def _paths(plain: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    found = plain.get(key) or {}
+    if not isinstance(found, dict):
+        raise UsageError(f"{where}: {key}: expected a mapping of paths to values, not {found!r}")
+    return {str(path): value for path, value in found.items()}
+
+
+def _grid(plain: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
+    """The values of each path, the seed's last."""
+    each, seeds = _paths(plain, "each", where), plain.get("seeds")
+    lists = {f"each.{path}": values for path, values in each.items()} | ({"seeds": seeds} if seeds else {})
+    for place, values in lists.items():
+        if not isinstance(values, list) or not values:
+            raise UsageError(f"{where}: {place}: expected a list of values, not {values!r}")
+    return each | ({"seed": seeds} if seeds else {})
 
 
 def assign(plain: dict[str, Any], path: str, value: Any) -> None:
@@ -211,7 +249,7 @@ def assign(plain: dict[str, Any], path: str, value: Any) -> None:
         if last:
             at[key] = value
         else:
-            if isinstance(at, dict) and at[key] == keys[place + 1]:
+            if at[key] == keys[place + 1]:
                 at[key] = {at[key]: {}}  # a component written as its name gets room for options
             elif isinstance(at, dict) and at[key] is None:
                 at[key] = {}
@@ -252,9 +290,6 @@ def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
 
 
 def _check_step(step: Step, names: set[str], sets: set[str], registry: Registry, where: str) -> None:
-    verbs = [verb for verb in ("data", "train", "evaluate", "repeat") if getattr(step, verb) is not None]
-    if len(verbs) != 1:
-        raise UsageError(f"{where}: a step has exactly one verb, not {verbs or 'none'}")
     if step.data is not None:
         _check_data(step.data, sets, registry, where)
         sets.update(step.data.names)
@@ -281,7 +316,7 @@ def _check_data(data: Data, sets: set[str], registry: Registry, where: str) -> N
     if data.given is not None:
         _known(data.given, sets, "data", where)
     if data.format != "auto":
-        registry.entry("format", data.format)
+        _options(registry, "format", Component(data.format, {}), where)
     for component in data.stages:
         _options(registry, "stage", component, where)
 

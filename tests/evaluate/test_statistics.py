@@ -102,3 +102,8 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, better, verdi
 def test_what_cannot_be_compared_is_refused(before, after, sizes, said):
     with pytest.raises(ValueError, match=said):
         paired(before, after, sizes)
+
+
+def test_fewer_than_eight_items_decide_nothing():
+    assert paired([1.0] * 7, [0.0] * 7).verdict("lower") == "undecided"
+    assert paired([1.0] * 8, [0.0] * 8).verdict("lower") == "better"

@@ -23,7 +23,7 @@ def test_a_figure_is_a_sum_over_sizes_of_items_that_both_have():
     after = losses(b=(1, 1), a=(5, 5), new=(100, 1))
     (row,) = compare([LOSS], before, after)
     assert (row["n"], row["before"], row["after"], row["difference"]) == (2, 2.0, 1.0, -1.0)
-    assert (row["low"], row["high"], row["verdict"]) == (-1.0, -1.0, "better")
+    assert (row["low"], row["high"], row["verdict"]) == (-1.0, -1.0, "undecided")  # two items cannot decide
     assert (row["name"], row["unit"], row["of"], row["chance"]) == (
         "loss",
         "nats per token",

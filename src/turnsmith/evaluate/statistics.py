@@ -11,6 +11,7 @@ import numpy as np
 Better = Literal["lower", "higher"]
 Verdict = Literal["better", "worse", "undecided"]
 RESAMPLES = 4000
+LEAST = 8  # items; a bootstrap of fewer knows too little of the tails
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,12 @@ class Difference:
     level: float
 
     def verdict(self, better: Better) -> Verdict:
-        """`better` or `worse` only where the whole interval lies on one side of 0."""
+        """`better` or `worse` only where the whole interval lies on one side of 0.
+
+        Always `undecided` below 8 items: the interval of so few is too narrow.
+        """
+        if self.n < LEAST:
+            return "undecided"
         down, up = self.high < 0, self.low > 0
         if not (down or up):
             return "undecided"

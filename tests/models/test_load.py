@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, StorageError, UsageError
+from turnsmith.models import export, locate
 from turnsmith.models import load as loading
 
 TURN = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -183,7 +184,7 @@ def test_saving_does_not_overwrite_what_is_no_model(full, tmp_path):
 def test_a_merged_export_answers_like_the_adapter_on_its_base(adapter, tmp_path, dtype, bound):
     from transformers import AutoModelForCausalLM
 
-    deviation = loading.export(str(adapter), tmp_path / "merged", form="merged", dtype=dtype)
+    deviation = export.export(str(adapter), tmp_path / "merged", form="merged", dtype=dtype)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     difference = (logits(plain) - logits(loading.load(str(adapter))[0])).abs().max()
     assert 0 < deviation < bound
@@ -195,22 +196,22 @@ def test_a_merged_export_answers_like_the_adapter_on_its_base(adapter, tmp_path,
 
 
 def test_an_exported_adapter_is_the_adapter(adapter, tmp_path):
-    assert loading.export(str(adapter), tmp_path / "out", form="adapter", dtype="float32") == 0
+    assert export.export(str(adapter), tmp_path / "out", form="adapter", dtype="float32") == 0
     assert torch.equal(logits(loading.load(str(tmp_path / "out"))[0]), logits(loading.load(str(adapter))[0]))
 
 
 def test_export_refuses_a_directory_with_something_in_it(adapter, full, tmp_path):
     (tmp_path / "note").write_text("")
     with pytest.raises(UsageError, match="is not empty"):
-        loading.export(str(adapter), tmp_path, form="merged", dtype="float32")
+        export.export(str(adapter), tmp_path, form="merged", dtype="float32")
     with pytest.raises(ModelError, match="no adapter: export it with form 'merged'"):
-        loading.export(str(full), tmp_path / "new", form="adapter", dtype="float32")
+        export.export(str(full), tmp_path / "new", form="adapter", dtype="float32")
 
 
 def test_an_export_whose_logits_differ_is_not_kept(adapter, tmp_path, monkeypatch):
-    monkeypatch.setitem(loading.TOLERANCE, "bfloat16", 1e-7)
+    monkeypatch.setitem(export.TOLERANCE, "bfloat16", 1e-7)
     with pytest.raises(ModelError, match="reading back changed a logit by"):
-        loading.export(str(adapter), tmp_path / "out", form="merged", dtype="bfloat16")
+        export.export(str(adapter), tmp_path / "out", form="merged", dtype="bfloat16")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,7 +240,7 @@ def test_a_disk_too_small_for_the_model_is_told_before_anything_is_written(full,
         pytest.skip("a small file system cannot be mounted here")
     try:
         with pytest.raises(StorageError, match=r"not enough space \(0\.1 MB needed, 0\.1 MB free\)"):
-            loading.export(str(full), small / "out", form="merged", dtype="float32")
+            export.export(str(full), small / "out", form="merged", dtype="float32")
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -288,7 +289,7 @@ def test_parameters_are_counted_from_the_headers(full, adapter):
 
 def test_a_directory_without_a_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
-        loading.locate(str(tmp_path))
+        locate.locate(str(tmp_path))
 
 
 @pytest.mark.parametrize("keep", [4, 100, -10])
@@ -359,20 +360,20 @@ def test_an_adapter_finds_its_base_by_reference_when_the_path_is_gone(adapter, f
 def test_an_unknown_model_says_what_was_tried(reference, complaint, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match=complaint):
-        loading.locate(reference)
+        locate.locate(reference)
 
 
 def test_what_is_no_gguf_file_is_refused(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF, says the name only")
     with pytest.raises(ModelError, match="cannot be read as a GGUF model"):
-        loading.locate(str(tmp_path / "model.gguf"))
+        locate.locate(str(tmp_path / "model.gguf"))
     assert not list((wheels.home() / "models").glob("*model-*"))
 
 
 @pytest.mark.slow
 def test_smollm2_is_converted_once_and_answers():
-    directory = loading.locate("smollm2-135m-instruct")
-    assert loading.locate("smollm2-135m-instruct") == directory
+    directory = locate.locate("smollm2-135m-instruct")
+    assert locate.locate("smollm2-135m-instruct") == directory
     assert loading.parameters(str(directory)) == 134_515_008
     assert "quantization_config" not in json.loads((directory / "config.json").read_text())
     model, words = loading.load("smollm2-135m-instruct")

@@ -21,12 +21,16 @@ def command(
 ) -> None:
     """Write MODEL for other tools, read it back, and say how far its logits are from the original's."""
     from turnsmith.errors import UsageError
-    from turnsmith.models import load
+    from turnsmith.models.export import export
+    from turnsmith.models.load import Dtype
 
     forms: dict[str, Literal["merged", "adapter"]] = {"merged": "merged", "adapter": "adapter"}
     if form not in forms:
         raise UsageError(f"--form {form}: there is merged and adapter")
-    worst = load.export(model, to, form=forms[form], dtype=dtype)
+    dtypes: dict[str, Dtype] = {"bfloat16": "bfloat16", "float32": "float32"}
+    if dtype not in dtypes:
+        raise UsageError(f"--dtype {dtype}: there is bfloat16 and float32")
+    worst = export(model, to, form=forms[form], dtype=dtypes[dtype])
     found = {"to": str(to), "form": form, "dtype": dtype, "largest logit difference": worst}
     if as_json:
         print_json(found)

@@ -1,0 +1,131 @@
+"""A model's directory: what tells what is in it, what its files say, and how one is written."""
+
+import contextlib
+import json
+import struct
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turnsmith import wheels
+from turnsmith.errors import ModelError, StorageError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "merges.txt")
+
+
+def is_model(directory: Path) -> bool:
+    """Whether a full model or an adapter is in it."""
+    return (directory / "config.json").is_file() or is_adapter(directory)
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether an adapter is in it."""
+    return (directory / "adapter_config.json").is_file()
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Whether a tokenizer is in it; adapters may lack one."""
+    return any((directory / name).is_file() for name in TOKENIZER)
+
+
+def base_of(adapter: Path) -> str:
+    """The reference of the adapter's base."""
+    note = adapter / "turnsmith.json"
+    settings = read_object(adapter / "adapter_config.json")
+    named = settings.get("base_model_name_or_path")
+    if named and Path(named).is_dir():
+        return str(named)
+    reference = read_object(note).get("base") if note.is_file() else named
+    if not reference:
+        raise ModelError(f"the adapter {adapter} does not say which base it belongs to (adapter_config.json)")
+    if Path(reference).is_absolute() and not Path(reference).exists():
+        raise ModelError(
+            f"the base of the adapter {adapter} is not at {reference}: bring it back, or correct "
+            "base_model_name_or_path in adapter_config.json"
+        )
+    return str(reference)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object that the file holds; ModelError if it holds none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} holds no JSON object")
+    return content
+
+
+def header(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file: name -> dtype, shape, place."""
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            if length > file.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            found = json.loads(opened.read(length))
+    except (OSError, ValueError, struct.error) as error:
+        raise ModelError(f"{file} is no whole safetensors file: {error}") from error
+    found.pop("__metadata__", None)
+    return found
+
+
+def file_hash(file: Path) -> str:
+    """The file's sha256, from the cache's list where path, size and time of change are as they were."""
+    listed = wheels.home() / "fingerprints.json"
+    status = file.stat()
+    key, stamp = str(file.resolve()), [status.st_size, status.st_mtime_ns]
+    known = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(listed.read_text())
+    if key in known and known[key][:2] == stamp:
+        return known[key][2]
+    found = wheels.digest(file)
+    # A file changed just now may change again within one tick of the clock, unseen: it is not listed yet.
+    if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
+        known = {path: entry for path, entry in known.items() if Path(path).exists()}
+        with contextlib.suppress(StorageError), wheels.aside(listed) as written:
+            written.write_text(json.dumps(known | {key: [*stamp, found]}))
+    return found
+
+
+def size(model: "torch.nn.Module") -> int:
+    """The bytes that saving will write: an adapter's are those of its own weights."""
+    named = dict(model.named_parameters())
+    if hasattr(model, "peft_config"):
+        marks = ("lora_", "modules_to_save", "prompt_", "ia3_", "adaption_", "trainable_tokens")
+        named = {name: tensor for name, tensor in named.items() if any(mark in name for mark in marks)}
+    return sum(tensor.numel() * tensor.element_size() for tensor in named.values())
+
+
+def write(model: "torch.nn.Module", words: "PreTrainedTokenizerBase", target: Path) -> None:
+    """Writes weights, settings and tokenizer into the new directory `target`."""
+    target.mkdir()
+    with quiet():
+        model.save_pretrained(str(target))  # pyright: ignore[reportCallIssue]
+        words.save_pretrained(str(target))
+    for weights in target.glob("*.safetensors"):
+        weights.chmod(
+            (target / "tokenizer_config.json").stat().st_mode
+        )  # safetensors lets nobody else read it.
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """No progress bars of transformers inside the block."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

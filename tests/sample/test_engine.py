@@ -1,0 +1,410 @@
+"""Completions are what the model would draw prompt by prompt without a cache, with its own log-probs."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
+
+from turnsmith import seeds
+from turnsmith.data.batch import pad
+from turnsmith.errors import ModelError, UsageError
+from turnsmith.models.forest import attach
+from turnsmith.models.score import Scoring
+from turnsmith.sample import engine as module
+from turnsmith.sample.engine import LocalEngine, batches, draw, truncated
+from turnsmith.types import Rendered, Sampling, Tokens
+
+SIZES = {
+    "vocab_size": 67,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 96,
+    "initializer_range": 0.3,  # peaked attention: a token too many or too few is seen in the log-probs
+}
+PROMPTS = [[5, 6, 7], [8] * 31, [9, 3, 4, 5, 6, 7, 8, 9, 10], [11], [40, 41, 42, 43, 44]]
+SEEDS = [1, 2, 3, 4, 5]
+SAMPLINGS = [
+    Sampling(max_new=12),
+    Sampling(0.7, 0.9, max_new=12),
+    Sampling(1.2, 1.0, 5, 12),
+    Sampling(0, max_new=12),
+]
+STOP = [1, 60]
+CLOSE = 1e-4  # fp32 sums of another order; a wrong position or mask moves log-probs by 0.1 and more
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES, pad_token_id=0)).eval()
+
+
+def gemma():
+    torch.manual_seed(0)
+    layers = ["sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(**SIZES, sliding_window=6, layer_types=layers, pad_token_id=0)
+    return Gemma3ForCausalLM(config).eval()
+
+
+def adapted():
+    torch.manual_seed(1)
+    model = get_peft_model(
+        llama(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llama()
+
+
+@torch.no_grad()
+def by_hand(model, prompt, sampling, seed, stop=STOP):
+    """Decoding by the whole forward pass at every token, one prompt, truncation by sorting in NumPy."""
+    uniforms = seeds.array(seed, "sample").random(sampling.max_new, dtype=np.float32)
+    ids, logprobs = list(prompt), []
+    for uniform in uniforms:
+        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
+        logits = logits / sampling.temperature if sampling.temperature else logits
+        p = logits.softmax(0).numpy()
+        if sampling.temperature == 0:
+            token = int(p.argmax())
+        else:
+            order = np.argsort(-p)
+            order = order[: sampling.top_k] if sampling.top_k else order
+            share = p[order].cumsum() / p[order].sum()
+            order = order[: int(np.searchsorted(share, sampling.top_p)) + 1] if sampling.top_p < 1 else order
+            kept = np.zeros_like(p)
+            kept[order] = p[order]
+            token = int(np.searchsorted(kept.cumsum() / kept.sum(), uniform, side="right"))
+        ids.append(token)
+        logprobs.append(float(np.log(p[token])))
+        if token in stop:
+            break
+    return tuple(ids[len(prompt) :]), logprobs
+
+
+def scored(model, prompts, completions, temperature):
+    """The completions' log-probs as training sees them."""
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        ids = np.array([*prompt, *completion.ids], np.int32)
+        weights = np.array([0.0] * len(prompt) + [1.0] * len(completion.ids), np.float32)
+        rows.append(Rendered("x", {"text": (Tokens(ids, ids, weights, np.zeros_like(ids)),)}))
+    with torch.no_grad():
+        return Scoring(model)(pad(rows), temperature=temperature).logprobs
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+def test_logprobs_are_those_of_scoring_before_truncation(model, temperature):
+    sampling = Sampling(temperature, 0.8, 20, max_new=20)
+    drawn = LocalEngine(model, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    expected = scored(model, PROMPTS, drawn, temperature or 1.0)
+    found = torch.tensor([logprob for completion in drawn for logprob in completion.logprobs])
+    torch.testing.assert_close(found, expected, atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("build", [llama, gemma, adapted])
+def test_cached_batches_draw_what_whole_forward_passes_draw(build, sampling):
+    model = build()
+    drawn = LocalEngine(model, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    for prompt, seed, completion in zip(PROMPTS, SEEDS, drawn, strict=True):
+        ids, logprobs = by_hand(model, prompt, sampling, seed)
+        assert completion.ids == ids
+        assert completion.logprobs == pytest.approx(logprobs, abs=CLOSE)
+
+
+def test_the_attention_for_forests_draws_the_same(model):
+    attached = copy.deepcopy(model)
+    attach(attached)
+    for sampling in SAMPLINGS:
+        plain = LocalEngine(model, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+        found = LocalEngine(attached, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+        assert [c.ids for c in found] == [c.ids for c in plain]
+
+
+@pytest.mark.parametrize("rows", [3, 64])
+def test_a_completion_does_not_depend_on_its_batch_or_place(model, rows):
+    sampling = Sampling(max_new=24)
+    many = PROMPTS * 3  # equal prompts with other seeds; some end early, so that batches are compacted
+    numbers = list(range(len(many)))
+    engine = LocalEngine(model, stop=[*STOP, 2, 3], rows=rows)
+    drawn = engine.generate(many, sampling=sampling, seeds=numbers)
+    assert len({len(completion.ids) for completion in drawn}) > 4
+    backwards = engine.generate(many[::-1], sampling=sampling, seeds=numbers[::-1])
+    assert [c.ids for c in backwards[::-1]] == [c.ids for c in drawn]
+    for prompt, seed, completion in zip(many, numbers, drawn, strict=True):
+        (alone,) = engine.generate([prompt], sampling=sampling, seeds=[seed])
+        assert alone.ids == completion.ids
+        assert alone.logprobs == pytest.approx(completion.logprobs, abs=CLOSE)
+
+
+def test_ended_rows_leave_the_batch(model, monkeypatch):
+    sizes = []
+    read = module._Decoding._read
+    monkeypatch.setattr(
+        module._Decoding, "_read", lambda self, i, p: sizes.append(len(i)) or read(self, i, p)
+    )
+    engine = LocalEngine(model, stop=range(12))
+    drawn = engine.generate(PROMPTS * 2, sampling=Sampling(max_new=40), seeds=range(10))
+    lengths = [len(completion.ids) for completion in drawn]
+    for step, size in enumerate(sizes[1:], start=1):
+        alive = sum(length > step for length in lengths)
+        assert alive <= size < 2 * alive
+
+
+PREFIX = [(7 * i) % 61 + 3 for i in range(20)]
+
+
+@pytest.mark.parametrize("last", [PREFIX, [*PREFIX[:-2], 50, 51, 52, 53, 54, 55]])
+@pytest.mark.parametrize("build", [llama, gemma])
+def test_a_shared_prefix_changes_nothing(build, last):
+    model, prompts = build(), [[*PREFIX, 5], [*PREFIX, 6, 7, 8, 9], last]
+    for sampling in SAMPLINGS[::2]:
+        drawn = LocalEngine(model, stop=STOP).generate(prompts, sampling=sampling, seeds=SEEDS[:3])
+        for prompt, seed, completion in zip(prompts, SEEDS, drawn, strict=False):
+            assert completion.ids == by_hand(model, prompt, sampling, seed)[0]
+
+
+def test_a_shared_prefix_is_read_once(model, monkeypatch):
+    shapes = []
+    read = module._Decoding._read
+    monkeypatch.setattr(
+        module._Decoding, "_read", lambda self, i, p: shapes.append(i.shape) or read(self, i, p)
+    )
+    prefix = list(range(3, 33))
+    LocalEngine(model, stop=STOP).generate(
+        [[*prefix, 5], [*prefix, 6, 7]], sampling=Sampling(max_new=1), seeds=[0, 1]
+    )
+    assert shapes == [(1, 30), (2, 2 + module.PADDING)]
+
+
+def test_equal_prompts_are_read_once_and_answered_by_their_seeds(model):
+    engine = LocalEngine(model, stop=[])
+    drawn = engine.generate([PROMPTS[0]] * 6, sampling=Sampling(max_new=12), seeds=[0, 1, 2, 3, 4, 0])
+    assert drawn[0].ids == drawn[5].ids
+    assert len({completion.ids for completion in drawn}) == 5
+
+
+def test_streamed_ids_are_those_of_a_batch(model):
+    engine = LocalEngine(model, stop=STOP)
+    for sampling in SAMPLINGS:
+        ids, completion = drained(engine.stream(PROMPTS[2], sampling=sampling, seed=3))
+        assert [completion] == engine.generate([PROMPTS[2]], sampling=sampling, seeds=[3])
+        assert tuple(ids) == completion.ids
+
+
+def drained(stream):
+    items = []
+    while True:
+        try:
+            items.append(next(stream))
+        except StopIteration as end:
+            return items, end.value
+
+
+def test_greedy_takes_the_most_probable_id_at_every_step(model):
+    (drawn,) = LocalEngine(model, stop=[]).generate([PROMPTS[2]], sampling=Sampling(0, max_new=10), seeds=[0])
+    ids = list(PROMPTS[2])
+    for _ in range(10):
+        ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    assert list(drawn.ids) == ids[len(PROMPTS[2]) :]
+
+
+def test_the_most_probable_one_of_one_is_greedy(model):
+    engine = LocalEngine(model, stop=STOP)
+    greedy = engine.generate(PROMPTS, sampling=Sampling(0, max_new=20), seeds=SEEDS)
+    first = engine.generate(PROMPTS, sampling=Sampling(1.0, 1.0, 1, 20), seeds=[9] * 5)
+    assert [c.ids for c in first] == [c.ids for c in greedy]
+    assert first[0].logprobs == pytest.approx(greedy[0].logprobs, abs=CLOSE)
+
+
+def test_a_stop_token_ends_a_completion_and_belongs_to_it(model):
+    (free,) = LocalEngine(model, stop=[]).generate([[5, 6]], sampling=Sampling(max_new=16), seeds=[0])
+    assert (len(free.ids), free.finish) == (16, "length")
+    stop = free.ids[9]
+    (ended,) = LocalEngine(model, stop=[66, stop]).generate(
+        [[5, 6]], sampling=Sampling(max_new=16), seeds=[0]
+    )
+    end = free.ids.index(stop) + 1
+    assert (ended.ids, ended.finish) == (free.ids[:end], "stop")
+    assert len(ended.logprobs) == end
+
+
+# ------------------------------------------------------------------------------------------ one token
+
+HAND = torch.tensor([[0.1, 0.4, 0.05, 0.2, 0.25]])
+
+
+@pytest.mark.parametrize(
+    ("top_p", "top_k", "kept"),
+    [
+        (1.0, 0, [0, 1, 2, 3, 4]),
+        (0.3, 0, [1]),
+        (0.6, 0, [1, 4]),
+        (0.7, 0, [1, 3, 4]),
+        (0.97, 0, [0, 1, 2, 3, 4]),
+        (1.0, 2, [1, 4]),
+        (1.0, 9, [0, 1, 2, 3, 4]),
+        (0.6, 2, [1]),  # 0.4 is 0.615 of the 0.65 that top-k leaves
+        (0.62, 2, [1, 4]),
+    ],
+)
+def test_truncation_keeps_the_smallest_set_that_holds_top_p(top_p, top_k, kept):
+    p = truncated(HAND.log(), Sampling(top_p=top_p, top_k=top_k))[0]
+    assert p.nonzero()[:, 0].tolist() == kept
+    torch.testing.assert_close(p[kept], HAND[0, kept])
+
+
+def test_a_top_p_set_wider_than_the_candidates_is_found(monkeypatch):
+    monkeypatch.setattr(module, "CANDIDATES", 2)
+    logprobs = torch.randn(3, 1000, generator=torch.manual_seed(0)).log_softmax(1)
+    p = truncated(logprobs, Sampling(top_p=0.9))
+    assert bool((p.sum(1) >= 0.9).all())
+    least = torch.where(p > 0, p, 2.0).amin(1)
+    assert bool((p.sum(1) - least < 0.9).all())
+    assert bool((torch.where(p > 0, -1.0, logprobs.exp()).amax(1) <= least).all())
+
+
+def test_drawing_follows_the_probabilities():
+    uniforms = torch.from_numpy(
+        np.array([seeds.array(s, "sample").random(dtype=np.float32) for s in range(20000)])
+    )
+    counts = draw((7 * HAND).expand(20000, 5), uniforms).bincount(minlength=5)
+    expected = 20000 * HAND[0]
+    # 18.47: chi-square with 4 degrees of freedom exceeds it once in a thousand times.
+    assert float(((counts - expected) ** 2 / expected).sum()) < 18.47
+
+
+def test_drawing_never_leaves_the_kept_set():
+    p = torch.tensor([[0.0, 0.3, 0.0, 0.2, 0.0]]).expand(4, 5)
+    ends = torch.tensor([0.0, 0.599, 0.601, 1 - 2**-24])
+    assert draw(p, ends).tolist() == [1, 1, 3, 3]
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    broken = llama()
+    broken.lm_head.weight.data[3] = torch.nan
+    with pytest.raises(ModelError, match="no numbers"):
+        LocalEngine(broken, stop=[]).generate([[5]], sampling=Sampling(max_new=1), seeds=[0])
+
+
+# ---------------------------------------------------------------------------- what is left as it was
+
+
+def test_the_model_is_left_as_it_was():
+    model = adapted().train()
+    model.base_model.model.model.layers[0].eval()
+    frozen = [p for name, p in model.named_parameters() if "lora_A" in name]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    state = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+    engine = LocalEngine(model, stop=STOP)
+    for each in (engine, engine.without_adapter()):
+        each.generate(PROMPTS, sampling=Sampling(max_new=3), seeds=SEEDS)
+        tokens = each.stream(PROMPTS[0], sampling=Sampling(max_new=3), seed=0)
+        next(tokens)  # and between two tokens of a stream
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        now = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+        assert now == state
+        assert len(list(tokens)) <= 2
+    assert model(input_ids=torch.tensor([[1, 2]])).logits.requires_grad
+
+
+def test_dropout_is_off_while_sampling():
+    model = get_peft_model(
+        llama(), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, lora_dropout=0.9)
+    ).train()
+    sampling = Sampling(0, max_new=12)
+    (drawn,) = LocalEngine(model, stop=[]).generate([PROMPTS[0]], sampling=sampling, seeds=[0])
+    assert drawn.ids == by_hand(model.eval(), PROMPTS[0], sampling, 0, stop=[])[0]
+
+
+def test_without_adapter_the_start_model_is_drawn_from():
+    model, start = adapted(), llama()
+    sampling = Sampling(max_new=24)
+    on = LocalEngine(model, stop=STOP)
+    expected = LocalEngine(start, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    off = on.without_adapter().generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    assert [c.ids for c in off] == [c.ids for c in expected]
+    assert [c.ids for c in on.generate(PROMPTS, sampling=sampling, seeds=SEEDS)] != [c.ids for c in expected]
+
+
+@pytest.mark.parametrize("build", [llama, adapted])
+def test_autocast_draws_with_the_logprobs_of_autocast_scoring(build):
+    model = build()
+    drawn = LocalEngine(model, stop=STOP, autocast=True).generate(
+        PROMPTS, sampling=Sampling(max_new=20), seeds=SEEDS
+    )
+    found = torch.tensor([logprob for completion in drawn for logprob in completion.logprobs])
+    exact = scored(model, PROMPTS, drawn, 1.0)
+    # 0.1: bf16 keeps 8 bits of logits of up to 8 or so; the exact values differ, but not by more.
+    torch.testing.assert_close(found, exact, atol=0.1, rtol=0.05)
+    assert not torch.allclose(found, exact, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("prompts", "numbers", "error", "words"),
+    [
+        ([[1], []], [0, 0], UsageError, "prompt 1 is empty"),
+        ([[1]], [0, 1], UsageError, "1 prompts came with 2 seeds"),
+        ([[1], [1] * 90], [0, 0], ModelError, "prompt 1 has 90 tokens and 7 may follow, .* ends at 96"),
+        ([[67]], [0], ModelError, "not below the model's 67"),
+    ],
+)
+def test_prompts_that_cannot_be_continued_are_refused(model, prompts, numbers, error, words):
+    with pytest.raises(error, match=words):
+        LocalEngine(model, stop=[]).generate(prompts, sampling=Sampling(max_new=7), seeds=numbers)
+
+
+def test_a_reply_may_end_at_the_last_place_of_the_context(model):
+    (drawn,) = LocalEngine(model, stop=[]).generate([[5] * 90], sampling=Sampling(0, max_new=6), seeds=[0])
+    assert drawn.ids == by_hand(model, [5] * 90, Sampling(0, max_new=6), 0, stop=[])[0]
+
+
+def test_models_that_cannot_be_padded_are_refused(model):
+    config = MambaConfig(vocab_size=67, hidden_size=16, state_size=4, num_hidden_layers=1)
+    with pytest.raises(ModelError, match="MambaForCausalLM"):
+        LocalEngine(MambaForCausalLM(config), stop=[])
+    soft = get_peft_model(llama(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    with pytest.raises(ModelError, match="Soft prompts"):
+        LocalEngine(soft, stop=[])
+    with pytest.raises(ModelError, match="no peft adapter"):
+        LocalEngine(model, stop=[], adapters=False)
+
+
+def test_batches_hold_like_lengths_in_like_numbers_within_both_bounds():
+    prompts = [[1] * (i % 10 + 1) for i in range(100)]
+    found = batches(prompts, 64, 128)
+    assert [len(batch) for batch in found] == [50, 50]
+    assert sorted(itertools.chain(*found)) == list(range(100))
+    assert max(len(prompts[i]) for i in found[1]) <= min(len(prompts[i]) for i in found[0])
+    assert [len(batch) for batch in batches([[1] * module.SLOTS] * 2, 64, 1)] == [1, 1]

@@ -13,13 +13,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from turnsmith.errors import StorageError
-from turnsmith.types import Json
+from turnsmith.types import Json, is_object
 
 RECORD = "turnsmith.json"
 
@@ -41,7 +41,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def writing(where: Path) -> Iterator[None]:
+def writing(where: Path) -> Generator[None]:
     """Turns a full or read-only disk into a StorageError that names the place and the way out."""
     try:
         yield
@@ -98,11 +98,25 @@ class Shelf:
             raise StorageError(
                 f"artefact {file.parent} is broken ({error}): remove it and run again"
             ) from None
-        assert isinstance(found, dict)
+        assert is_object(found)
         return found
 
+    def obtain(self, key: str, make: Callable[[Path], Mapping[str, Json]]) -> bool:
+        """Make the artefact unless it is there, and say whether it was.
+
+        make: works in the directory that it is given, and gives the artefact's record.
+        Who had to wait for another process takes what that one made.
+        """
+        if self.ready(key):
+            return True
+        with self.making(key) as directory:
+            if self.ready(key):
+                return True
+            self.finish(key, make(directory))
+        return False
+
     @contextmanager
-    def making(self, key: str) -> Iterator[Path]:
+    def making(self, key: str) -> Generator[Path]:
         """The directory to work in, for one process at a time; what an earlier attempt left is still there.
 
         Who had to wait for another process asks `ready` again before working.

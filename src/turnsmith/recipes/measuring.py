@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import wheels
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dict[str, Any]:
     """Measure both models with each task, or take what was measured before, and compare."""
     started = time.perf_counter()
+    runner.check_claim()
     bench = Measuring(runner, step.suite)
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for component in step.suite:
         task = bench.task(component)
         runner.say(f"measure {component.name}")
@@ -58,7 +60,7 @@ class Measuring:
     def __init__(self, runner: Runner, suite: Sequence[Component]) -> None:
         self.runner = runner
         self.suite = {component.name: component for component in suite}
-        self.dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+        self.dtype: Dtype = arithmetic("auto", wheels.home() / "arithmetic.json")[0]
 
     def task(self, component: Component) -> Task:
         options = self.runner.registry.options("task", component.name, component.options)
@@ -79,25 +81,19 @@ class Measuring:
         """A task's items on one model, from the shelf if they are there, and their record."""
         shelf = self.runner.shelf
         key = self.runner.measurement_key(component, model, self.dtype)
-        reused = shelf.ready(key)
-        if not reused:
-            with shelf.making(key) as directory:
-                started = time.perf_counter()
-                items = self.task(component).measure(self.subject(model), self)
-                lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
-                write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
-                shelf.finish(
-                    key,
-                    {
-                        "kind": "measurement",
-                        "task": component.name,
-                        "model": model.reference,
-                        "dtype": self.dtype,
-                        "seconds": time.perf_counter() - started,
-                    },
-                )
+
+        def make(directory: Path) -> dict[str, Any]:
+            started = time.perf_counter()
+            items = self.task(component).measure(self.subject(model), self)
+            lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
+            write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
+            seconds = time.perf_counter() - started
+            named = {"kind": "measurement", "task": component.name, "model": model.reference}
+            return {**named, "dtype": self.dtype, "seconds": seconds}
+
+        reused = shelf.obtain(key, make)
         text = (shelf.path(key) / "items.jsonl").read_text("utf-8")
-        items = [Item(**json.loads(line)) for line in text.splitlines() if line]
+        items = [Item(**json.loads(line)) for line in text.split("\n") if line]
         return items, {**shelf.record(key), "reused": reused}
 
     def subject(self, model: Trained) -> Subject:

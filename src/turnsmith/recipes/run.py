@@ -13,7 +13,7 @@ from turnsmith import wheels
 from turnsmith.errors import UsageError
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Step, Train, flat
 from turnsmith.recipes.summary import provenance, resolved, summarise
-from turnsmith.registry import Kind, Registry
+from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
 from turnsmith.types import Example
 
@@ -134,12 +134,13 @@ class Runner:
         stages = [self._described("stage", one) for one in step.stages]
         splits: Any = [step.name, step.by, step.seed] if isinstance(step.name, dict) else None
         key = digest("data 1", source, given, step.format, stages, splits)
-        reused = self.shelf.ready(key)
-        if not reused:
+
+        def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import reading
 
-            with self.shelf.making(key) as directory:
-                self.shelf.finish(key, reading.make(step, self, path, directory))
+            return reading.make(step, self, path, directory)
+
+        reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
         for name, file in zip(step.names, record["sizes"], strict=True):
             versions = self.data.setdefault(name, [])
@@ -187,14 +188,15 @@ class Runner:
             self.recipe.seed,
             self._hashes(step.validate_on) if step.validate_on else None,
         )
-        reused = self.shelf.ready(key)
-        if not reused:
+
+        def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import training
 
             self.subjects.clear()  # their memory is wanted for training
             self.say(f"train   {step.name}: {step.trainable}, {step.objective}, from {step.start}")
-            with self.shelf.making(key) as directory:
-                self.shelf.finish(key, training.make(step, self, start, directory))
+            return training.make(step, self, start, directory)
+
+        reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
         path = self.shelf.path(key)
         self.models.setdefault(step.name, []).append(self.reference(str(path / "model")))
@@ -205,6 +207,14 @@ class Runner:
         self._tell_counts(record["counts"])
         named = {"verb": "train", "name": step.name, "artefact": key, "path": str(path)}
         return {**named, "reused": reused, **record}
+
+    def check_claim(self) -> None:
+        """Raise UsageError where the claim names a figure that its task does not give."""
+        for statement in self.recipe.claim:
+            names = [metric.name for metric in self.registry.function("task", statement.task).metrics]
+            if statement.quantity not in names:
+                meant = suggest(statement.quantity, names)
+                raise UsageError(f"the task {statement.task!r} has no figure {statement.quantity!r}{meant}")
 
     def measured_data(self) -> list[str]:
         """Names of data that evaluate steps will measure on and that are there already."""
@@ -220,13 +230,14 @@ class Runner:
         parts = [self._measured_by(component) for component in step.suite]
         start = self.models["base"][0].fingerprint
         key = digest("evaluate 1", after.fingerprint, before.fingerprint, start, parts)
-        reused = self.shelf.ready(key)
-        if not reused:
+
+        def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import measuring
 
             self.open()
-            with self.shelf.making(key):
-                self.shelf.finish(key, measuring.make(step, self, after, before))
+            return measuring.make(step, self, after, before)
+
+        reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
         self._told("measure", f"{step.model} against {step.against}", reused, "")
         self._tell_figures(record["tasks"])

@@ -6,7 +6,7 @@ import functools
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -26,6 +26,7 @@ from turnsmith.types import Rendered
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner, Trained
     from turnsmith.recipes.schema import Train
+    from turnsmith.registry import Per
 
 SHOWN = 3  # examples whose loss mask the report shows
 
@@ -49,8 +50,8 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
     seed = runner.recipe.seed
     entry = runner.registry.entry("objective", step.objective.name)
     chosen = {
-        kind: runner.registry.options(kind, one.name, one.options)  # type: ignore[arg-type]
-        for kind, one in (("objective", step.objective), ("trainable", step.trainable))
+        "objective": runner.registry.options("objective", step.objective.name, step.objective.options),
+        "trainable": runner.registry.options("trainable", step.trainable.name, step.trainable.options),
     }
     dtype, seconds = arithmetic(options.dtype, directory / "arithmetic.json")
     renderer = Renderer(load.tokenizer(start.reference))
@@ -66,22 +67,25 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
     )
     for name in runner.measured_data():  # what is wrong with it should not show after the training
         prepare(runner.examples(name), renderer, ("text",), length=options.length, max_dropped=1.0)
+    runner.check_claim()
     runner.open()
-    model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)  # type: ignore[arg-type]
+    model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)
     packed = ready(model, runner)
     if options.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     trainable = runner.registry.function("trainable", step.trainable.name)
     goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
     if goes_on and not isinstance(trainable, type):
-        runner.say("        the adapter is merged into its base: this trainable chooses among the base's weights")
-        model, goes_on = model.merge_and_unload(), False  # type: ignore[operator]
-    model = install(model, trainable, chosen["trainable"], seed=seed)  # type: ignore[assignment]
+        runner.say(
+            "        the adapter is merged into its base: this trainable chooses among the base's weights"
+        )
+        model, goes_on = model.merge_and_unload(), False  # pyright: ignore[reportCallIssue]
+    model = install(model, trainable, chosen["trainable"], seed=seed)
     scoring = Scoring(model, autocast=dtype == "bfloat16")
     layout = pack if packed else pad
     method = Method(
         functools.partial(runner.registry.function("objective", step.objective.name), **chosen["objective"]),
-        entry.traits.get("per", "token"),  # type: ignore[arg-type]
+        cast("Per", entry.traits.get("per", "token")),
         bool(entry.traits.get("reference", False)),
         tuple(map(str, _sequence(entry.traits.get("reads", ())))),
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from turnsmith.errors import UsageError
-from turnsmith.types import Json
+from turnsmith.types import Json, is_object
 
 Kind = Literal["format", "stage", "objective", "trainable", "task"]
 KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "task")
@@ -57,7 +57,7 @@ class Entry:
     summary: str
     text: str
     options: tuple[Option, ...]
-    traits: Mapping[str, Json] = field(default_factory=dict)
+    traits: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     @property
     def source(self) -> str:
@@ -273,7 +273,7 @@ class Registry:
             sources = [*_sources(), *((str(file), file) for file in self.used)]
             for module, file in sources:
                 digest = hashlib.sha256(reader + file.read_bytes()).hexdigest()
-                row = remembered.get(str(file), {})
+                row: dict[str, Any] = remembered.get(str(file), {})
                 if row.get("digest") != digest or row.get("module") != module:
                     found = [asdict(e) for e in _entries(file.read_text("utf-8"), module)]
                     row = {"digest": digest, "module": module, "entries": found}
@@ -305,21 +305,23 @@ def suggest(word: str, among: list[str]) -> str:
 
 def _type(option: Option) -> Any:
     """The type that an annotation's text means. Only what an option may be is known here."""
-    names = {"Literal": Literal, "Mapping": Mapping, "Json": Any, "__builtins__": {}}
-    names |= {t.__name__: t for t in (bool, int, float, str, tuple, list, dict)}
+    names: dict[str, Any] = {"Literal": Literal, "Mapping": Mapping, "Json": Any, "__builtins__": {}}
+    plain: tuple[type[Any], ...] = (bool, int, float, str, tuple, list, dict)
+    names |= {known.__name__: known for known in plain}
     return eval(option.type, names)
 
 
 def _entry(plain: dict[str, Any]) -> Entry:
-    return Entry(**{**plain, "options": tuple(Option(**option) for option in plain["options"])})
+    fields: dict[str, Any] = {**plain, "options": tuple(Option(**option) for option in plain["options"])}
+    return Entry(**fields)
 
 
 def _remembered(cache: Path | None) -> dict[str, dict[str, Any]]:
     try:
-        remembered = json.loads(cache.read_text("utf-8")) if cache else {}
+        remembered: Any = json.loads(cache.read_text("utf-8")) if cache else None
     except (OSError, ValueError):
         return {}  # a cache that cannot be read is made anew
-    return remembered if isinstance(remembered, dict) else {}
+    return remembered if is_object(remembered) else {}
 
 
 def _remember(cache: Path | None, rows: dict[str, dict[str, Any]]) -> None:

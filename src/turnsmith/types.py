@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
     from random import Random
@@ -27,6 +27,16 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
 Finish = Literal["stop", "length"]
+
+
+def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Whether a value that came out of JSON or YAML is an object, said to the type checker too."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a value that came out of JSON or YAML is a list, said to the type checker too."""
+    return isinstance(value, list)
 
 
 # ----------------------------------------------------------------------------------- what is said
@@ -56,7 +66,7 @@ class Message:
     content: str
     weight: float | None = None
     spans: tuple[Span, ...] = ()
-    fields: Mapping[str, Json] = field(default_factory=dict)
+    fields: Mapping[str, Json] = field(default_factory=dict[str, Json])
     ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
 
@@ -95,8 +105,8 @@ class Example:
     """
 
     parts: Mapping[str, Part]
-    values: Mapping[str, float] = field(default_factory=dict)
-    meta: Mapping[str, Json] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     @property
     def id(self) -> str:
@@ -125,7 +135,7 @@ class Tokens:
     targets: Ints
     weights: Floats
     turns: Ints
-    extras: Mapping[str, Floats] = field(default_factory=dict)
+    extras: Mapping[str, Floats] = field(default_factory=dict[str, "Floats"])
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -150,7 +160,7 @@ class Rendered:
 
     id: str
     parts: Mapping[str, tuple[Tokens, ...]]
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,8 +187,8 @@ class Batch:
     reads: Tensor
     paths: tuple[Path, ...]
     ids: tuple[str, ...]
-    values: Mapping[str, Tensor] = field(default_factory=dict)
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    extras: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
 
     @property
     def slots(self) -> int:
@@ -207,11 +217,11 @@ class Scores:
     paths: tuple[Path, ...]
     examples: int
     reference: Tensor | None = None
-    values: Mapping[str, Tensor] = field(default_factory=dict)
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    read: Mapping[str, Tensor] = field(default_factory=dict)
-    heads: Mapping[str, Tensor] = field(default_factory=dict)
-    reduced: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    extras: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    read: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    heads: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    reduced: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
 
     def along(self, part: str, what: Tensor) -> Tensor:
         """Weighted sums of `what` (N,) over each path of `part`: (S,), in the order of the paths."""

@@ -52,7 +52,7 @@ def _look(runner: Runner) -> list[dict[str, Any]]:
     from turnsmith.recipes.forecast import forecast
 
     runner.models["base"] = [runner.reference(runner.recipe.base)]
-    found = []
+    found: list[dict[str, Any]] = []
     for step in schema.flat(runner.recipe.steps):
         if step.data is not None:
             runner.make_data(step.data)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from turnsmith.cli.common import AsJson, Use, print_json, registry
-from turnsmith.types import Conversation, Example
+from turnsmith.types import Conversation, Example, is_object
 
 
 def command(
@@ -29,7 +29,7 @@ def command(
     guessed = format == "auto"
     name = formats.guess([row for _, row in rows[:1000]], components.entries("format")) if guessed else format
     examples, skipped = formats.examples(rows, name, components, str(path))
-    found = {
+    found: dict[str, Any] = {
         "file": str(path),
         "format": name,
         "guessed": guessed,
@@ -43,7 +43,7 @@ def command(
     for key, value in found.items():
         if key == "first":
             continue
-        text = ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else value
+        text = ", ".join(f"{k} {v:,}" for k, v in value.items()) if is_object(value) else value
         print(f"{key:<12}{text}")
     for part, messages in found.get("first", {}).items():
         print(f"\nfirst example, {part}:")

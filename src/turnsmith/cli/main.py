@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -52,10 +53,11 @@ def call(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises for wrong use
+        wrong: Any = error
+        if not hasattr(wrong, "format_message"):  # what typer raises for wrong use
             raise
-        usage = f"\n{error.ctx.get_usage()}" if getattr(error, "ctx", None) else ""
-        return _failed(f"{error.format_message()}{usage}", 2, as_json)
+        usage = f"\n{wrong.ctx.get_usage()}" if getattr(wrong, "ctx", None) else ""
+        return _failed(f"{wrong.format_message()}{usage}", 2, as_json)
 
 
 def _stopped(as_json: bool) -> int:

@@ -39,7 +39,7 @@ def _recipes() -> list[dict[str, Any]]:
     """Recipes by name; title and source are read from the text, which is quicker than parsing it."""
     from turnsmith.recipes import FOLDER
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob("*.yaml")):
         lines = dict(
             line.split(": ", 1) for line in file.read_text("utf-8").splitlines() if ": " in line[:12]

@@ -6,12 +6,15 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from turnsmith.cli.common import AsJson, Set, To, Use, changes, print_json, registry
 from turnsmith.registry import Registry
+
+if TYPE_CHECKING:
+    from turnsmith.recipes.run import Say
 
 
 def command(
@@ -51,7 +54,7 @@ def carry_out(
     from turnsmith.recipes.run import Runner
 
     arms = schema.arms(plain, name, components, tiny=tiny)
-    results = []
+    results: list[dict[str, Any]] = []
     for arm in arms:
         directory = (to or Path("runs") / (f"{name}-tiny" if tiny else name)) / arm.name
         runner = Runner(
@@ -77,8 +80,11 @@ def spoken(arguments: Sequence[str]) -> str:
     return shlex.join(["turnsmith", *arguments])
 
 
-def _say(as_json: bool) -> Any:
-    return (lambda text: print(text, file=sys.stderr)) if as_json else (lambda text: print(text, flush=True))
+def _say(as_json: bool) -> Say:
+    def say(text: str) -> None:
+        print(text, file=sys.stderr if as_json else sys.stdout, flush=not as_json)
+
+    return say
 
 
 def _tell(result: Mapping[str, Any], directory: Path) -> None:

@@ -8,11 +8,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from turnsmith.errors import DataError
 from turnsmith.registry import Entry, Registry, format
-from turnsmith.types import ROLES, Conversation, Example, Json, Message, Role, Span
+from turnsmith.types import ROLES, Conversation, Example, Json, Message, Role, Span, is_list, is_object
 
 Row = Mapping[str, Any]
 SHAREGPT: dict[str, Role] = {
@@ -37,8 +37,8 @@ class Parsed:
 
     parts: Mapping[str, Conversation]
     used: tuple[str, ...]
-    meta: Mapping[str, Json] = field(default_factory=dict)
-    values: Mapping[str, float] = field(default_factory=dict)
+    meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 # ------------------------------------------------------------------------------------------- formats
@@ -60,7 +60,7 @@ def sharegpt(row: Row) -> Parsed:
     found = [Message("system", _text(row["system"], "system"))] if row.get("system") else []
     for number, turn in enumerate(turns):
         where = f"{column}[{number}]"
-        if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
+        if not is_object(turn) or "from" not in turn or "value" not in turn:
             raise DataError(f"{where} must have `from` and `value`")
         role = SHAREGPT.get(turn["from"])
         if role is None:
@@ -73,8 +73,9 @@ def sharegpt(row: Row) -> Parsed:
 def alpaca(row: Row) -> Parsed:
     """Alpaca: `instruction`, `input` (joined by a newline if there is one), `output`, `system`, `history`."""
     found = [Message("system", _text(row["system"], "system"))] if row.get("system") else []
-    for number, pair in enumerate(row.get("history") or ()):
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
+    history: Sequence[Any] = row.get("history") or ()
+    for number, pair in enumerate(history):
+        if not isinstance(pair, list | tuple) or len(cast("Sequence[Any]", pair)) != 2:
             raise DataError(f"history[{number}] must be a pair of question and answer")
         found += [Message("user", _text(pair[0], "history")), Message("assistant", _text(pair[1], "history"))]
     asked = _text(row["instruction"], "instruction")
@@ -233,7 +234,7 @@ def conversation(value: Any, where: str, role: Role | None = None) -> Conversati
 
 
 def _message(value: Any, where: str) -> Message:
-    if not isinstance(value, dict) or "role" not in value:
+    if not is_object(value) or "role" not in value:
         raise DataError(f"{where} must be an object with `role` and `content`")
     _refuse(value, "tool_calls", "function_call", where=where)
     role = "system" if value["role"] == "developer" else value["role"]
@@ -246,7 +247,7 @@ def _message(value: Any, where: str) -> Message:
 
 
 def _text(value: Any, where: str) -> str:
-    if isinstance(value, list) and all(isinstance(b, dict) and b.get("type") == "text" for b in value):
+    if is_list(value) and all(is_object(b) and b.get("type") == "text" for b in value):
         value = "".join(block["text"] for block in value)
     if not isinstance(value, str):
         raise DataError(f"{where}: the content must be text, not {value!r:.60}")
@@ -273,14 +274,14 @@ def _parsed(value: Any) -> Any:
 
 
 def _is_messages(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(m, dict) and {"role", "content"} <= set(m) for m in value
+    return is_list(value) and all(
+        is_object(m) and {"role", "content"} <= set(m) for m in value
     )
 
 
 def _list(value: Any, where: str) -> list[Any]:
     value = _parsed(value)
-    if not isinstance(value, list):
+    if not is_list(value):
         raise DataError(f"{where} must be a list of messages, not {value!r:.60}")
     return value
 

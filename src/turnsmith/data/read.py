@@ -11,6 +11,7 @@ from typing import Any
 from turnsmith import wheels
 from turnsmith.errors import DataError, UsageError
 from turnsmith.shelf import file_digest
+from turnsmith.types import is_list, is_object
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
 
@@ -48,7 +49,7 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UsageError(f"{path}: files of type {path.suffix!r} are not read; there is {', '.join(ENDINGS)}")
     count = 0
     for count, (name, row) in enumerate(reader(path), start=1):
-        if not isinstance(row, dict):
+        if not is_object(row):
             raise DataError(
                 f"{path}, row {count}: a row must be an object with named columns, not {row!r:.60}"
             )
@@ -72,17 +73,17 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        whole = json.loads(path.read_text("utf-8-sig"))
+        whole: Any = json.loads(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error})") from None
     except json.JSONDecodeError as error:
         lines = "; if it holds one JSON object a line, call it .jsonl" if error.msg == "Extra data" else ""
         raise DataError(f"{path}: no JSON ({error}){lines}") from None
-    if isinstance(whole, dict):
-        if not all(isinstance(row, dict) for row in whole.values()):
+    if is_object(whole):
+        if not all(is_object(row) for row in whole.values()):
             raise DataError(f"{path}: expected a list of rows, or an object of named rows")
         yield from whole.items()
-    elif isinstance(whole, list):
+    elif is_list(whole):
         yield from ((f"{path.stem}-{number}", row) for number, row in enumerate(whole, start=1))
     else:
         raise DataError(f"{path}: expected a list of rows, or an object of named rows")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import (
@@ -25,7 +25,7 @@ from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, yaml12
 from turnsmith.registry import Kind, Registry
 from turnsmith.train.options import Fit
-from turnsmith.types import Json
+from turnsmith.types import Json, is_list, is_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ def _component(value: Any) -> Component:
         return value
     if isinstance(value, str):
         return Component(value, {})
-    if isinstance(value, dict) and len(value) == 1:
+    if is_object(value) and len(value) == 1:
         ((name, options),) = value.items()
-        if options is None or isinstance(options, dict):
+        if options is None or is_object(options):
             return Component(str(name), options or {})
     raise ValueError("expected the name of a component, or {name: {option: value}}")
 
@@ -188,7 +188,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
         plain = yaml12.load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is no YAML: {error}") from None
-    if not isinstance(plain, dict):
+    if not is_object(plain):
         raise UsageError(f"{where} must be a mapping with title, base and steps")
     return plain
 
@@ -201,10 +201,11 @@ def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool
         for path, value in plain["tiny"].items():
             assign(plain, path, value)
     grid = _grid(plain, where)
-    found = []
+    found: list[Arm] = []
     for values in itertools.product(*grid.values()):
         one = deepcopy(plain)
-        one.pop("each", None), one.pop("seeds", None)
+        one.pop("each", None)
+        one.pop("seeds", None)
         for path, value in zip(grid, values, strict=True):
             assign(one, path, value)
         name = ",".join(f"{path.split('.')[-1]}={value}" for path, value in zip(grid, values, strict=True))
@@ -213,8 +214,10 @@ def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool
 
 
 def _paths(plain: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    found = plain.get(key) or {}
-    if not isinstance(found, dict):
+    found = plain.get(key)
+    if not found:
+        return {}
+    if not is_object(found):
         raise UsageError(f"{where}: {key}: expected a mapping of paths to values, not {found!r}")
     return {str(path): value for path, value in found.items()}
 
@@ -224,36 +227,38 @@ def _grid(plain: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
     each, seeds = _paths(plain, "each", where), plain.get("seeds")
     lists = {f"each.{path}": values for path, values in each.items()} | ({"seeds": seeds} if seeds else {})
     for place, values in lists.items():
-        if not isinstance(values, list) or not values:
+        if not is_list(values) or not values:
             raise UsageError(f"{where}: {place}: expected a list of values, not {values!r}")
     return each | ({"seed": seeds} if seeds else {})
 
 
 def assign(plain: dict[str, Any], path: str, value: Any) -> None:
     """Set `steps.1.train.fit.lr`-like paths. The last key may be new; the way to it must be there."""
-    at: Any = plain
+    at = cast("Any", plain)
     keys = path.split(".")
-    for place, key in enumerate(keys):
-        last = place == len(keys) - 1
-        if isinstance(at, list):
-            if not key.isdigit() or int(key) >= len(at):
-                raise UsageError(
-                    f"{path}: {'.'.join(keys[:place])} has the indices 0 to {len(at) - 1}, not {key!r}"
-                )
-            key = int(key)
-        elif not isinstance(at, dict) or (not last and key not in at):
-            there = ", ".join(map(str, at)) if isinstance(at, dict) else "no keys"
-            raise UsageError(
-                f"{path}: there is no {key!r} at {'.'.join(keys[:place]) or 'the top'}; it has {there}"
-            )
-        if last:
+    for place in range(len(keys)):
+        key = _key(at, keys, place)
+        if place == len(keys) - 1:
             at[key] = value
         else:
             if at[key] == keys[place + 1]:
                 at[key] = {at[key]: {}}  # a component written as its name gets room for options
-            elif isinstance(at, dict) and at[key] is None:
+            elif is_object(at) and at[key] is None:
                 at[key] = {}
             at = at[key]
+
+
+def _key(at: Any, keys: Sequence[str], place: int) -> int | str:
+    """`keys[place]`, as an index where `at` is a list; UsageError says what is there instead."""
+    key, path, before = keys[place], ".".join(keys), ".".join(keys[:place])
+    if is_list(at):
+        if not key.isdigit() or int(key) >= len(at):
+            raise UsageError(f"{path}: {before} has the indices 0 to {len(at) - 1}, not {key!r}")
+        return int(key)
+    if not is_object(at) or (place < len(keys) - 1 and key not in at):
+        there = ", ".join(map(str, at)) if is_object(at) else "no keys"
+        raise UsageError(f"{path}: there is no {key!r} at {before or 'the top'}; it has {there}")
+    return key
 
 
 def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe:

@@ -16,6 +16,7 @@ from turnsmith.errors import TurnsmithError
 from turnsmith.recipes import yaml12
 from turnsmith.recipes.verdict import judge
 from turnsmith.registry import Kind, Registry
+from turnsmith.types import is_list, is_object
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner
@@ -112,16 +113,16 @@ def resolve(plain: Any, registry: Registry) -> Any:
         options = registry.options(kind, one["name"], one["options"])
         return {one["name"]: json.loads(json.dumps(options))} if options else one["name"]
 
-    if isinstance(plain, list):
+    if is_list(plain):
         return [resolve(one, registry) for one in plain]
-    if not isinstance(plain, dict):
+    if not is_object(plain):
         return plain
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in plain.items():
         if key in kinds and value:
             kind = kinds[key]
             value = (
-                [component(kind, one) for one in value] if isinstance(value, list) else component(kind, value)
+                [component(kind, one) for one in value] if is_list(value) else component(kind, value)
             )
             found[key] = value
         elif value is not None and value != {} and value != []:

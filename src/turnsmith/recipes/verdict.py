@@ -51,5 +51,5 @@ def _row(statement: Statement, measured: Sequence[Mapping[str, Any]]) -> Mapping
             for task in step["tasks"]:
                 for metric in task["metrics"]:
                     if (task["task"], metric["name"]) == (statement.task, statement.quantity):
-                        return metric  # type: ignore[no-any-return]
+                        return metric
     return None

@@ -23,9 +23,10 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OLD]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOL, list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
+_loader: Any = _Loader  # the stubs leave the parameters of add_implicit_resolver without types
+_loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOL, list("tTfF"))
+_loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
+_loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 
 
 def load(text: str) -> Any:

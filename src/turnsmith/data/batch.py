@@ -12,6 +12,7 @@ from turnsmith.errors import DataError
 from turnsmith.types import Batch, Path, Rendered, Tokens
 
 if TYPE_CHECKING:
+    from turnsmith.models.forest import Forest
     from turnsmith.types import Ints
 
 LEAST_SHARED = 16  # tokens: below it, splitting a segment costs more than computing its tokens again
@@ -138,7 +139,7 @@ def _batch(
     routes: Sequence[np.ndarray],
     inputs: np.ndarray,
     positions: np.ndarray,
-    forest: object,
+    forest: Forest | None,
     mask: np.ndarray | None,
 ) -> Batch:
     """Gather what is trained. A distinct trained token is a (state, target) pair."""
@@ -158,7 +159,7 @@ def _batch(
     return Batch(
         inputs=torch.from_numpy(inputs),
         positions=torch.from_numpy(positions),
-        forest=forest,  # type: ignore[arg-type]
+        forest=forest,
         mask=None if mask is None else torch.from_numpy(mask),
         source=torch.from_numpy(pairs[0]),
         targets=torch.from_numpy(pairs[1]),

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -251,11 +251,11 @@ class Renderer:
         return ids[0]
 
     def _prove(self) -> None:
-        whole = self.tokenizer.apply_chat_template(
+        whole: Any = self.tokenizer.apply_chat_template(
             [{"role": m.role, "content": m.content} for m in PROBE.messages], return_dict=True
-        )["input_ids"]
+        )
         pieces = self.render(PROBE, name="probe").inputs.tolist()
-        if pieces != list(whole):
+        if pieces != list(whole["input_ids"]):
             raise RenderError("this tokenizer gives other ids for a whole conversation than for its messages")
         for turn in (1, 3):
             start = self.prompt(PROBE.upto(turn))

@@ -23,7 +23,7 @@ class Stream:
             raise ValueError("no examples to stream")
         self.examples = examples
         self.batch = batch
-        self.order = order
+        self.order: Order = order
         self.seed = seed
         self._epochs: dict[int, list[int]] = {}
 

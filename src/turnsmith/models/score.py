@@ -45,12 +45,21 @@ class Scoring(nn.Module):
     @property
     def head(self) -> nn.Module:
         """The output projection (H -> V)."""
-        return self.base.get_output_embeddings()
+        found = self.base.get_output_embeddings()
+        assert found is not None
+        return found
+
+    @property
+    def projection(self) -> Tensor:
+        """(V, H): the weight of the head."""
+        found = self.head.weight
+        assert isinstance(found, Tensor)
+        return found
 
     @property
     def device(self) -> torch.device:
         """Where the model is; batches are brought there."""
-        return self.head.weight.device  # type: ignore[return-value]
+        return self.projection.device
 
     def hidden(self, batch: Batch) -> Tensor:
         """(B * T, H): the last hidden states."""
@@ -94,7 +103,7 @@ class Scoring(nn.Module):
         from peft import PeftModel
         from peft.helpers import disable_input_dtype_casting
 
-        device = self.head.weight.device.type  # type: ignore[union-attr]
+        device = self.device.type
         peft = disable_input_dtype_casting(self.model) if isinstance(self.model, PeftModel) else nullcontext()
         with torch.autocast(device, torch.bfloat16), peft:
             yield
@@ -102,10 +111,10 @@ class Scoring(nn.Module):
     def logprobs(self, hidden: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:
         """(D,) fp32 log-probabilities of `targets` (D,) from the states `hidden` (D, H) that predict them."""
         head, cap = self.head, _softcap(self.base)
-        rows = max(1, SLAB // (4 * head.weight.shape[0]))  # type: ignore[operator,index]
+        rows = max(1, SLAB // (4 * self.projection.shape[0]))
         frozen = isinstance(head, nn.Linear) and not any(p.requires_grad for p in head.parameters())
         if frozen and cap is None:
-            return _FrozenHead.apply(hidden, head.weight, head.bias, targets, temperature, rows)  # type: ignore[no-any-return]
+            return _FrozenHead.apply(hidden, head.weight, head.bias, targets, temperature, rows)
         chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
         return torch.cat(
             [checkpoint(_chosen, h, t, head, cap, temperature, use_reentrant=False) for h, t in chunks]
@@ -113,8 +122,8 @@ class Scoring(nn.Module):
 
     @torch.no_grad()
     def _prove(self) -> None:
-        vocabulary = self.head.weight.shape[0]  # type: ignore[union-attr,index]
-        ids = torch.arange(8, device=self.head.weight.device)[None] % vocabulary  # type: ignore[union-attr,arg-type]
+        vocabulary = self.projection.shape[0]
+        ids = torch.arange(8, device=self.device)[None] % vocabulary
         training = self.model.training
         self.model.eval()
         body = getattr(self.base, self.base.base_model_prefix)
@@ -124,7 +133,7 @@ class Scoring(nn.Module):
             apart = _logits(states, self.head, _softcap(self.base))
         self.model.train(training)
         worst = float((whole - apart).abs().max())
-        coarse = self.autocast or self.head.weight.dtype in (torch.bfloat16, torch.float16)
+        coarse = self.autocast or self.projection.dtype in (torch.bfloat16, torch.float16)
         tolerance = TOLERANCE[torch.bfloat16 if coarse else torch.float32]
         if not worst <= tolerance * float(whole.abs().max()):
             raise ModelError(
@@ -215,7 +224,7 @@ def divergence(teacher: Scoring, states: Tensor, student: Scoring, others: Tenso
 
     states, others: (D, H) last hidden states of the two models at the same positions.
     """
-    rows = max(1, SLAB // (4 * teacher.head.weight.shape[0]))  # type: ignore[operator,index]
+    rows = max(1, SLAB // (4 * teacher.projection.shape[0]))
     found = []
     for one, other in zip(states.split(rows), others.split(rows), strict=True):
         with teacher.arithmetic():

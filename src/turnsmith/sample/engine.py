@@ -106,7 +106,8 @@ class LocalEngine:
     def _check(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_new: int) -> None:
         if len(prompts) != len(seeds):
             raise UsageError(f"{len(prompts)} prompts came with {len(seeds)} seeds: give one seed for each.")
-        vocabulary = self.base.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr,index]
+        embeddings: Any = self.base.get_input_embeddings()
+        vocabulary = embeddings.weight.shape[0]
         for index, prompt in enumerate(prompts):
             if not len(prompt):
                 raise UsageError(f"prompt {index} is empty: there is nothing to continue.")

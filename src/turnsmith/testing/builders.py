@@ -92,7 +92,7 @@ def model(
 def directory(path: Path, *, seed: int = 0, template: str = CHATML) -> Path:
     """A model directory with the tiny model and tokenizer in it."""
     words = tokenizer(template)
-    model(seed=seed, vocabulary=len(words)).save_pretrained(path)  # type: ignore[arg-type]
+    model(seed=seed, vocabulary=len(words)).save_pretrained(path)
     words.save_pretrained(path)
     return path
 

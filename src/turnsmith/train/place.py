@@ -118,7 +118,8 @@ class Place:
         if self.accelerator.num_processes == 1:
             return dict(values)
         stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
-        return dict(zip(values, self.accelerator.reduce(stacked, "sum").tolist(), strict=True))
+        reduced: Any = self.accelerator.reduce(stacked, "sum")
+        return dict(zip(values, reduced.tolist(), strict=True))
 
     def any(self, asked: bool) -> bool:
         """Whether any process says so; all get the same answer."""

@@ -98,7 +98,7 @@ def live(scoring: Scoring, probe: Batch, *, temperature: float) -> Callable[[Bat
 def _without(model: torch.nn.Module, scoring: Scoring, batch: Batch, temperature: float) -> Tensor:
     training = scoring.training
     scoring.eval()
-    with model.disable_adapter():  # type: ignore[operator]
+    with model.disable_adapter():  # pyright: ignore[reportCallIssue]
         logprobs: Tensor = scoring(batch, temperature=temperature).logprobs
     scoring.train(training)
     return logprobs

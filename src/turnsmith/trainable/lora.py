@@ -55,7 +55,7 @@ class Lora:
             self._compare(model.active_peft_config)
             return model
         try:
-            return get_peft_model(model, LoraConfig(**self.settings))  # type: ignore[arg-type]
+            return get_peft_model(model, LoraConfig(**self.settings))
         except ValueError as error:
             raise ModelError(f"lora cannot be attached: {error}") from None
 

@@ -64,7 +64,7 @@ def recipe(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def refused(here: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must be refused as wrong use, leaving the directory as it was; gives what it said."""
+    """Runs a command that must be refused as wrong use, leaving the directory as it was; gives its words."""
 
     def run(*arguments: object, code: int = 2) -> str:
         before = sorted(here.rglob("*"))

@@ -68,7 +68,12 @@ def test_a_second_call_finds_all_done(here, fresh, recipe, rows, capfd):
 def test_a_second_call_does_not_import_torch(here, fresh, recipe, rows):
     path = str(recipe(rows(CHATS), evaluate=True))
     call(["run", path])
-    code = f"import sys; from turnsmith.cli.main import call; call(['run', {path!r}]); print('torch' in sys.modules)"
+    code = f"""if True:
+        import sys
+        from turnsmith.cli.main import call
+        call(['run', {path!r}])
+        print('torch' in sys.modules)
+    """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
     assert done.stdout.splitlines()[-1] == "False"
 

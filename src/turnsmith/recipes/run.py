@@ -211,7 +211,8 @@ class Runner:
     def check_claim(self) -> None:
         """Raise UsageError where the claim names a figure that its task does not give."""
         for statement in self.recipe.claim:
-            names = [metric.name for metric in self.registry.function("task", statement.task).metrics]
+            task: Any = self.registry.function("task", statement.task)
+            names = [metric.name for metric in task.metrics]
             if statement.quantity not in names:
                 meant = suggest(statement.quantity, names)
                 raise UsageError(f"the task {statement.task!r} has no figure {statement.quantity!r}{meant}")

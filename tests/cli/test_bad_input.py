@@ -48,7 +48,8 @@ def test_a_missing_file_is_named(refused, recipe):
 
 
 def test_an_export_in_an_unknown_form_or_type_names_the_known_ones(refused):
-    assert "--form zip: there is merged and adapter" in refused("export", "any", "--to", "out", "--form", "zip")
+    said = refused("export", "any", "--to", "out", "--form", "zip")
+    assert "--form zip: there is merged and adapter" in said
     said = refused("export", "any", "--to", "out", "--dtype", "float16")
     assert "--dtype float16: there is bfloat16 and float32" in said
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 
+from turnsmith.data.batch import pack, pad
 from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
@@ -43,7 +44,7 @@ def run(
     recorder=None,
     scoring=None,
     dropout=0.0,
-    packed=True,
+    layout=pack,
     validate=None,
     **options,
 ):
@@ -61,7 +62,7 @@ def run(
         recorder=figures,
         place=Place(device="cpu"),
         seed=0,
-        packed=packed,
+        layout=layout,
         validate=validate,
     )
     return scoring, figures.rows, totals
@@ -118,9 +119,9 @@ def by_hand(words):
 
 
 @pytest.mark.parametrize("row", [1, 4096])
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("layout", [pack, pad])
 def test_the_first_loss_and_gradient_are_those_of_plain_transformers_on_the_same_conversations(
-    tmp_path, row, packed
+    tmp_path, row, layout
 ):
     words = tokenizer()
     rows = by_hand(words)
@@ -137,7 +138,7 @@ def test_the_first_loss_and_gradient_are_those_of_plain_transformers_on_the_same
 
     given = [Example({"text": said}, meta={"id": str(number)}) for number, said in enumerate(CHATS)]
     data, _ = prepare(given, Renderer(words), ["text"], length=999)
-    _, figures, _ = run(tmp_path, data, steps=1, row=row, packed=packed, clip=0.0)
+    _, figures, _ = run(tmp_path, data, steps=1, row=row, layout=layout, clip=0.0)
     assert figures[0]["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert figures[0]["supervised"] == int((labels >= 0).sum())
     norm = torch.cat([g.flatten() for g in expected]).norm()
@@ -176,7 +177,7 @@ def test_a_run_is_the_same_however_its_windows_are_cut(tmp_path, method, parts):
     for name, options in {
         "tiny": {"row": 1},
         "some": {"row": 60},
-        "padded": {"row": 60, "packed": False},
+        "padded": {"row": 60, "layout": pad},
     }.items():
         cut, found, _ = run(tmp_path / name, data, method=method, **options)
         for one, other in zip(rows, found, strict=True):

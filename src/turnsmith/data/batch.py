@@ -3,8 +3,8 @@ rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from turnsmith.models.forest import Forest
     from turnsmith.types import Ints
 
+Layout: TypeAlias = Callable[[Sequence[Rendered]], Batch]
 LEAST_SHARED = 16  # tokens: below it, splitting a segment costs more than computing its tokens again
 
 

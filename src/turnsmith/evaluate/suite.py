@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from turnsmith.data.batch import Layout
 from turnsmith.data.render import Renderer
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluate.statistics import Better, Difference, paired
 from turnsmith.models.score import Scoring
 from turnsmith.sample.chat import LocalChat
-from turnsmith.types import Batch, Example, Json, Rendered
+from turnsmith.types import Example, Json
 
 LEVEL = 0.95
 
@@ -25,7 +26,7 @@ class Subject:
     scoring: Scoring
     renderer: Renderer
     chat: LocalChat
-    batch: Callable[[Sequence[Rendered]], Batch]
+    batch: Layout
     row: int = 4096
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import wheels
-from turnsmith.data.batch import pack, pad
 from turnsmith.data.render import Renderer
 from turnsmith.evaluate.suite import Item, Subject, Task, compare
 from turnsmith.models import load
-from turnsmith.models.score import Scoring
+from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.schema import Component
-from turnsmith.recipes.training import ready
+from turnsmith.recipes.training import layout_of
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.shelf import write_text
@@ -109,13 +108,14 @@ class Measuring:
 def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     """A model ready to be measured and talked to."""
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
-    packed = ready(model, runner)
+    layout = layout_of(model, runner)
     model.eval()
     renderer = Renderer(tokenizer)
     autocast = dtype == "bfloat16"
     engine = LocalEngine(model, stop=[renderer.stop], autocast=autocast)
     chat = LocalChat(engine, renderer)
-    return Subject(reference, Scoring(model, autocast=autocast), renderer, chat, pack if packed else pad)
+    scoring = Scoring(model, autocast=autocast)
+    return Subject(reference, scoring, renderer, chat, lambda run: to(layout(run), model.device))
 
 
 def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:

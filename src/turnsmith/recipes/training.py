@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.data.batch import Layout, micro_batches, pack, pad
 from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples whose loss mask the report shows
 
 
-def ready(model: torch.nn.Module, runner: Runner) -> bool:
-    """Give the model packed rows where it can have them; otherwise say why not."""
+def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
+    """How rows are laid out for this model: packed where it can have that; otherwise a line says why not."""
     refusal = forest.refusal(model)
     if refusal is None:
         forest.attach(model)
-        return True
+        return pack
     note = f"plain padded rows: {refusal}"
     if note not in runner.warnings:
         runner.warnings.append(note)
         runner.say(f"        {note}")
-    return False
+    return pad
 
 
 def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
     runner.check_claim()
     runner.open()
     model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)
-    packed = ready(model, runner)
+    layout = layout_of(model, runner)
     if options.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     trainable = runner.registry.function("trainable", step.trainable.name)
@@ -82,7 +82,6 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
         model, goes_on = model.merge_and_unload(), False  # pyright: ignore[reportCallIssue]
     model = install(model, trainable, chosen["trainable"], seed=seed)
     scoring = Scoring(model, autocast=dtype == "bfloat16")
-    layout = pack if packed else pad
     method = Method(
         functools.partial(runner.registry.function("objective", step.objective.name), **chosen["objective"]),
         cast("Per", entry.traits.get("per", "token")),
@@ -107,7 +106,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[s
             recorder=recorder,
             place=place,
             seed=seed,
-            packed=packed,
+            layout=layout,
             reference=live,
             validate=_validator(step, runner, scoring, renderer, layout, parts, method, directory),
         )
@@ -167,7 +166,7 @@ def _sequence(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Any, directory: Path) -> Stream:
+def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Layout, directory: Path) -> Stream:
     """The stream with reference log-probs on those examples that the run will see."""
     total = step.fit.total(len(stream.examples))
     seen = sorted({index for at in range(total) for index in stream.indices(at)})
@@ -190,7 +189,7 @@ def _validator(
     runner: Runner,
     scoring: Scoring,
     renderer: Renderer,
-    layout: Any,
+    layout: Layout,
     parts: list[str],
     method: Method,
     directory: Path,

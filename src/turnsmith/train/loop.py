@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith import seeds
-from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.data.batch import Layout, micro_batches, pack
 from turnsmith.data.stream import Stream
 from turnsmith.errors import TrainingError
 from turnsmith.models.score import Scoring
@@ -54,15 +54,16 @@ def fit(
     recorder: Recorder,
     place: Place,
     seed: int,
-    packed: bool = True,
+    layout: Layout = pack,
     reference: Callable[[Batch], Tensor] | None = None,
     validate: Callable[[], float] | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
-    reference: gives live reference log-probs (N,) of a batch. validate: a number, lower is better; the best
-    state is what the model is left with. Gives totals of the run. Raises TrainingError where the loss is no
-    number. Bit-identical on CPU in fp32 whether interrupted or not: all randomness is keyed by seed and step.
+    layout: lays out a micro-batch. reference: gives live reference log-probs (N,) of a batch. validate: a
+    number, lower is better; the best state, the start included, is what the model is left with. Gives totals
+    of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32 whether
+    interrupted or not: all randomness is keyed by seed and step.
     """
     learning = {name: p for name, p in scoring.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), options)
@@ -82,13 +83,15 @@ def fit(
     recorder.rewind(state["step"])
     scoring.train()
     module, _ = place.prepare(scoring, optimizer)
+    if validate and options.evaluate and state["best"] is None:  # a run may end no better than it began
+        _, best = _keep_best(scoring, learning, validate, state, best)
     with gently() as stop:
         for step in range(state["step"], total):
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = rate(options, step, total)
             torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
-            values = _window(module, stream.window(step), method, options, place, packed, reference)
+            values = _window(module, stream.window(step), method, options, place, layout, reference)
             values["gradient"] = place.clip(learning.values(), options.clip or math.inf)
             _refuse_nonsense(step, values)
             optimizer.step()
@@ -123,11 +126,11 @@ def _window(
     method: Method,
     options: Fit,
     place: Place,
-    packed: bool,
+    layout: Layout,
     reference: Callable[[Batch], Tensor] | None,
 ) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
-    batches = [(pack if packed else pad)(run) for run in micro_batches(window, options.row)]
+    batches = [layout(run) for run in micro_batches(window, options.row)]
     denominator = sum(units(method.per, batch) for batch in batches)
     if denominator == 0:
         raise TrainingError("a step without a trained token: " + ", ".join(x.id for x in window))

@@ -49,8 +49,7 @@ def writing(where: Path) -> Generator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
                 f"the disk is full: {where} could not be written. Free some space and give the same "
-                "command again; "
-                "what was finished is kept"
+                "command again; what was finished is kept"
             ) from None
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StorageError(

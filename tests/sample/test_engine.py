@@ -408,3 +408,19 @@ def test_batches_hold_like_lengths_in_like_numbers_within_both_bounds():
     assert sorted(itertools.chain(*found)) == list(range(100))
     assert max(len(prompts[i]) for i in found[1]) <= min(len(prompts[i]) for i in found[0])
     assert [len(batch) for batch in batches([[1] * module.SLOTS] * 2, 64, 1)] == [1, 1]
+
+
+class Contiguous(torch.nn.Linear):
+    """An output projection for contiguous states only: for others torch copies a frozen one per row."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        assert states.is_contiguous()
+        return super().forward(states)
+
+
+def test_the_head_is_given_contiguous_states():
+    net = llama()
+    old = net.lm_head
+    net.lm_head = Contiguous(old.in_features, old.out_features, bias=False)
+    net.lm_head.weight = old.weight
+    LocalEngine(net, stop=[0]).generate([[5, 6, 7], [8, 9]], sampling=Sampling(max_new=3), seeds=[1, 2])

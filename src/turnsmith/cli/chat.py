@@ -196,6 +196,8 @@ def _columns(shown: Mapping[str, str], width: int) -> Columns:
 
 
 def _load(reference: str) -> LocalChat:
+    import torch
+
     from turnsmith import wheels
     from turnsmith.data.render import Renderer
     from turnsmith.models import load
@@ -206,8 +208,8 @@ def _load(reference: str) -> LocalChat:
     dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
     renderer = Renderer(tokenizer)
-    engine = LocalEngine(model.eval(), stop=[renderer.stop], autocast=dtype == "bfloat16")
-    return LocalChat(engine, renderer)
+    model.to(getattr(torch, dtype)).eval()  # the adapter too
+    return LocalChat(LocalEngine(model, stop=[renderer.stop]), renderer)
 
 
 def _print_json(talk: Talk) -> None:

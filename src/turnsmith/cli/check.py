@@ -75,9 +75,9 @@ def _tell(train: dict[str, Any]) -> None:
     )
     print(f"\n{train['examples']:,} examples; {counts}")
     print(
-        f"{train['tokens']:,} tokens, {train['supervised']:,} of them with loss, in "
-        f"{train['steps']:,} steps; about "
-        f"{train['minutes']:.0f} minutes and {train['memory_gib']:.1f} GiB on this machine (estimates)"
+        f"{train['tokens']:,} tokens, {train['supervised']:,} of them with loss, in {train['steps']:,} "
+        f"steps; about {train['minutes']:.0f} minutes and {train['memory_gib']:.1f} GiB on this machine "
+        "(estimates)"
     )
 
 

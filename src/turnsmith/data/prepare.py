@@ -75,9 +75,8 @@ def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tu
         spoken = [m for m in conversation.messages if m.role in ("assistant", "text") and m.content.strip()]
         if not spoken or not one.weights.any():
             raise DataError(
-                f"example {example.id!r} has no assistant text to learn from in its part {part!r}: "
-                "remove the row, "
-                "or give an assistant message a weight above 0"
+                f"example {example.id!r} has no assistant text to learn from in its part {part!r}: remove "
+                "the row, or give an assistant message a weight above 0"
             )
     return tokens
 

@@ -59,9 +59,8 @@ class Renderer:
         self.tokenizer = tokenizer
         if not tokenizer.chat_template:
             raise RenderError(
-                "this tokenizer has no chat template: a base model cannot be tuned on chats before "
-                "one is chosen. "
-                "Put a chat_template.jinja beside its tokenizer files"
+                "this tokenizer has no chat template: a base model cannot be tuned on chats before one is "
+                "chosen. Put a chat_template.jinja beside its tokenizer files"
             )
         self._template_ids = lru_cache(maxsize=4096)(self._encode_template)
         self.stop = self._find_stop()
@@ -186,9 +185,8 @@ class Renderer:
         not."""
         if not ids or ids[0] != self.stop:
             raise RenderError(
-                f"turn {turn} of example {name!r} does not end on {self._decode([self.stop])!r}: "
-                "the model would "
-                "never learn to stop. Does the template end every assistant turn?"
+                f"turn {turn} of example {name!r} does not end on {self._decode([self.stop])!r}: the model "
+                "would never learn to stop. Does the template end every assistant turn?"
             )
         cut_off = message.ids is not None and not (message.ids and message.ids[-1] == self.stop)
         return [0.0 if cut_off else weight] + [0.0] * (len(ids) - 1)
@@ -244,9 +242,8 @@ class Renderer:
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         if not ids or ids[0] not in special:
             raise RenderError(
-                f"the chat template ends an assistant turn with {after!r}, which starts with no "
-                "special token: "
-                "the model could never learn to stop"
+                f"the chat template ends an assistant turn with {after!r}, which starts with no special "
+                "token: the model could never learn to stop"
             )
         return ids[0]
 

@@ -137,9 +137,8 @@ class Scoring(nn.Module):
         tolerance = TOLERANCE[torch.bfloat16 if coarse else torch.float32]
         if not worst <= tolerance * float(whole.abs().max()):
             raise ModelError(
-                f"{type(self.base).__name__} computes its logits in a way that is not known here "
-                "(they differ by "
-                f"{worst:.3g} from head times hidden states): it cannot be tuned yet"
+                f"{type(self.base).__name__} computes its logits in a way that is not known here (they "
+                f"differ by {worst:.3g} from head times hidden states): it cannot be tuned yet"
             )
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from turnsmith import wheels
 from turnsmith.data.render import Renderer
 from turnsmith.evaluate.suite import Item, Subject, Task, compare
@@ -106,16 +108,13 @@ class Measuring:
 
 
 def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
-    """A model ready to be measured and talked to."""
+    """A model ready to be measured and talked to; its adapter is in the same dtype as the rest."""
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
+    model.to(getattr(torch, dtype)).eval()
     layout = layout_of(model, runner)
-    model.eval()
     renderer = Renderer(tokenizer)
-    autocast = dtype == "bfloat16"
-    engine = LocalEngine(model, stop=[renderer.stop], autocast=autocast)
-    chat = LocalChat(engine, renderer)
-    scoring = Scoring(model, autocast=autocast)
-    return Subject(reference, scoring, renderer, chat, lambda run: to(layout(run), model.device))
+    chat = LocalChat(LocalEngine(model, stop=[renderer.stop]), renderer)
+    return Subject(reference, Scoring(model), renderer, chat, lambda run: to(layout(run), model.device))
 
 
 def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:

@@ -252,7 +252,7 @@ def _key(at: Any, keys: Sequence[str], place: int) -> int | str:
     """`keys[place]`, as an index where `at` is a list; UsageError says what is there instead."""
     key, path, before = keys[place], ".".join(keys), ".".join(keys[:place])
     if is_list(at):
-        if not key.isdigit() or int(key) >= len(at):
+        if not key.isdecimal() or int(key) >= len(at):
             raise UsageError(f"{path}: {before} has the indices 0 to {len(at) - 1}, not {key!r}")
         return int(key)
     if not is_object(at) or (place < len(keys) - 1 and key not in at):
@@ -279,8 +279,7 @@ def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe
         ):
             raise UsageError(
                 f"{where}: the claim on {statement.task!r} of {statement.of!r} against "
-                f"{statement.against!r} is "
-                "measured by no evaluate step"
+                f"{statement.against!r} is measured by no evaluate step"
             )
     return recipe
 

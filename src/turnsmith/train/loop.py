@@ -173,9 +173,9 @@ def unit_weights(per: Per, scores: Scores) -> Tensor:
 def _refuse_nonsense(step: int, values: Mapping[str, float]) -> None:
     if not math.isfinite(values["gradient"]) or not math.isfinite(values["loss"]):
         raise TrainingError(
-            f"step {step + 1}: the loss is {values['loss']} and the gradient norm "
-            f"{values['gradient']}. Lower the "
-            "learning rate, or look at the data with `turnsmith check`; the last checkpoint is whole"
+            f"step {step + 1}: the loss is {values['loss']} and the gradient norm {values['gradient']}. "
+            "Lower the learning rate, or look at the data with `turnsmith check`; the last checkpoint is "
+            "whole"
         )
 
 

@@ -56,9 +56,9 @@ class Divergence:
 
     title = "Drift from the start model"
     note = (
-        "KL(start || tuned) in nats per token, summed over the whole vocabulary at each position "
-        "of replies that the "
-        "start model sampled to 100 general prompts. 0 means unchanged; it grows with anything that changed."
+        "KL(start || tuned) in nats per token, summed over the whole vocabulary at each position of "
+        "replies that the start model sampled to 100 general prompts. 0 means unchanged; it grows with "
+        "anything that changed."
     )
     metrics = (Metric("KL from the start model", "kl", "nats per token", "lower", "tokens", "replies"),)
 
@@ -66,6 +66,9 @@ class Divergence:
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         start = bench.start()
         replies = bench.of_start("stopping")
+        if subject is start:  # 0 by definition
+            sizes = {item.id: float(len(_sampled(item).ids or ())) for item in replies}
+            return [Item(id, "", {"kl": 0.0, "tokens": size}) for id, size in sizes.items()]
         examples = [
             Example({"text": _asking(item.shown["prompt"]).then(_sampled(item))}, {}, {"id": item.id})
             for item in replies
@@ -102,11 +105,9 @@ class Abilities:
 
     title = "What it could do before"
     note = (
-        "Short items with a known answer. By likelihood: the option that the model finds most "
-        "probable, end of turn "
-        "included. By generation: the option that its greedy reply names first. Kinds that the "
-        "start model answers no "
-        "better than by guessing say nothing about forgetting and are marked."
+        "Short items with a known answer. By likelihood: the option that the model finds most probable, "
+        "end of turn included. By generation: the option that its greedy reply names first. Kinds that "
+        "the start model answers no better than by guessing say nothing about forgetting and are marked."
     )
     metrics = (
         Metric("right by likelihood", "likely", "share", "higher", chance=True, grouped=True),

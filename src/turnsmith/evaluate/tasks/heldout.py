@@ -23,17 +23,16 @@ class Heldout:
 
     title = "Loss on held-out conversations"
     note = (
-        "Mean negative log-likelihood of the assistant's tokens in conversations nobody of whom "
-        "was trained on. "
-        "Without the end-of-turn token it says how well the words are predicted, with it also how "
-        "well the lengths are."
+        "Mean negative log-likelihood of the assistant's tokens in conversations nobody of whom was "
+        "trained on. Without the end-of-turn token it says how well the words are predicted, with it also "
+        "how well the lengths are."
     )
     metrics = (
         Metric("loss without the stop token", "content", "nats per token", "lower", "words", "conversations"),
         Metric("loss", "all", "nats per token", "lower", "tokens", "conversations"),
     )
 
-    def __init__(self, *, on: str, length: int = 384) -> None:
+    def __init__(self, *, on: str, length: int = 224) -> None:
         self.on = on
         self.length = length
 

@@ -1,0 +1,53 @@
+"""Turnsmith fine-tunes conversational language models, and shows what was gained, forgotten and paid.
+
+>>> import turnsmith
+>>> results = turnsmith.run("quickstart", tiny=True)                                      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turnsmith.data.render import Renderer as Renderer
+    from turnsmith.errors import TurnsmithError as TurnsmithError
+    from turnsmith.models.load import load as load
+    from turnsmith.models.score import Scoring as Scoring
+    from turnsmith.recipes.start import run as run
+    from turnsmith.registry import Registry as Registry
+    from turnsmith.registry import objective as objective
+    from turnsmith.registry import stage as stage
+    from turnsmith.registry import task as task
+    from turnsmith.registry import trainable as trainable
+    from turnsmith.sample.chat import LocalChat as LocalChat
+    from turnsmith.sample.engine import LocalEngine as LocalEngine
+    from turnsmith.types import Conversation as Conversation
+    from turnsmith.types import Example as Example
+    from turnsmith.types import Loss as Loss
+    from turnsmith.types import Message as Message
+    from turnsmith.types import Sampling as Sampling
+    from turnsmith.types import Scores as Scores
+
+PUBLIC = {
+    "Renderer": "data.render",
+    "TurnsmithError": "errors",
+    "load": "models.load",
+    "Scoring": "models.score",
+    "run": "recipes.start",
+    **dict.fromkeys(("Registry", "objective", "stage", "task", "trainable"), "registry"),
+    "LocalChat": "sample.chat",
+    "LocalEngine": "sample.engine",
+    **dict.fromkeys(("Conversation", "Example", "Loss", "Message", "Sampling", "Scores"), "types"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used, so that `import turnsmith` costs nothing."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'turnsmith' has no attribute {name!r}")
+    return getattr(import_module(f"turnsmith.{PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(PUBLIC)

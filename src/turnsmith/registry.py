@@ -131,10 +131,12 @@ def trainable(name: str, *, source: str = "", version: int = 1) -> Callable[[F],
 
 
 def task(
-    name: str, *, data: bool = False, start: bool = False, source: str = "", version: int = 1
+    name: str, *, data: bool = False, needs: tuple[str, ...] = (), source: str = "", version: int = 1
 ) -> Callable[[F], F]:
-    """`(subject, ..., *, options) -> items`. data: it measures on examples. start: it compares with the start
-    model's own measurements."""
+    """A class made with the options, which gives items of a model (`evaluate/suite.py`).
+
+    data: it measures on examples. needs: tasks whose items of the start model it asks for.
+    """
     return _register("task", name)
 
 

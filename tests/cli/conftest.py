@@ -56,7 +56,9 @@ def recipe(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
             suite = [{"heldout": {"on": "chats"}}, {"abilities": {"every": 60}}]
             steps.append({"evaluate": {"model": "tuned", "suite": suite}})
         path = tmp_path / "mine.yaml"
-        path.write_text(json.dumps({"title": "Mine", "base": base or str(tiny), "steps": steps}))
+        path.write_text(
+            json.dumps({"title": "Mine", "base": base or str(tiny), "forgetting": False, "steps": steps})
+        )
         return path
 
     return write

@@ -135,3 +135,24 @@ def test_errors_come_as_json_too(here, capfd: pytest.CaptureFixture[str]):
     error = json.loads(capfd.readouterr().out)
     assert error["exit_code"] == 2
     assert "lora" in error["error"]
+
+
+def test_a_package_with_the_wrong_hash_is_refused(refused, tmp_path, monkeypatch):
+    wheels = tmp_path / "home" / "wheels"
+    wheels.mkdir(parents=True)
+    (wheels / "chitchat_dataset-0.9.0-py3-none-any.whl").write_bytes(b"something else")
+    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    said = refused("data", "chitchat", code=1)
+    assert "chitchat_dataset-0.9.0-py3-none-any.whl" in said
+    assert "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e" in said
+
+
+def test_a_claim_on_a_figure_that_no_task_gives_is_refused(refused, recipe, rows):
+    path = recipe(rows(GOOD), evaluate=True)
+    plain = json.loads(path.read_text())
+    plain["claim"] = [{"task": "heldout", "quantity": "los", "of": "tuned", "direction": "lower"}]
+    path.write_text(json.dumps(plain))
+    said = refused("run", path)
+    assert "no figure 'los'" in said
+    assert "'loss'" in said

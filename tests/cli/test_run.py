@@ -197,6 +197,18 @@ def test_a_model_tuned_to_babble_shows_as_forgetting(here, fresh, recipe, rows, 
     assert drift[2e-2]["low"] > 10 * drift[2e-4]["high"]
 
 
+def test_a_task_that_asks_for_another_one_is_measured_anew_when_that_one_changes(here, fresh, recipe, rows):
+    plain = json.loads(recipe(rows(CHATS)).read_text())
+    path = here.parent / "mine.yaml"
+    for count in (6, 4):
+        suite = [{"stopping": {"count": count}}, "divergence"]
+        steps = [*plain["steps"][:2], {"evaluate": {"model": "tuned", "suite": suite}}]
+        path.write_text(json.dumps({**plain, "steps": steps}))
+        assert call(["run", str(path)]) == 0
+        divergence = result(here)["steps"][2]["tasks"][1]
+        assert [metric["n"] for metric in divergence["metrics"]] == [count]
+
+
 def test_json_alone_on_stdout(here, fresh, recipe, rows, capfd):
     assert call(["run", str(recipe(rows(CHATS))), "--json"]) == 0
     (found,) = json.loads(capfd.readouterr().out)
@@ -245,3 +257,45 @@ def test_tune_chooses_explains_and_goes_on_with_an_adapter(here, fresh, rows, ti
     record = json.loads((here / "runs/further-on-data/run.json").read_text())
     assert record["base"]["reference"] == tuned
     assert record["steps"][1]["best_step"] is not None
+
+
+def test_a_tracker_gets_the_curves(here, fresh, recipe, rows):
+    fit = {"steps": 2, "batch": 2, "length": 128, "dtype": "float32", "trackers": ["tensorboard"]}
+    assert call(["run", str(recipe(rows(CHATS), fit=fit))]) == 0
+    assert list((here / "runs" / "mine").rglob("events.out.tfevents*"))
+
+
+def test_python_runs_a_recipe_too(here, fresh, recipe, rows):
+    import turnsmith
+
+    (found,) = turnsmith.run(recipe(rows(CHATS)), settings={"steps.1.train.fit.steps": 1})
+    assert found["steps"][1]["steps"] == 1
+    assert (here / "runs" / "mine" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_real_model_tuned_to_babble_shows_in_every_measure_of_forgetting(here, recipe):
+    suite = [{"stopping": {"count": 24}}, "divergence", {"abilities": {"every": 3}}]
+    plain = {
+        "title": "Babble",
+        "base": "smollm2-135m-instruct",
+        "steps": [
+            {"data": {"name": "chats", "read": "chitchat", "stages": [{"turns": {"least": 4}}]}},
+            {
+                "train": {
+                    "name": "tuned",
+                    "data": "chats",
+                    "fit": {"steps": 6, "batch": 2, "length": 256, "lr": 0.1},
+                }
+            },
+            {"evaluate": {"model": "tuned", "suite": suite}},
+        ],
+    }
+    path = here / "babble.yaml"
+    path.write_text(json.dumps(plain))
+    assert call(["run", str(path)]) == 0
+    run = json.loads((here / "runs" / "babble" / "run.json").read_text())
+    metrics = {m["name"]: m for task in run["steps"][-1]["tasks"] for m in task["metrics"]}
+    assert metrics["KL from the start model"]["low"] > 2
+    assert metrics["right by likelihood"]["verdict"] == "worse"
+    assert metrics["right by generation"]["verdict"] == "worse"

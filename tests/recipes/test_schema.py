@@ -11,6 +11,7 @@ from turnsmith.registry import Registry
 SFT = """
 title: A test
 base: some/model
+forgetting: false
 steps:
   - data:
       name: {train: 0.8, heldout: 0.2}
@@ -199,6 +200,24 @@ def test_a_mistake_in_one_arm_is_found_before_any_runs(plain):
     refused(plain, "no objective is called 'stf'")
 
 
+def test_forgetting_is_measured_where_no_step_says_so(plain):
+    plain["steps"] = [step for step in plain["steps"] if "evaluate" not in step]
+    plain["forgetting"] = True
+    plain.pop("claim")
+    *_, last = recipe(plain).steps
+    assert [task.name for task in last.evaluate.suite] == ["stopping", "divergence", "abilities"]
+    assert (last.evaluate.model, last.evaluate.against) == ("tuned", "base")
+    plain["forgetting"] = False
+    assert len(recipe(plain).steps) == len(plain["steps"])
+
+
+def test_forgetting_that_a_step_measures_is_not_measured_twice(plain):
+    plain["steps"][-1]["evaluate"]["suite"] = ["stopping", "abilities"]
+    plain["forgetting"] = True
+    plain.pop("claim")
+    assert [task.name for task in recipe(plain).steps[-1].evaluate.suite] == ["divergence"]
+
+
 def test_tiny_changes_only_tiny_runs(plain):
     plain["tiny"] = {"steps.1.train.fit.steps": 2, "steps.0.data.stages": [{"head": {"count": 3}}]}
     assert recipe(plain).steps[1].train.fit.steps == 10
@@ -247,7 +266,7 @@ def test_a_path_leads_to_a_value(plain, path, value, where):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("stpes.1.train", "stpes.1.train: there is no 'stpes' at the top; it has title, base, steps, claim"),
+        ("stpes.1.train", "stpes.1.train: there is no 'stpes' at the top; it has title, base, forgetting, steps, claim"),
         ("steps.9.train", "steps has the indices 0 to 2, not '9'"),
         ("steps.train", "steps has the indices 0 to 2, not 'train'"),
         ("steps.1.data.name", "there is no 'data' at steps.1; it has train"),

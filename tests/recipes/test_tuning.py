@@ -99,5 +99,5 @@ def test_a_loss_on_chats_is_measured_only_where_there_are_chats():
         tasks = plain(objective)["steps"][2]["evaluate"]["suite"]
         return [task if isinstance(task, str) else next(iter(task)) for task in tasks]
 
-    assert suite("sft") == ["heldout", "divergence", "abilities", "stopping", "replies"]
-    assert suite("dpo") == ["divergence", "abilities", "stopping"]
+    assert suite("sft") == ["heldout", "replies", "stopping", "divergence", "abilities"]
+    assert suite("dpo") == ["stopping", "divergence", "abilities"]

@@ -206,7 +206,8 @@ def _load(reference: str) -> LocalChat:
     from turnsmith.train.place import arithmetic, device
 
     dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
-    model, tokenizer = load.load(reference, dtype=dtype, device=device())
+    loaded, tokenizer = load.load(reference, dtype=dtype, device=device())
+    model: Any = loaded
     renderer = Renderer(tokenizer)
     model.to(getattr(torch, dtype)).eval()  # the adapter too
     return LocalChat(LocalEngine(model, stop=[renderer.stop]), renderer)

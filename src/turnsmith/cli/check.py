@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, Set, Use, changes, print_json, registry
+from turnsmith.cli.common import AsJson, Set, Use, changes, print_json
+from turnsmith.recipes import components
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,9 +35,9 @@ def command(
     plain = schema.parse(file.read_text("utf-8"), file.name)
     for path, value in changes(set).items():
         schema.assign(plain, path, value)
-    components = registry(use)
-    arm = schema.arms(plain, file.name, components, tiny=tiny)[0]
-    runner = Runner(arm, file.stem, Path(), components, "", lambda text: None, near=file.parent)
+    known = components(use)
+    arm = schema.arms(plain, file.name, known, tiny=tiny)[0]
+    runner = Runner(arm, file.stem, Path(), known, "", lambda text: None, near=file.parent)
     trains = _look(runner)
     if as_json:
         print_json({"resolved": resolved(runner), "train": trains})

@@ -1,4 +1,4 @@
-"""What several verbs share: the registry with the user's own files, and options of the same meaning."""
+"""What several verbs share: options of the same meaning, and how their texts are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from turnsmith.errors import UsageError
-from turnsmith.registry import Registry
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
@@ -25,16 +24,6 @@ Set = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe, e.g. steps.1.train.fit.lr=1e-4."),
 ]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where report and results go.")]
-
-
-def registry(use: Sequence[Path] | None = None) -> Registry:
-    """All components, those of `--use` included."""
-    from turnsmith import wheels
-
-    found = Registry(wheels.home() / "components.json")
-    for file in use or ():
-        found.use(file)
-    return found
 
 
 def changes(settings: Sequence[str] | None) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, Use, print_json, registry
+from turnsmith.cli.common import AsJson, Use, print_json
+from turnsmith.recipes import components
 from turnsmith.types import Conversation, Example, is_object
 
 
@@ -23,12 +24,12 @@ def command(
     """Say what a data file holds: format, counts, roles, lengths, duplicates, and one example."""
     from turnsmith.data import formats, read
 
-    components = registry(use)
+    known = components(use)
     path = read.locate(file)
     rows = list(read.rows(path))
     guessed = format == "auto"
-    name = formats.guess([row for _, row in rows[:1000]], components.entries("format")) if guessed else format
-    examples, skipped = formats.examples(rows, name, components, str(path))
+    name = formats.guess([row for _, row in rows[:1000]], known.entries("format")) if guessed else format
+    examples, skipped = formats.examples(rows, name, known, str(path))
     found: dict[str, Any] = {
         "file": str(path),
         "format": name,

@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, To, Use, registry
-
-GENERAL = ("divergence", "abilities", "stopping")
+from turnsmith.cli.common import AsJson, To, Use
 
 
 def command(
@@ -25,9 +23,10 @@ def command(
 ) -> None:
     """Measure MODEL against another one, item by item, with paired intervals and a report."""
     from turnsmith.cli.run import carry_out
+    from turnsmith.recipes.schema import FORGETTING
 
     with_data = ["heldout", "replies"] if data else []
-    tasks = list(suite) if suite else [*with_data, *GENERAL]
+    tasks = list(suite) if suite else [*with_data, *FORGETTING]
     steps: list[dict[str, Any]] = []
     if data:
         steps.append(
@@ -36,4 +35,4 @@ def command(
     named: list[Any] = [{task: {"on": "data"}} if task in ("heldout", "replies") else task for task in tasks]
     steps.append({"evaluate": {"model": model, "suite": named}})
     plain = {"title": f"{model} against {against}", "base": against, "steps": steps}
-    carry_out(plain, f"evaluate-{Path(model).name}", registry(use), to=to, tiny=False, as_json=as_json)
+    carry_out(plain, name=f"evaluate-{Path(model).name}", use=use, to=to, as_json=as_json)

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, Use, print_json, registry
+from turnsmith.cli.common import AsJson, Use, print_json
+from turnsmith.recipes import components
 
 
 def command(
@@ -17,7 +18,7 @@ def command(
     """List all components and recipes, with their source papers."""
     rows: list[dict[str, Any]] = [
         {"kind": e.kind, "name": e.name, "summary": e.summary, "source": e.source}
-        for e in registry(use).entries()
+        for e in components(use).entries()
     ]
     rows += _recipes()
     found = [row for row in rows if word.lower() in " ".join(map(str, row.values())).lower()]

@@ -6,15 +6,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, Set, To, Use, changes, print_json, registry
-from turnsmith.registry import Registry
-
-if TYPE_CHECKING:
-    from turnsmith.recipes.run import Say
+from turnsmith.cli.common import AsJson, Set, To, Use, changes, print_json
 
 
 def command(
@@ -30,49 +26,18 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Carry out a recipe: skips what is done, goes on with what was interrupted, writes a report."""
-    from turnsmith.recipes import schema
-
-    file = schema.find(recipe)
-    plain = schema.parse(file.read_text("utf-8"), file.name)
-    for path, value in changes(set).items():
-        schema.assign(plain, path, value)
-    carry_out(plain, file.stem, registry(use), to=to, tiny=tiny, as_json=as_json, near=file.parent)
+    carry_out(recipe, settings=changes(set), use=use, to=to, tiny=tiny, as_json=as_json)
 
 
-def carry_out(
-    plain: Mapping[str, Any],
-    name: str,
-    components: Registry,
-    *,
-    to: Path | None,
-    tiny: bool,
-    as_json: bool,
-    near: Path | None = None,
-) -> None:
-    """Run every arm of a recipe and say where its report is."""
-    from turnsmith.recipes import schema
-    from turnsmith.recipes.run import Runner
+def carry_out(recipe: str | Mapping[str, Any], *, as_json: bool, **given: Any) -> None:
+    """Run every arm of a recipe (arguments as of `turnsmith.run`) and say where its report is."""
+    from turnsmith.recipes import start
 
-    arms = schema.arms(plain, name, components, tiny=tiny)
-    results: list[dict[str, Any]] = []
-    for arm in arms:
-        directory = (to or Path("runs") / (f"{name}-tiny" if tiny else name)) / arm.name
-        runner = Runner(
-            arm,
-            name,
-            directory,
-            components,
-            spoken(sys.argv[1:]),
-            _say(as_json),
-            quiet=as_json,
-            tiny=tiny,
-            near=near,
-        )
-        results.append(runner.run())
-        if not as_json:
-            _tell(results[-1], directory)
+    given["use"] = given.get("use") or ()
     if as_json:
-        print_json(results)
+        print_json(start.run(recipe, command=spoken(sys.argv[1:]), **given))
+    else:
+        start.run(recipe, command=spoken(sys.argv[1:]), say=_say, after=_tell, **given)
 
 
 def spoken(arguments: Sequence[str]) -> str:
@@ -80,11 +45,8 @@ def spoken(arguments: Sequence[str]) -> str:
     return shlex.join(["turnsmith", *arguments])
 
 
-def _say(as_json: bool) -> Say:
-    def say(text: str) -> None:
-        print(text, file=sys.stderr if as_json else sys.stdout, flush=not as_json)
-
-    return say
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _tell(result: Mapping[str, Any], directory: Path) -> None:

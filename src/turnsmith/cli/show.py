@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from turnsmith.cli.common import AsJson, Use, print_json, registry
+from turnsmith.cli.common import AsJson, Use, print_json
 from turnsmith.errors import UsageError
+from turnsmith.recipes import components
 from turnsmith.registry import Entry, suggest
 
 
@@ -21,7 +22,7 @@ def command(
     from turnsmith.recipes import FOLDER
 
     kind, _, bare = name.rpartition("/")
-    entries = registry(use).entries()
+    entries = components(use).entries()
     found = [entry for entry in entries if entry.name == bare and kind in ("", entry.kind)]
     recipe = FOLDER / f"{bare}.yaml"
     if recipe.is_file() and kind in ("", "recipe"):

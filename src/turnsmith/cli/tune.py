@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, Set, To, Use, changes, registry
+from turnsmith.cli.common import AsJson, Set, To, Use, changes
 from turnsmith.errors import UsageError
+from turnsmith.recipes import components
 
 
 def command(
@@ -37,11 +38,11 @@ def command(
     from turnsmith.models import load
     from turnsmith.recipes import schema, tuning, yaml12
 
-    components = registry(use)
+    known = components(use)
     given = {
         key: value for key, value in (("steps", steps), ("lr", lr), ("length", length)) if value is not None
     }
-    parts, count = _look(data, components)
+    parts, count = _look(data, known)
     chosen = objective or ("dpo" if "chosen" in parts else "sft")
     choices = tuning.choose(
         parameters=load.parameters(model),
@@ -62,20 +63,20 @@ def command(
         if choice.name.removeprefix("fit.") not in given:
             print(f"chosen  {choice.name} = {choice.value}: {choice.reason}", file=out)
     print(yaml12.dump(plain), file=out)
-    schema.arms(plain, "tune", components)
+    schema.arms(plain, "tune", known)
     if not dry:
-        carry_out(plain, f"{name}-on-{path.stem}", components, to=to, tiny=False, as_json=as_json)
+        carry_out(plain, name=f"{name}-on-{path.stem}", use=use, to=to, as_json=as_json)
 
 
-def _look(data: str, components: Any) -> tuple[set[str], int]:
+def _look(data: str, known: Any) -> tuple[set[str], int]:
     """The parts that the examples have, and how many there are. Everything is read, so that bad rows show
     now."""
     from turnsmith.data import formats, read
 
     path = read.locate(data)
     rows = list(read.rows(path))
-    name = formats.guess([row for _, row in rows[:1000]], components.entries("format"))
-    examples, _ = formats.examples(rows, name, components, str(path))
+    name = formats.guess([row for _, row in rows[:1000]], known.entries("format"))
+    examples, _ = formats.examples(rows, name, known, str(path))
     if not examples:
         raise UsageError(f"{data}: not one usable example")
     return set(examples[0].parts), len(examples)

@@ -16,6 +16,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.evaluate.suite import Item, Subject, Task, compare
 from turnsmith.models import load
 from turnsmith.models.score import Scoring, to
+from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
 from turnsmith.recipes.training import layout_of
 from turnsmith.sample.chat import LocalChat
@@ -60,7 +61,7 @@ class Measuring:
 
     def __init__(self, runner: Runner, suite: Sequence[Component]) -> None:
         self.runner = runner
-        self.suite = {component.name: component for component in suite}
+        self.suite = suite
         self.dtype: Dtype = arithmetic("auto", wheels.home() / "arithmetic.json")[0]
 
     def task(self, component: Component) -> Task:
@@ -75,13 +76,12 @@ class Measuring:
         return self.subject(self.runner.models["base"][0])
 
     def of_start(self, task: str) -> Sequence[Item]:
-        component = self.suite.get(task, Component(task, {}))
-        return self.measure(component, self.runner.models["base"][0])[0]
+        return self.measure(in_suite(task, self.suite), self.runner.models["base"][0])[0]
 
     def measure(self, component: Component, model: Trained) -> tuple[list[Item], dict[str, Any]]:
         """A task's items on one model, from the shelf if they are there, and their record."""
         shelf = self.runner.shelf
-        key = self.runner.measurement_key(component, model, self.dtype)
+        key = self.runner.measurement_key(component, self.suite, model, self.dtype)
 
         def make(directory: Path) -> dict[str, Any]:
             started = time.perf_counter()

@@ -40,6 +40,11 @@ class Trained:
     fingerprint: str
 
 
+def in_suite(name: str, suite: Sequence[Component]) -> Component:
+    """The task as the suite has it, or with its defaults."""
+    return next((component for component in suite if component.name == name), Component(name, {}))
+
+
 @dataclass
 class Runner:
     """Runs the steps of one arm in order. directory: where report and run.json go; say: prints a line.
@@ -228,7 +233,7 @@ class Runner:
     def _evaluate(self, step: Evaluate) -> dict[str, Any]:
         """Compare item by item; what was measured before on the same model is taken over."""
         after, before = self.model(step.model), self.model(step.against)
-        parts = [self._measured_by(component) for component in step.suite]
+        parts = [self._measured_by(component, step.suite) for component in step.suite]
         start = self.models["base"][0].fingerprint
         key = digest("evaluate 1", after.fingerprint, before.fingerprint, start, parts)
 
@@ -245,17 +250,22 @@ class Runner:
         named = {"verb": "evaluate", "model": step.model, "against": step.against}
         return {**named, "artefact": key, "reused": reused, **record}
 
-    def _measured_by(self, component: Component) -> dict[str, Any]:
-        """What a task's items depend on, beside the model."""
+    def _measured_by(self, component: Component, suite: Sequence[Component]) -> dict[str, Any]:
+        """What a task's items depend on, beside the model: also the tasks whose items it asks for."""
         described = self._described("task", component)
         on = described["options"].get("on")
-        return {**described, "data": self._hashes(str(on)) if on else None}
+        needs = self.registry.entry("task", component.name).traits.get("needs", ())
+        assert isinstance(needs, list | tuple)
+        asked = [self._measured_by(in_suite(str(name), suite), suite) for name in needs]
+        return {**described, "data": self._hashes(str(on)) if on else None, "needs": asked}
 
-    def measurement_key(self, component: Component, model: Trained, dtype: str) -> str:
-        """Of one task's items on one model; the start counts where the task compares with it."""
-        compares = self.registry.entry("task", component.name).traits.get("start")
-        start = self.models["base"][0].fingerprint if compares else ""
-        return digest("measure 1", self._measured_by(component), model.fingerprint, start, dtype)
+    def measurement_key(
+        self, component: Component, suite: Sequence[Component], model: Trained, dtype: str
+    ) -> str:
+        """Of one task's items on one model; the start counts where the task asks for its items."""
+        needs = self.registry.entry("task", component.name).traits.get("needs")
+        start = self.models["base"][0].fingerprint if needs else ""
+        return digest("measure 1", self._measured_by(component, suite), model.fingerprint, start, dtype)
 
     # ---------------------------------------------------------------------------------- what is said
 

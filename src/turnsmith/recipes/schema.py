@@ -27,6 +27,8 @@ from turnsmith.registry import Kind, Registry
 from turnsmith.train.options import Fit
 from turnsmith.types import Json, is_list, is_object
 
+FORGETTING = ("stopping", "divergence", "abilities")  # tasks of the general suite
+
 
 @dataclass(frozen=True, slots=True)
 class Component:
@@ -142,13 +144,17 @@ class Statement(Strict):
 
 
 class Recipe(Strict):
-    """A list of steps over names, with what it claims."""
+    """A list of steps over names, with what it claims.
+
+    forgetting: whether the newest model is measured on what it may have forgotten even if no step says so.
+    """
 
     title: str
     source: str = ""
     base: str
     seed: int = 0
     minutes: float | None = None
+    forgetting: bool = True
     steps: tuple[Step, ...]
     claim: tuple[Statement, ...] = ()
     tiny: dict[str, Any] = {}
@@ -209,8 +215,22 @@ def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool
         for path, value in zip(grid, values, strict=True):
             assign(one, path, value)
         name = ",".join(f"{path.split('.')[-1]}={value}" for path, value in zip(grid, values, strict=True))
-        found.append(Arm(name, _checked(one, where, registry)))
+        recipe = _checked(one, where, registry)
+        found.append(Arm(name, recipe if tiny else _with_forgetting(recipe)))
     return found
+
+
+def _with_forgetting(recipe: Recipe) -> Recipe:
+    """The recipe, with a last step for those tasks of FORGETTING that its newest model is not measured on."""
+    steps = list(flat(recipe.steps))
+    trained = [step.train.name for step in steps if step.train is not None]
+    if not recipe.forgetting or not trained:
+        return recipe
+    suites = [step.evaluate.suite for step in steps if step.evaluate and step.evaluate.model == trained[-1]]
+    measured = {task.name for suite in suites for task in suite}
+    missing = tuple(Component(name, {}) for name in FORGETTING if name not in measured)
+    last = (Step(evaluate=Evaluate(model=trained[-1], suite=missing)),) if missing else ()
+    return recipe.model_copy(update={"steps": (*recipe.steps, *last)})
 
 
 def _paths(plain: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:

@@ -121,9 +121,7 @@ def resolve(plain: Any, registry: Registry) -> Any:
     for key, value in plain.items():
         if key in kinds and value:
             kind = kinds[key]
-            value = (
-                [component(kind, one) for one in value] if is_list(value) else component(kind, value)
-            )
+            value = [component(kind, one) for one in value] if is_list(value) else component(kind, value)
             found[key] = value
         elif value is not None and value != {} and value != []:
             found[key] = resolve(value, registry)

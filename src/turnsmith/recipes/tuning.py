@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnsmith.errors import UsageError
+from turnsmith.recipes.schema import FORGETTING
 
 SMALL = 500_000_000  # parameters; below it the higher learning rate of a size class is taken
 LARGE = 7_000_000_000
@@ -84,10 +85,8 @@ def recipe(
     fit = {key.removeprefix("fit."): value for key, value in chosen.items() if key.startswith("fit.")} | dict(
         overrides
     )
-    measured = "loss" if objective == "sft" else "none"
-    suite: list[Any] = [{"heldout": {"on": "heldout"}}] if measured == "loss" else []
-    suite += ["divergence", "abilities", "stopping"]
-    suite += [{"replies": {"on": "heldout"}}] if measured == "loss" else []
+    own: list[Any] = ["heldout", "replies"] if objective == "sft" else []  # pairs have no part `text`
+    suite = [*({task: {"on": "heldout"}} for task in own), *FORGETTING]
     options = {"rank": chosen["rank"], "alpha": 2.0 * float(str(chosen["rank"]))} if "rank" in chosen else {}
     return {
         "title": f"{base} tuned on {read}",

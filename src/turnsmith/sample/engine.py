@@ -137,7 +137,7 @@ class LocalEngine:
 
                     stack.enter_context(disable_input_dtype_casting(whole))  # adapters take bf16 as it comes
                 # The model slices the last states out of all: torch would copy a frozen head for each row.
-                head = self.base.get_output_embeddings()
+                head: Any = self.base.get_output_embeddings()
                 hook = head.register_forward_pre_hook(lambda module, states: states[0].contiguous())
                 stack.callback(hook.remove)
                 stack.enter_context(torch.inference_mode())

@@ -14,6 +14,7 @@ import torch
 
 from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
+from turnsmith.errors import ModelError
 from turnsmith.evaluate.suite import Bench, Item, Metric, Subject
 from turnsmith.models.score import divergence
 from turnsmith.registry import task
@@ -43,14 +44,14 @@ class Stopping:
         items = []
         for row, reply in zip(rows, replies, strict=True):
             if isinstance(reply, Failure):
-                raise RuntimeError(f"prompt {row['id']} could not be answered: {reply.reason}")
+                raise ModelError(f"prompt {row['id']} could not be answered: {reply.reason}")
             ids = list(reply.message.ids or ())
             shown = {"prompt": row["prompt"], "text": reply.message.content, "ids": ids}
             items.append(Item(row["id"], row["kind"], {"ended": float(reply.finish == "stop")}, shown))
         return items
 
 
-@task("divergence", start=True)
+@task("divergence", needs=("stopping",))
 class Divergence:
     """KL divergence from the start model on its own replies to general prompts, exact at each position."""
 

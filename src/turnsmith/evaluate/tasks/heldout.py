@@ -32,7 +32,7 @@ class Heldout:
         Metric("loss", "all", "nats per token", "lower", "tokens", "conversations"),
     )
 
-    def __init__(self, *, on: str, length: int = 224) -> None:
+    def __init__(self, *, on: str, length: int = 192) -> None:
         self.on = on
         self.length = length
 

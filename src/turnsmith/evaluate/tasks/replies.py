@@ -27,7 +27,7 @@ class Replies:
         on: str,
         count: int = 12,
         turns: int = 5,
-        max_new: int = 96,
+        max_new: int = 64,
         temperature: float = 0.7,
         top_p: float = 0.95,
     ) -> None:

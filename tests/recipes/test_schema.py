@@ -266,7 +266,10 @@ def test_a_path_leads_to_a_value(plain, path, value, where):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("stpes.1.train", "stpes.1.train: there is no 'stpes' at the top; it has title, base, forgetting, steps, claim"),
+        (
+            "stpes.1.train",
+            "stpes.1.train: there is no 'stpes' at the top; it has title, base, forgetting, steps, claim",
+        ),
         ("steps.9.train", "steps has the indices 0 to 2, not '9'"),
         ("steps.train", "steps has the indices 0 to 2, not 'train'"),
         ("steps.1.data.name", "there is no 'data' at steps.1; it has train"),

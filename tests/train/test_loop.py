@@ -338,7 +338,7 @@ def scripted(values, seen=None):
 def test_the_model_is_left_with_its_best_state(tmp_path):
     data, steady = examples(5), {"schedule": "constant", "warmup": 0.0}
     best, rows, totals = run(
-        tmp_path / "a", data, steps=4, evaluate=1, validate=scripted([3.0, 1.0, 2.0, 1.5]), **steady
+        tmp_path / "a", data, steps=4, evaluate=1, validate=scripted([9.0, 3.0, 1.0, 2.0, 1.5]), **steady
     )
     two, _, _ = run(tmp_path / "b", data, steps=2, **steady)
     assert torch.equal(weights(best), weights(two))
@@ -346,10 +346,18 @@ def test_the_model_is_left_with_its_best_state(tmp_path):
     assert totals["best_step"] == 2
 
 
+def test_a_run_that_only_gets_worse_is_left_as_it_began(tmp_path):
+    start = weights(adapted())
+    left, _, totals = run(tmp_path, examples(5), steps=2, evaluate=1, validate=scripted([1.0, 2.0, 3.0]))
+    assert torch.equal(weights(left), start)
+    assert totals["best_step"] == 0
+
+
 def test_the_best_state_survives_an_interruption(tmp_path):
     data, steady = examples(5), {"schedule": "constant", "warmup": 0.0, "steps": 4, "evaluate": 1}
     with pytest.raises(Interrupted):
-        run(tmp_path / "a", data, recorder=Until(3, interrupt), validate=scripted([3.0, 1.0, 2.0]), **steady)
+        first = scripted([9.0, 3.0, 1.0, 2.0])
+        run(tmp_path / "a", data, recorder=Until(3, interrupt), validate=first, **steady)
     resumed, _, totals = run(tmp_path / "a", data, validate=scripted([1.5]), **steady)
     two, _, _ = run(tmp_path / "b", data, **{**steady, "steps": 2, "evaluate": 0})
     assert torch.equal(weights(resumed), weights(two))
@@ -365,11 +373,11 @@ def test_validation_happens_at_its_steps_and_at_the_end_in_eval_mode(tmp_path):
 
     _, rows, _ = run(tmp_path, examples(3), scoring=scoring, steps=5, evaluate=2, validate=validate)
     assert [row["step"] for row in rows if "validation" in row] == [2, 4, 5]
-    assert modes == [False] * 3
+    assert modes == [False] * 4  # the start counts too
     assert not scoring.training
 
 
 def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):
     nan = float("nan")
-    _, _, totals = run(tmp_path, examples(3), steps=3, evaluate=1, validate=scripted([nan, 2.0, nan]))
+    _, _, totals = run(tmp_path, examples(3), steps=3, evaluate=1, validate=scripted([nan, nan, 2.0, nan]))
     assert totals["best_step"] == 2

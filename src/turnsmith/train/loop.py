@@ -83,7 +83,7 @@ def fit(
     recorder.rewind(state["step"])
     scoring.train()
     module, _ = place.prepare(scoring, optimizer)
-    if validate and options.evaluate and state["best"] is None:  # a run may end no better than it began
+    if validate and options.evaluate and not state["step"]:  # a run may end no better than it began
         _, best = _keep_best(scoring, learning, validate, state, best)
     with gently() as stop:
         for step in range(state["step"], total):

@@ -355,8 +355,8 @@ def test_a_run_that_only_gets_worse_is_left_as_it_began(tmp_path):
 
 def test_the_best_state_survives_an_interruption(tmp_path):
     data, steady = examples(5), {"schedule": "constant", "warmup": 0.0, "steps": 4, "evaluate": 1}
+    first = scripted([9.0, 3.0, 1.0, 2.0])
     with pytest.raises(Interrupted):
-        first = scripted([9.0, 3.0, 1.0, 2.0])
         run(tmp_path / "a", data, recorder=Until(3, interrupt), validate=first, **steady)
     resumed, _, totals = run(tmp_path / "a", data, validate=scripted([1.5]), **steady)
     two, _, _ = run(tmp_path / "b", data, **{**steady, "steps": 2, "evaluate": 0})

@@ -41,8 +41,10 @@ def carry_out(recipe: str | Mapping[str, Any], *, as_json: bool, **given: Any) -
 
 
 def spoken(arguments: Sequence[str]) -> str:
-    """The command as it was typed."""
-    return shlex.join(["turnsmith", *arguments])
+    """The command, as it can be typed again."""
+    from turnsmith.recipes.summary import program
+
+    return shlex.join([program(), *arguments])
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -91,12 +93,22 @@ def _base(reference: str) -> dict[str, Any]:
 def _next(runner: Runner, trained: Sequence[Mapping[str, Any]]) -> list[str]:
     if not trained:
         return []
-    model = runner.directory / str(trained[-1]["name"])
+    model, typed = runner.directory / str(trained[-1]["name"]), program()
     return [
-        f"turnsmith chat {model} {runner.recipe.base}",
-        f"turnsmith export {model} --to exported",
-        f"turnsmith tune {runner.recipe.base} YOUR.jsonl",
+        f"{typed} chat {model} {runner.recipe.base}",
+        f"{typed} export {model} --to exported",
+        f"{typed} tune {runner.recipe.base} YOUR.jsonl",
     ]
+
+
+def program() -> str:
+    """What to type for this installation's `turnsmith`: its name where that is found, else its path."""
+    own = Path(sys.executable).parent / "turnsmith"
+    found = shutil.which("turnsmith")
+    if not own.exists() or (found and Path(found).resolve() == own.resolve()):
+        return "turnsmith"
+    here = Path.cwd()
+    return str(own.relative_to(here) if own.is_relative_to(here) else own)
 
 
 def resolve(plain: Any, registry: Registry) -> Any:

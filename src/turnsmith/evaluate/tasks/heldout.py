@@ -23,16 +23,15 @@ class Heldout:
 
     title = "Loss on held-out conversations"
     note = (
-        "Mean negative log-likelihood of the assistant's tokens in conversations nobody of whom was "
-        "trained on. Without the end-of-turn token it says how well the words are predicted, with it also "
-        "how well the lengths are."
+        "Mean negative log-likelihood of the assistant's tokens in conversations that were held out. Without "
+        "the end-of-turn token it says how well the words are predicted, with it also how well the length is."
     )
     metrics = (
         Metric("loss without the stop token", "content", "nats per token", "lower", "words", "conversations"),
         Metric("loss", "all", "nats per token", "lower", "tokens", "conversations"),
     )
 
-    def __init__(self, *, on: str, length: int = 192) -> None:
+    def __init__(self, *, on: str, length: int = 160) -> None:
         self.on = on
         self.length = length
 

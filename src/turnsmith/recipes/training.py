@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +17,7 @@ from turnsmith.data.stream import Stream
 from turnsmith.models import cost, forest, load
 from turnsmith.models.score import Scoring
 from turnsmith.train import reference
-from turnsmith.train.loop import Method, fit, units
+from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Place, arithmetic, device
 from turnsmith.train.record import Record, peak_memory_gib
 from turnsmith.trainable.install import install, learning
@@ -222,9 +222,8 @@ def _validator(
         for run in micro_batches(held, step.fit.row):
             batch = layout(run)
             scores = scoring(batch, temperature=step.fit.temperature, reads=method.reads)
-            values = method.objective(replace(scores)).values
-            weights = scores.weights if method.per == "token" else torch.ones_like(values)
-            total += float((values * weights).sum())
+            values = method.objective(scores).values
+            total += float((values * unit_weights(method.per, scores)).sum())
             count += units(method.per, batch)
         return total / count
 

@@ -4,7 +4,6 @@ used."""
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from turnsmith.errors import StorageError
+from turnsmith.shelf import file_digest
 
 KEPT = 2
 LEAST = 2**20  # bytes: with less left free, a write that failed has failed for want of space
@@ -91,7 +91,7 @@ def _write(
         save_file({name: value.contiguous() for name, value in best.items()}, aside / "best.safetensors")
     torch.save(optimizer.state_dict(), aside / "optimizer.pt")
     (aside / "state.json").write_text(json.dumps(state))
-    (aside / SUMS).write_text(json.dumps({file.name: _digest(file) for file in sorted(aside.iterdir())}))
+    (aside / SUMS).write_text(json.dumps({file.name: file_digest(file) for file in sorted(aside.iterdir())}))
     for file in aside.iterdir():
         _flush(file)
 
@@ -106,16 +106,11 @@ def _fault(path: Path) -> str | None:
         if not set(sums) >= FILES:
             return f"{SUMS} is not what was written"
         for name, expected in sums.items():
-            if _digest(path / name) != expected:
+            if file_digest(path / name) != expected:
                 return f"{name} is not what was written"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

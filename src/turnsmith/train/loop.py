@@ -82,7 +82,7 @@ def fit(
         state, best = resumed
     recorder.rewind(state["step"])
     scoring.train()
-    module, _ = place.prepare(scoring, optimizer)
+    module = place.prepare(scoring)
     if validate and options.evaluate and not state["step"]:  # a run may end no better than it began
         _, best = _keep_best(scoring, learning, validate, state, best)
     with gently() as stop:

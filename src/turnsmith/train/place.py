@@ -82,9 +82,9 @@ class Place:
         """The number of this process, from 0."""
         return int(self.accelerator.process_index)
 
-    def prepare(self, module: M, optimizer: torch.optim.Optimizer) -> tuple[M, torch.optim.Optimizer]:
-        """The module, wrapped where there are several processes, and the optimiser."""
-        return self.accelerator.prepare(module), optimizer
+    def prepare(self, module: M) -> M:
+        """The module, wrapped where there are several processes."""
+        return self.accelerator.prepare(module)
 
     def mine(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, float, bool]]:
         """(batch, factor, last) for each round of this process.

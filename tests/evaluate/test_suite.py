@@ -3,7 +3,10 @@
 import pytest
 
 from turnsmith.errors import ModelError, UsageError
+from turnsmith.evaluate import suite
 from turnsmith.evaluate.suite import Item, Metric, compare
+from turnsmith.testing import chat
+from turnsmith.types import Failure, Sampling
 
 LOSS = Metric("loss", "nats", "nats per token", "lower", "tokens", "conversations")
 RIGHT = Metric("right", "likely", "share", "higher", chance=True, grouped=True)
@@ -91,3 +94,13 @@ def test_a_loss_that_is_no_number_is_named_by_item():
         ModelError, match=r"'loss' of item 'a' is no number \(4 before and nan after\): has training"
     ):
         compare([LOSS], losses(a=(4, 2)), losses(a=(float("nan"), 2)))
+
+
+def test_a_conversation_that_cannot_be_answered_is_an_error_and_not_left_out():
+    class Dumb:
+        def __call__(self, conversations, *, sampling=None, seed=0):
+            return [Failure("no words") for _ in conversations]
+
+    subject = suite.Subject("mute", None, None, Dumb(), None)
+    with pytest.raises(ModelError, match="mute cannot answer 'b7': no words"):
+        suite.answers(subject, {"b7": chat("u: Hi")}, Sampling())

@@ -13,7 +13,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluate.statistics import Better, Difference, paired
 from turnsmith.models.score import Scoring
 from turnsmith.sample.chat import LocalChat
-from turnsmith.types import Example, Json
+from turnsmith.types import Conversation, Example, Failure, Json, Reply, Sampling
 
 LEVEL = 0.95
 
@@ -74,6 +74,21 @@ class Task(Protocol):
     metrics: tuple[Metric, ...]
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]: ...
+
+
+def answers(subject: Subject, asked: Mapping[str, Conversation], sampling: Sampling) -> dict[str, Reply]:
+    """The subject's reply to each conversation, by its id.
+
+    Raises ModelError naming the first that cannot be answered: leaving it out, or counting it as wrong, would
+    make the figures of two models speak of different items.
+    """
+    replies = subject.chat(list(asked.values()), sampling=sampling, seed=0)
+    found: dict[str, Reply] = {}
+    for id, reply in zip(asked, replies, strict=True):
+        if isinstance(reply, Failure):
+            raise ModelError(f"{subject.name} cannot answer {id!r}: {reply.reason}")
+        found[id] = reply
+    return found
 
 
 def compare(metrics: Sequence[Metric], before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:

@@ -14,11 +14,10 @@ import torch
 
 from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
-from turnsmith.errors import ModelError
-from turnsmith.evaluate.suite import Bench, Item, Metric, Subject
+from turnsmith.evaluate.suite import Bench, Item, Metric, Subject, answers
 from turnsmith.models.score import divergence
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Example, Failure, Message, Rendered, Sampling
+from turnsmith.types import Conversation, Example, Message, Rendered, Sampling
 
 REPLY = 128  # tokens within which a reply to a general prompt should end
 ANSWER = 16  # tokens of a generated answer to an item
@@ -39,12 +38,11 @@ class Stopping:
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         rows = _rows("prompts.jsonl")[: self.count]
-        asked = [_asking(row["prompt"]) for row in rows]
-        replies = subject.chat(asked, sampling=Sampling(temperature=1.0, max_new=REPLY), seed=0)
+        asked = {row["id"]: _asking(row["prompt"]) for row in rows}
+        replies = answers(subject, asked, Sampling(temperature=1.0, max_new=REPLY))
         items = []
-        for row, reply in zip(rows, replies, strict=True):
-            if isinstance(reply, Failure):
-                raise ModelError(f"prompt {row['id']} could not be answered: {reply.reason}")
+        for row in rows:
+            reply = replies[row["id"]]
             ids = list(reply.message.ids or ())
             shown = {"prompt": row["prompt"], "text": reply.message.content, "ids": ids}
             items.append(Item(row["id"], row["kind"], {"ended": float(reply.finish == "stop")}, shown))
@@ -124,12 +122,11 @@ class Abilities:
             for r in _rows("items.jsonl")[:: self.every]
         ]
         likely = _likelihoods(subject, questions)
-        replies = subject.chat(
-            [_asking(q.prompt) for q in questions], sampling=Sampling(temperature=0.0, max_new=ANSWER), seed=0
-        )
+        asked = {question.id: _asking(question.prompt) for question in questions}
+        replies = answers(subject, asked, Sampling(temperature=0.0, max_new=ANSWER))
         items = []
-        for question, scores, reply in zip(questions, likely, replies, strict=True):
-            text = "" if isinstance(reply, Failure) else reply.message.content
+        for question, scores in zip(questions, likely, strict=True):
+            text = replies[question.id].message.content
             values = {
                 "likely": float(max(range(len(scores)), key=scores.__getitem__) == question.answer),
                 "said": float(named_first(text, question.options) == question.answer),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from turnsmith import seeds
-from turnsmith.evaluate.suite import Bench, Item, Metric, Subject
+from turnsmith.evaluate.suite import Bench, Item, Metric, Subject, answers
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Failure, Json, Sampling
+from turnsmith.types import Conversation, Json, Sampling
 
 
 @task("replies", data=True)
@@ -40,12 +40,11 @@ class Replies:
         examples = list(bench.examples(self.on))
         seeds.stream("replies").shuffle(examples)
         chosen = [(x, point) for x in examples if (point := self._point(x.parts.get("text")))][: self.count]
-        asked = [conversation.upto(place) for _, (conversation, place) in chosen]
-        replies = subject.chat(asked, sampling=self.sampling, seed=0)
+        asked = {x.id: conversation.upto(place) for x, (conversation, place) in chosen}
+        replies = answers(subject, asked, self.sampling)
         items = []
-        for (example, (conversation, place)), prompt, reply in zip(chosen, asked, replies, strict=True):
-            if isinstance(reply, Failure):
-                continue
+        for example, (conversation, place) in chosen:
+            prompt, reply = asked[example.id], replies[example.id]
             said: list[Json] = [{"role": m.role, "text": m.content} for m in prompt.messages]
             shown: dict[str, Json] = {
                 "prompt": said,

@@ -31,6 +31,10 @@ class Stream:
         """The examples of step `step`, counted from 0."""
         return [self.examples[index] for index in self.indices(step)]
 
+    def epoch(self, step: int) -> int:
+        """The epoch that step `step` begins in."""
+        return step * self.batch // len(self.examples)
+
     def indices(self, step: int) -> list[int]:
         """Their indices in the data."""
         count = len(self.examples)

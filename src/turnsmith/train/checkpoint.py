@@ -51,6 +51,11 @@ def save(
         shutil.rmtree(old, ignore_errors=True)
 
 
+def newest(directory: Path) -> int:
+    """The step of the newest whole checkpoint; 0 where there is none."""
+    return next((int(path.name[5:]) for path in reversed(_found(directory)) if not _fault(path)), 0)
+
+
 def load(
     directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None] | None:
@@ -68,6 +73,7 @@ def load(
         stored = load_file(path / "learning.safetensors")
         with torch.no_grad():
             for name, parameter in parameters.items():
+                parameter.data = parameter.data.to(stored[name].dtype)  # it may have learned before it froze
                 parameter.copy_(stored[name])
         optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
         best = path / "best.safetensors"

@@ -57,15 +57,20 @@ def fit(
     layout: Layout = pack,
     reference: Callable[[Batch], Tensor] | None = None,
     validate: Callable[[], float] | None = None,
+    redraw: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
     layout: lays out a micro-batch. reference: gives live reference log-probs (N,) of a batch. validate: a
-    number, lower is better; the best state, the start included, is what the model is left with. Gives totals
-    of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32 whether
-    interrupted or not: all randomness is keyed by seed and step.
+    number, lower is better; the best state, the start included, is what the model is left with. redraw:
+    chooses what learns in an epoch; what goes on learning keeps its optimiser state, what freezes loses it.
+    Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
+    whether interrupted or not: all randomness is keyed by seed and step.
     """
-    learning = {name: p for name, p in scoring.named_parameters() if p.requires_grad}
+    if redraw and (done := checkpoint.newest(directory)):
+        redraw(stream.epoch(done - 1))
+    learning = _learning(scoring)
+    kept = dict(scoring.named_parameters()) if redraw else learning  # what may have learned by the end
     optimizer = adamw(learning.values(), options)
     total = options.total(len(stream.examples))
     state: dict[str, Any] = {
@@ -77,17 +82,21 @@ def fit(
         "best": None,
     }
     best: dict[str, Tensor] | None = None
-    resumed = checkpoint.load(directory, learning, optimizer)
+    resumed = checkpoint.load(directory, kept, optimizer)
     if resumed:
         state, best = resumed
     recorder.rewind(state["step"])
     scoring.train()
     module = place.prepare(scoring)
     if validate and options.evaluate and not state["step"]:  # a run may end no better than it began
-        _, best = _keep_best(scoring, learning, validate, state, best)
+        _, best = _keep_best(scoring, kept, validate, state, best)
     with gently() as stop:
         for step in range(state["step"], total):
             started = time.perf_counter()
+            if redraw and step and stream.epoch(step) != stream.epoch(step - 1):
+                redraw(stream.epoch(step))
+                learning = _learning(scoring)
+                optimizer = _carried(optimizer, learning, options)
             for group in optimizer.param_groups:
                 group["lr"] = rate(options, step, total)
             torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
@@ -101,7 +110,7 @@ def fit(
                 state[name] += int(values[name])
             values |= {"step": step + 1, "total": total, "lr": rate(options, step, total)}
             if validate and options.evaluate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
-                values["validation"], best = _keep_best(scoring, learning, validate, state, best)
+                values["validation"], best = _keep_best(scoring, kept, validate, state, best)
             values["seconds"] = time.perf_counter() - started
             state["seconds"] += values["seconds"]
             recorder.step(values)
@@ -109,15 +118,28 @@ def fit(
             asked = place.any(stop.asked)  # once: a signal may come between two looks, or to one process only
             due = (step + 1) % options.checkpoint == 0 or step + 1 == total or asked
             if due and place.accelerator.is_main_process:
-                checkpoint.save(directory, step + 1, learning, optimizer, state, best)
+                checkpoint.save(directory, step + 1, kept, optimizer, state, best)
             if asked:
                 raise Interrupted
     if best is not None:
         with torch.no_grad():
-            for name, parameter in learning.items():
+            for name, parameter in kept.items():
                 parameter.copy_(best[name])
     scoring.eval()
     return {name: value for name, value in state.items() if isinstance(value, int | float)}
+
+
+def _learning(scoring: Scoring) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in scoring.named_parameters() if p.requires_grad}
+
+
+def _carried(
+    old: torch.optim.Optimizer, learning: Mapping[str, nn.Parameter], options: Fit
+) -> torch.optim.Optimizer:
+    """An optimiser of what learns now, with the state of what learned before."""
+    optimizer = adamw(learning.values(), options)
+    optimizer.state.update({p: old.state[p] for p in learning.values() if p in old.state})
+    return optimizer
 
 
 def _window(

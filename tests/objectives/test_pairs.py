@@ -6,7 +6,7 @@ from math import exp, log
 import pytest
 import torch
 
-from turnsmith.objectives.pairs import dpo
+from turnsmith.objectives.pairs import dpo, spin
 from turnsmith.testing import scores
 
 SAME = {"chosen": [[-1.0, -2.0]], "rejected": [[-0.5]]}
@@ -63,3 +63,79 @@ def test_the_parts_of_examples_may_stand_in_any_order():
 def test_a_part_that_is_missing_is_named():
     with pytest.raises(KeyError, match="no part 'chosen' in this batch; it has text"):
         dpo(scores({"text": [[-1.0]]}, reference={"text": [[-1.0]]}))
+
+
+# ---------------------------------------------------------------------------------------------- spin
+
+PAIR = {"chosen": [[-1.0, -1.0]], "rejected": [[-3.0]]}
+OPPONENT = {"chosen": [[-2.0, -2.0]], "rejected": [[-2.0]]}  # log-ratios 2 and -1: margin 3
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.1, 5.0])
+def test_spin_is_log_2_at_the_start_of_a_round_whatever_beta(beta):
+    loss = spin(scores(SAME, reference=SAME), beta=beta)
+    assert loss.values.tolist() == [pytest.approx(log(2), abs=1e-12)]
+    assert loss.metrics["accuracy"].tolist() == loss.metrics["margin"].tolist() == [0.0]
+
+
+def test_spin_at_its_start_moves_each_answer_by_half_of_beta():
+    """-(beta / 2) * (grad log p(real) - grad log p(made)), per token."""
+    s = scores(SAME, reference=SAME)
+    spin(s, beta=0.3).values.sum().backward()
+    assert s.logprobs.grad.tolist() == pytest.approx([-0.15, -0.15, 0.15])
+
+
+def test_spin_of_a_worked_margin():
+    assert spin(scores(PAIR, reference=OPPONENT), beta=0.5).values.tolist() == [
+        pytest.approx(log(1 + exp(-1.5)), abs=1e-12)
+    ]
+
+
+@pytest.mark.parametrize(("beta", "expected"), [(0.1, 0.7), (0.5, 0.0)])
+def test_spin_with_a_hinge_is_what_the_margin_lacks_to_1(beta, expected):
+    assert spin(scores(PAIR, reference=OPPONENT), beta=beta, loss="hinge").values.tolist() == [
+        pytest.approx(expected, abs=1e-12)
+    ]
+
+
+def test_spin_without_scale_is_log_2():
+    assert spin(scores(PAIR, reference=OPPONENT), beta=0.0).values.tolist() == [pytest.approx(log(2))]
+
+
+def test_spin_of_two_equal_answers_is_log_2_and_teaches_nothing():
+    """The same tokens under the same parameters: the two log-ratios are one number."""
+    shared = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    same = {"chosen": [[0.0, 0.0]], "rejected": [[0.0, 0.0]]}
+    s = replace(scores(same, reference=same), logprobs=torch.cat([shared, shared]))
+    loss = spin(s)
+    loss.values.sum().backward()
+    assert loss.values.tolist() == [pytest.approx(log(2))]
+    assert shared.grad.tolist() == [0.0, 0.0]
+
+
+def test_rounds_of_spin_bring_a_policy_to_the_distribution_of_the_data():
+    """Twenty outputs of one token, all 400 pairs weighted by probability: the distance falls each round."""
+    data = torch.linspace(1, 4, 20, dtype=torch.float64).softmax(0)
+    policy = torch.zeros(20, dtype=torch.float64, requires_grad=True)
+    real, made = torch.cartesian_prod(torch.arange(20), torch.arange(20)).T
+
+    def distance():
+        return 0.5 * (policy.detach().softmax(0) - data).abs().sum().item()  # total variation
+
+    distances = [distance()]
+    for _ in range(4):
+        opponent = policy.detach().log_softmax(0)
+        weights = data[real] * opponent.exp()[made]
+        for _ in range(200):
+            logprobs = policy.log_softmax(0)
+            s = replace(
+                scores({"chosen": [[0.0]] * 400, "rejected": [[0.0]] * 400}),
+                logprobs=torch.stack([logprobs[real], logprobs[made]], 1).flatten(),
+                reference=torch.stack([opponent[real], opponent[made]], 1).flatten(),
+            )
+            (slope,) = torch.autograd.grad((spin(s, beta=1.0).values * weights).sum(), policy)
+            policy.data -= slope
+        distances.append(distance())
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > 0.25
+    assert distances[-1] < 0.05

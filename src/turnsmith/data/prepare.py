@@ -72,7 +72,10 @@ def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tu
     conversations: tuple[Conversation, ...] = found if isinstance(found, tuple) else (found,)
     tokens = tuple(renderer.render(one, train, example.id) for one in conversations)
     for conversation, one in zip(conversations, tokens, strict=True):
-        spoken = [m for m in conversation.messages if m.role in ("assistant", "text") and m.content.strip()]
+        said = [m for m in conversation.messages if m.role in ("assistant", "text")]
+        spoken = [
+            m for m in said if m.content.strip() or m.ids
+        ]  # a model may say nothing but that it is done
         if not spoken or not one.weights.any():
             raise DataError(
                 f"example {example.id!r} has no assistant text to learn from in its part {part!r}: remove "

@@ -4,7 +4,7 @@ import pytest
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluate import suite
-from turnsmith.evaluate.suite import Item, Metric, compare
+from turnsmith.evaluate.items import Item, Metric, compare
 from turnsmith.testing import chat
 from turnsmith.types import Failure, Sampling
 

@@ -91,9 +91,9 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, better, verdi
 @pytest.mark.parametrize(
     ("before", "after", "sizes", "said"),
     [
-        ([], [], None, "at least one: 0, 0, 0"),
-        ([1], [1, 2], None, "as many items before as after and at least one: 1, 2, 1"),
-        ([1, 2], [1, 2], [1], "2, 2, 1"),
+        ([], [], None, r"at least one: \(1, 0\), \(1, 0\), \(1, 0\)"),
+        ([1], [1, 2], None, r"as many items before as after and at least one: \(1, 1\), \(1, 2\), \(1, 1\)"),
+        ([1, 2], [1, 2], [1], r"\(1, 2\), \(1, 2\), \(1, 1\)"),
         ([1], [1], [0], "the sizes sum to nothing"),
         ([1, float("nan")], [1, 1], None, "not finite"),
         ([1, 1], [1, float("inf")], None, "not finite"),
@@ -107,3 +107,23 @@ def test_what_cannot_be_compared_is_refused(before, after, sizes, said):
 def test_fewer_than_eight_items_decide_nothing():
     assert paired([1.0] * 7, [0.0] * 7).verdict("lower") == "undecided"
     assert paired([1.0] * 8, [0.0] * 8).verdict("lower") == "better"
+
+
+def test_runs_that_measured_the_same_are_as_one():
+    one = paired([1, 2, 3, 4], [2, 4, 3, 7])
+    three = paired([[1, 2, 3, 4]] * 3, [[2, 4, 3, 7]] * 3)
+    assert (three.n, three.before, three.after) == (4, one.before, one.after)
+    assert (three.low, three.high) == pytest.approx((one.low, one.high), abs=0.3)  # other draws
+
+
+def test_the_interval_covers_the_choice_of_runs_too():
+    """No item differs from another: what is left is which of the three runs are drawn, 0, 0 and 3."""
+    found = paired([[0] * 50] * 3, [[0] * 50, [0] * 50, [3] * 50])
+    assert found.difference == 1
+    assert (found.low, found.high) == (0, 3)  # no run of 3, with (2/3)^3, or it alone, with 1/27 > 2.5 %
+
+
+def test_runs_weigh_by_their_sizes():
+    """(1 * 10 + 4 * 30) / 40, by hand."""
+    found = paired([[0, 0], [0, 0]], [[5, 5], [60, 60]], [[5, 5], [15, 15]])
+    assert found.difference == 130 / 40

@@ -14,7 +14,8 @@ import torch
 
 from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
-from turnsmith.evaluate.suite import Bench, Item, Metric, Subject, answers
+from turnsmith.evaluate.items import Item, Metric
+from turnsmith.evaluate.suite import Bench, Subject, answers
 from turnsmith.models.score import divergence
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Example, Message, Rendered, Sampling

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from turnsmith import seeds
-from turnsmith.evaluate.suite import Bench, Item, Metric, Subject, answers
+from turnsmith.evaluate.items import Item, Metric
+from turnsmith.evaluate.suite import Bench, Subject, answers
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Json, Sampling
 

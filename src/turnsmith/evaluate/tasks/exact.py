@@ -1,0 +1,44 @@
+"""Answers that are right or wrong, letter by letter."""
+
+from __future__ import annotations
+
+from turnsmith.errors import DataError
+from turnsmith.evaluate.items import Item, Metric
+from turnsmith.evaluate.suite import Bench, Subject, answers
+from turnsmith.registry import task
+from turnsmith.types import Conversation, Sampling
+
+
+@task("exact", data=True)
+class Exact:
+    """The share of conversations whose last answer the model writes exactly, blanks at the ends apart.
+
+    on: the data. count: how many of them, from the first. temperature: 0 is greedy. max_new: answers are cut
+    after so many tokens.
+    """
+
+    title = "Exact answers"
+    note = "Whether the model, asked the same, writes the last answer of the conversation letter by letter."
+    metrics = (Metric("exact answers", "right", "share", "higher"),)
+
+    def __init__(
+        self, *, on: str, count: int | None = None, temperature: float = 0.0, max_new: int = 32
+    ) -> None:
+        self.on, self.count = on, count
+        self.sampling = Sampling(temperature=temperature, max_new=max_new)
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        wanted: dict[str, str] = {}
+        asked: dict[str, Conversation] = {}
+        for example in list(bench.examples(self.on))[: self.count]:
+            text = example.parts.get("text")
+            if not isinstance(text, Conversation) or not text.opening.messages:
+                raise DataError(f"example {example.id!r} of {self.on!r} has no answer to compare with")
+            asked[example.id] = text.opening
+            wanted[example.id] = text.messages[len(text.opening.messages)].content.strip()
+        replies = answers(subject, asked, self.sampling)
+        said = {id: reply.message.content.strip() for id, reply in replies.items()}
+        return [
+            Item(id, "", {"right": float(said[id] == right)}, {"text": said[id], "reference": right})
+            for id, right in wanted.items()
+        ]

@@ -23,17 +23,19 @@ from typing import Any, Literal, TypeVar
 from turnsmith.errors import UsageError
 from turnsmith.types import Json, is_object
 
-Kind = Literal["format", "stage", "objective", "trainable", "task"]
-KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "task")
+Kind = Literal["format", "stage", "objective", "trainable", "merge", "task"]
+KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "merge", "task")
 HOMES = (
     "data",
     "objectives",
     "trainable",
     "stages",
+    "merge",
     "evaluate",
 )  # folders of the package that hold components
 ENTRY_POINTS = "turnsmith.components"
 REQUIRED = "(required)"
+GIVEN = ("rng", "counts")  # keywords that the runner fills in; they are no options
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Entry:
     def source(self) -> str:
         """The paper and equation."""
         return str(self.traits.get("source", ""))
+
+    def names(self, trait: str) -> tuple[str, ...]:
+        """A trait that lists names; empty where it is not declared."""
+        found = self.traits.get(trait, ())
+        assert isinstance(found, list | tuple)
+        return tuple(map(str, found))
 
     @property
     def version(self) -> int:
@@ -99,8 +107,12 @@ def format(name: str, *, columns: tuple[tuple[str, ...], ...] = (), version: int
     return _register("format", name)
 
 
-def stage(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
-    """`(examples, *, options) -> iterable of examples`."""
+def stage(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+    """`(examples, *, options) -> iterable of examples`.
+
+    chats: options that name a model; the stage is given a `Chat`. The keywords `rng` (a `random.Random`) and
+    `counts` (a `Counter` of what a reader should know of) are given too, to a stage that asks for them.
+    """
     return _register("stage", name)
 
 
@@ -126,16 +138,31 @@ def objective(
 
 
 def trainable(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
-    """`(model, *, rng, options) -> model`: attaches what learns and freezes the rest."""
+    """`(model, draw, *, options) -> {parameter name: learns}`, or a class made with the options that has
+    `select(model, draw)`, and may have `attach(model) -> model` and `redraw`, true to select anew each
+    epoch."""
     return _register("trainable", name)
 
 
+def merge(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
+    """`(name, base, tensors, *, options) -> tensor`: one weight of the base and of each model, to the merged
+    one. Or a class made with the options that is called so, and may have `plan(dimensions, rng)`."""
+    return _register("merge", name)
+
+
 def task(
-    name: str, *, data: bool = False, needs: tuple[str, ...] = (), source: str = "", version: int = 1
+    name: str,
+    *,
+    data: bool = False,
+    parts: tuple[str, ...] = ("text",),
+    needs: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
 ) -> Callable[[F], F]:
     """A class made with the options, which gives items of a model (`evaluate/suite.py`).
 
-    data: it measures on examples. needs: tasks whose items of the start model it asks for.
+    data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
+    asks for.
     """
     return _register("task", name)
 
@@ -183,7 +210,7 @@ def _options(node: ast.FunctionDef | ast.ClassDef) -> Iterator[Option]:
             return
         node = inits[0]
     for parameter, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        if parameter.arg == "rng":  # given by the runner, keyed by seed and step
+        if parameter.arg in GIVEN:
             continue
         annotation = ast.unparse(parameter.annotation) if parameter.annotation else "Json"
         yield Option(parameter.arg, annotation, REQUIRED if default is None else ast.unparse(default))
@@ -308,6 +335,7 @@ def suggest(word: str, among: list[str]) -> str:
 def _type(option: Option) -> Any:
     """The type that an annotation's text means. Only what an option may be is known here."""
     names: dict[str, Any] = {"Literal": Literal, "Mapping": Mapping, "Json": Any, "__builtins__": {}}
+    names["Chat"] = str  # the name of a model, for which the runner puts in the chat
     plain: tuple[type[Any], ...] = (bool, int, float, str, tuple, list, dict)
     names |= {known.__name__: known for known in plain}
     return eval(option.type, names)

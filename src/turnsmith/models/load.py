@@ -97,6 +97,20 @@ def parameters(reference: str) -> int:
     return count + (parameters(base_of(directory)) if is_adapter(directory) else 0)
 
 
+def has_adapter(reference: str) -> bool:
+    """Whether the model is an adapter on a base."""
+    return is_adapter(locate(reference))
+
+
+def holds_float32(reference: str) -> bool:
+    """Whether any weight of a full model, or of an adapter's base, is stored in float32."""
+    directory = locate(reference)
+    if is_adapter(directory):
+        return holds_float32(base_of(directory))
+    headers = (header(file) for file in directory.glob("*.safetensors"))
+    return any(tensor["dtype"] == "F32" for found in headers for tensor in found.values())
+
+
 def save(
     model: "torch.nn.Module", tokenizer: "PreTrainedTokenizerBase", directory: Path | str, *, base: str | None
 ) -> None:

@@ -13,12 +13,14 @@ import torch
 
 from turnsmith import wheels
 from turnsmith.data.render import Renderer
-from turnsmith.evaluate.suite import Item, Subject, Task, compare
+from turnsmith.evaluate.items import Item, compare
+from turnsmith.evaluate.suite import Subject, Task
 from turnsmith.models import load
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
 from turnsmith.recipes.training import layout_of
+from turnsmith.recipes.verdict import items
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.shelf import write_text
@@ -40,9 +42,12 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dic
         runner.say(f"measure {component.name}")
         ones, first = bench.measure(component, before)
         others, second = bench.measure(component, after)
+        keys = {step.against: first["key"], step.model: second["key"]}
         tasks.append(
             {
                 "task": component.name,
+                "on": component.options.get("on"),
+                "measurements": keys,
                 "title": task.title,
                 "note": task.note,
                 "seconds": {step.against: first["seconds"], step.model: second["seconds"]},
@@ -85,26 +90,34 @@ class Measuring:
 
         def make(directory: Path) -> dict[str, Any]:
             started = time.perf_counter()
-            items = self.task(component).measure(self.subject(model), self)
-            lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
+            measured = self.task(component).measure(self.subject(model), self)
+            lines = [json.dumps(asdict(item), ensure_ascii=False) for item in measured]
             write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
             seconds = time.perf_counter() - started
             named = {"kind": "measurement", "task": component.name, "model": model.reference}
             return {**named, "dtype": self.dtype, "seconds": seconds}
 
         reused = shelf.obtain(key, make)
-        text = (shelf.path(key) / "items.jsonl").read_text("utf-8")
-        items = [Item(**json.loads(line)) for line in text.split("\n") if line]
-        return items, {**shelf.record(key), "reused": reused}
+        return items(shelf, key), {**shelf.record(key), "key": key, "reused": reused}
 
     def subject(self, model: Trained) -> Subject:
         """The model, loaded once; at most two are held."""
-        held = self.runner.subjects
-        if model.fingerprint not in held:
-            while len(held) > 1:
-                held.pop(next(iter(held)))
-            held[model.fingerprint] = subject(model.reference, self.dtype, self.runner)
-        return held[model.fingerprint]
+        return held(model, self.dtype, self.runner)
+
+
+def held(model: Trained, dtype: Dtype, runner: Runner) -> Subject:
+    """The model ready to be measured, from memory where it is one of the last two."""
+    kept = runner.subjects
+    if model.fingerprint not in kept:
+        while len(kept) > 1:
+            kept.pop(next(iter(kept)))
+        kept[model.fingerprint] = subject(model.reference, dtype, runner)
+    return kept[model.fingerprint]
+
+
+def chat(model: Trained, runner: Runner) -> LocalChat:
+    """The model as a chat, for a stage."""
+    return held(model, arithmetic("auto", wheels.home() / "arithmetic.json")[0], runner).chat
 
 
 def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnsmith import seeds
 from turnsmith.data import formats, read
 from turnsmith.data.split import BETWEEN, split
 from turnsmith.errors import DataError
 from turnsmith.shelf import write_text
-from turnsmith.types import Example
+from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner
@@ -20,20 +24,24 @@ if TYPE_CHECKING:
 WHOLE = "all"  # the file of data that are not split
 
 
-def make(step: Data, runner: Runner, path: Path | None, directory: Path) -> dict[str, Any]:
-    """Read rows of `path`, or take over what `from` names; run the stages, split, write. Gives the record."""
+def make(step: Data, runner: Runner, path: Path | None, directory: Path, version: int) -> dict[str, Any]:
+    """Read rows of `path`, or take over what `from` names; run the stages, split, write. Gives the record.
+
+    version: the how-manieth data of this name these are; chats draw anew for each.
+    """
     counts: Counter[str] = Counter()
     if path is not None:
         examples, name = _read(step, runner, path, counts)
     else:
-        assert step.given is not None
-        examples, name = runner.examples(step.given), "turnsmith"
+        examples, name = runner.examples(step.given) if step.given else [], "turnsmith"
     rows = sum(counts.values()) + len(examples)
-    for component in step.stages:
-        examples = _put_through(component, runner, examples, counts)
+    for number, component in enumerate(step.stages):
+        given = _given(component, runner, (step.names[0], version, number), step.seed)
+        examples = _put_through(component, runner, examples, given, counts)
     if not examples:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
-        raise DataError(f"{step.read or step.given}: not one usable example ({reasons or 'it is empty'})")
+        named = step.read or step.given or "+".join(step.names)
+        raise DataError(f"{named}: not one usable example ({reasons or 'it is empty'})")
     parts = {WHOLE: examples}
     if isinstance(step.name, dict):
         parts, between = split(examples, step.name, by=step.by, seed=step.seed)
@@ -67,13 +75,50 @@ def _read(step: Data, runner: Runner, path: Path, counts: Counter[str]) -> tuple
     return examples, name
 
 
-def _put_through(
-    component: Component, runner: Runner, examples: list[Example], counts: Counter[str]
-) -> list[Example]:
+def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
+    """What a stage is given beside its options: its chats, and `rng` where it asks for one."""
+    from turnsmith.recipes.measuring import chat
+
+    entry = runner.registry.entry("stage", component.name)
     options = runner.registry.options("stage", component.name, component.options)
-    kept = list(runner.registry.function("stage", component.name)(examples, **options))
+    asks = inspect.signature(runner.registry.function("stage", component.name)).parameters
+    own = seeds.number(runner.recipe.seed, "chat", *key)
+    found: dict[str, Any] = {
+        name: Seeded(chat(runner.model(str(options[name])), runner), own) for name in entry.names("chats")
+    }
+    return found | ({"rng": seeds.stream(seed, "stage", key[-1], component.name)} if "rng" in asks else {})
+
+
+class Seeded:
+    """A chat whose draws depend on the run's seed, the data's name and version, and the stage."""
+
+    def __init__(self, chat: Chat, seed: int) -> None:
+        self.chat, self.seed = chat, seed
+
+    def __call__(
+        self, conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
+    ) -> list[Reply | Failure]:
+        return self.chat(conversations, sampling=sampling, seed=seeds.number(self.seed, seed))
+
+
+def _put_through(
+    component: Component,
+    runner: Runner,
+    examples: list[Example],
+    given: dict[str, Any],
+    counts: Counter[str],
+) -> list[Example]:
+    function = runner.registry.function("stage", component.name)
+    options = runner.registry.options("stage", component.name, component.options)
+    own: Counter[str] = Counter()
+    told = {"counts": own} if "counts" in inspect.signature(function).parameters else {}
+    kept = list(function(examples, **{**options, **given, **told}))
+    for reason, count in own.items():  # numbers differ from example to example, and the reason is the same
+        counts[f"{component.name}: {re.sub('[0-9]+', 'N', reason)}"] += count
     if not kept:
-        raise DataError(f"the stage {component} left none of {len(examples):,} examples")
+        raise DataError(
+            f"the stage {component} left none of {len(examples):,} examples ({dict(own) or 'no reason'})"
+        )
     if len(kept) < len(examples):
         counts[f"left out by {component}"] += len(examples) - len(kept)
     return kept

@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from turnsmith import wheels
+from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
-from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Step, Train, flat
+from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, flat
 from turnsmith.recipes.summary import provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
@@ -38,6 +39,18 @@ class Trained:
 
     reference: str
     fingerprint: str
+
+
+T = TypeVar("T")
+
+
+def newest(versions: Mapping[str, Sequence[T]], name: str) -> T:
+    """The newest version of a name, or that which `name@N` says, counted from 1."""
+    base, _, number = name.partition("@")
+    made = versions[base]
+    if number and not (number.isdecimal() and 1 <= int(number) <= len(made)):
+        raise UsageError(f"{name}: there are the versions 1 to {len(made)} of {base!r} at this step")
+    return made[int(number) - 1 if number else -1]
 
 
 def in_suite(name: str, suite: Sequence[Component]) -> Component:
@@ -118,6 +131,8 @@ class Runner:
             made = self.make_data(step.data)
         elif step.train is not None:
             made = self._train(step.train)
+        elif step.merge is not None:
+            made = self._merge(step.merge)
         else:
             assert step.evaluate is not None
             made = self._evaluate(step.evaluate)
@@ -130,20 +145,24 @@ class Runner:
         """Read or take over, put through the stages, split, store."""
         from turnsmith.data import read
 
-        path, origin, source = None, {"read": f"from {step.given}"}, None
+        path, source = None, None
+        origin = {"read": f"from {step.given}" if step.given else "made by stages"}
         if step.read is not None:
             path = read.locate(step.read, self.near)
             source = read.fingerprint(path)
             origin = {"read": step.read, "sha256": source, **provenance(step.read)}
         given = self._hashes(step.given) if step.given else None
-        stages = [self._described("stage", one) for one in step.stages]
-        splits: Any = [step.name, step.by, step.seed] if isinstance(step.name, dict) else None
-        key = digest("data 1", source, given, step.format, stages, splits)
+        version = len(self.data.get(step.names[0], [])) + 1
+        stages = [self._stage(one, version) for one in step.stages]
+        splits: Any = [step.name, step.by] if isinstance(step.name, dict) else None
+        key = digest("data 3", source, given, step.format, stages, splits, step.seed)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import reading
 
-            return reading.make(step, self, path, directory)
+            started = time.perf_counter()
+            made = reading.make(step, self, path, directory, version)
+            return {**made, "seconds": time.perf_counter() - started}
 
         reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
@@ -161,7 +180,7 @@ class Runner:
             "artefact": key,
             "path": str(self.shelf.path(key)),
         }
-        known = {name: record[name] for name in ("format", "guessed", "rows", "counts")}
+        known = {name: record[name] for name in ("format", "guessed", "rows", "counts", "seconds")}
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
     def examples(self, name: str) -> list[Example]:
@@ -171,9 +190,15 @@ class Runner:
         files = [self.shelf.path(held.key) / f"{held.file}.jsonl" for held in self._held(name)]
         return [example for file in files for example in reading.load(file, self)]
 
+    def _stage(self, component: Component, version: int) -> dict[str, Any]:
+        """What a stage's examples depend on, beside what it is given; what chats draw depends on the run."""
+        described = self._described("stage", component)
+        chats = self.registry.entry("stage", component.name).names("chats")
+        models = [self.model(str(described["options"][chat])).fingerprint for chat in chats]
+        return {**described, "chats": [*models, self.recipe.seed, version] if models else None}
+
     def _held(self, name: str) -> tuple[Held, ...]:
-        base, _, version = name.partition("@")
-        return self.data[base][int(version) - 1 if version else -1]
+        return newest(self.data, name)
 
     def _hashes(self, name: str) -> list[dict[str, str]]:
         return [asdict(held) for held in self._held(name)]
@@ -182,15 +207,17 @@ class Runner:
 
     def _train(self, step: Train) -> dict[str, Any]:
         start = self.model(step.start)
+        version = len(self.models.get(step.name, [])) + 1
+        seed = self.recipe.seed if version == 1 else seeds.number(self.recipe.seed, "version", version)
         key = digest(
-            "train 1",
+            "train 2",
             self._hashes(step.data),
             start.fingerprint,
             self._described("objective", step.objective),
             self._described("trainable", step.trainable),
             {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
             step.train_on,
-            self.recipe.seed,
+            seed,
             self._hashes(step.validate_on) if step.validate_on else None,
         )
 
@@ -199,19 +226,47 @@ class Runner:
 
             self.subjects.clear()  # their memory is wanted for training
             self.say(f"train   {step.name}: {step.trainable}, {step.objective}, from {step.start}")
-            return training.make(step, self, start, directory)
+            return training.make(step, self, start, directory, seed)
 
         reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
-        path = self.shelf.path(key)
-        self.models.setdefault(step.name, []).append(self.reference(str(path / "model")))
-        self.open()
-        self._link(step.name, path / "model")
+        self._made(step.name, key)
         figures = f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s"
         self._told("train", step.name, reused, figures)
         self._tell_counts(record["counts"])
-        named = {"verb": "train", "name": step.name, "artefact": key, "path": str(path)}
+        named = {"verb": "train", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
         return {**named, "reused": reused, **record}
+
+    def _merge(self, step: Merge) -> dict[str, Any]:
+        models, base = [self.model(name) for name in step.models], self.model(step.base)
+        method = self._described("merge", step.method)
+        key = digest("merge 1", [one.fingerprint for one in (base, *models)], method, step.seed)
+
+        def make(directory: Path) -> dict[str, Any]:
+            from turnsmith.merge.apply import apply
+
+            rule: Any = self.registry.function("merge", step.method.name)
+            rule = rule(**method["options"]) if isinstance(rule, type) else partial(rule, **method["options"])
+            rng = seeds.stream(step.seed, "merge")
+            references = [one.reference for one in models]
+            started = time.perf_counter()
+            changed = apply(references, base.reference, rule, rng, directory / "model")
+            seconds = time.perf_counter() - started
+            return {"kind": "model", "method": str(step.method), "changed": changed, "seconds": seconds}
+
+        reused = self.shelf.obtain(key, make)
+        record = self.shelf.record(key)
+        self._made(step.name, key)
+        self._told("merge", step.name, reused, f"{step.method} of {', '.join(step.models)}")
+        named = {"verb": "merge", "name": step.name, "models": step.models, "base": step.base}
+        return {**named, "artefact": key, "path": str(self.shelf.path(key)), "reused": reused, **record}
+
+    def _made(self, name: str, key: str) -> None:
+        """Take the model of an artefact in as the newest of its name."""
+        path = self.shelf.path(key) / "model"
+        self.models.setdefault(name, []).append(self.reference(str(path)))
+        self.open()
+        self._link(name, path)
 
     def check_claim(self) -> None:
         """Raise UsageError where the claim names a figure that its task does not give."""
@@ -222,11 +277,16 @@ class Runner:
                 meant = suggest(statement.quantity, names)
                 raise UsageError(f"the task {statement.task!r} has no figure {statement.quantity!r}{meant}")
 
-    def measured_data(self) -> list[str]:
-        """Names of data that evaluate steps will measure on and that are there already."""
+    def measured_data(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Data that evaluate steps will measure on and that are there already, with the parts they need."""
         suites = [step.evaluate.suite for step in flat(self.recipe.steps) if step.evaluate is not None]
-        names = [str(task.options["on"]) for suite in suites for task in suite if "on" in task.options]
-        return [name for name in dict.fromkeys(names) if name.partition("@")[0] in self.data]
+        needed = {
+            (str(task.options["on"]), self.registry.entry("task", task.name).names("parts") or ("text",))
+            for suite in suites
+            for task in suite
+            if "on" in task.options
+        }
+        return sorted((name, parts) for name, parts in needed if name.partition("@")[0] in self.data)
 
     # --------------------------------------------------------------------------------------- evaluate
 
@@ -235,7 +295,8 @@ class Runner:
         after, before = self.model(step.model), self.model(step.against)
         parts = [self._measured_by(component, step.suite) for component in step.suite]
         start = self.models["base"][0].fingerprint
-        key = digest("evaluate 1", after.fingerprint, before.fingerprint, start, parts)
+        names = (step.model, step.against)  # the record speaks of them
+        key = digest("evaluate 3", names, after.fingerprint, before.fingerprint, start, parts)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import measuring
@@ -254,16 +315,15 @@ class Runner:
         """What a task's items depend on, beside the model: also the tasks whose items it asks for."""
         described = self._described("task", component)
         on = described["options"].get("on")
-        needs = self.registry.entry("task", component.name).traits.get("needs", ())
-        assert isinstance(needs, list | tuple)
-        asked = [self._measured_by(in_suite(str(name), suite), suite) for name in needs]
+        needs = self.registry.entry("task", component.name).names("needs")
+        asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
         return {**described, "data": self._hashes(str(on)) if on else None, "needs": asked}
 
     def measurement_key(
         self, component: Component, suite: Sequence[Component], model: Trained, dtype: str
     ) -> str:
         """Of one task's items on one model; the start counts where the task asks for its items."""
-        needs = self.registry.entry("task", component.name).traits.get("needs")
+        needs = self.registry.entry("task", component.name).names("needs")
         start = self.models["base"][0].fingerprint if needs else ""
         return digest("measure 1", self._measured_by(component, suite), model.fingerprint, start, dtype)
 
@@ -288,10 +348,7 @@ class Runner:
 
     def model(self, name: str) -> Trained:
         """A model made by this run (the newest, or `name@N`), or any reference."""
-        base, _, number = name.partition("@")
-        if base in self.models:
-            return self.models[base][int(number) - 1 if number else -1]
-        return self.reference(name)
+        return newest(self.models, name) if name.partition("@")[0] in self.models else self.reference(name)
 
     def reference(self, reference: str) -> Trained:
         """A model that is on disk or can be fetched, with its hash."""

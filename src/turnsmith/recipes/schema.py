@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -23,9 +22,10 @@ from pydantic import (
 
 from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, yaml12
-from turnsmith.registry import Kind, Registry
+from turnsmith.recipes.checks import check
+from turnsmith.registry import Registry
 from turnsmith.train.options import Fit
-from turnsmith.types import Json, is_list, is_object
+from turnsmith.types import is_list, is_object
 
 FORGETTING = ("stopping", "divergence", "abilities")  # tasks of the general suite
 
@@ -64,7 +64,11 @@ class Strict(BaseModel):
 
 
 class Data(Strict):
-    """Read a file, or take data made before (`from`); run stages; split by a key."""
+    """Read a file, take data made before (`from`), or let the stages make it; run stages; split by a key.
+
+    seed: of the split and of what stages draw. It is not the run's, so that all seeds of a run share the
+    data. keep: so many versions of the data are handed on together, the newest last.
+    """
 
     name: str | dict[str, float]
     read: str | None = None
@@ -72,7 +76,7 @@ class Data(Strict):
     format: str = "auto"
     stages: tuple[Named, ...] = ()
     by: str = "id"
-    seed: int = 0  # of the split alone, so that all seeds of a run share it
+    seed: int = 0
     keep: int = Field(1, ge=1)
 
     @field_validator("name")
@@ -100,6 +104,16 @@ class Train(Strict):
     fit: Fit
 
 
+class Merge(Strict):
+    """Make a model of the weights of others. method: how; base: what the models were tuned from."""
+
+    name: str
+    models: tuple[str, ...] = Field(min_length=1)
+    base: str = "base"
+    method: Named
+    seed: int = 0
+
+
 class Evaluate(Strict):
     """Measure `model` and `against` with the tasks of `suite`, and compare them item by item."""
 
@@ -120,43 +134,64 @@ class Step(Strict):
 
     data: Data | None = None
     train: Train | None = None
+    merge: Merge | None = None
     evaluate: Evaluate | None = None
     repeat: Repeat | None = None
 
     @model_validator(mode="after")
     def one_verb(self) -> Step:
-        verbs = [verb for verb in ("data", "train", "evaluate", "repeat") if getattr(self, verb) is not None]
+        verbs = [verb for verb in Step.model_fields if getattr(self, verb) is not None]
         if len(verbs) != 1:
             raise ValueError(f"a step has exactly one verb, not {' and '.join(verbs) or 'none'}")
         return self
 
 
+Direction = Literal["lower", "higher", "within", "not lower", "not higher"]
+
+
 class Statement(Strict):
-    """A claim: metric `quantity` of task `task`, of one model against another, moved in `direction` by more
-    than `by`; `within` means by no more than `by` either way."""
+    """A claim: metric `quantity` of task `task`, of one model against another, is `lower` or `higher` by more
+    than `by`, is `not lower` or `not higher` by more than `by`, or is `within` it either way.
+
+    on: the data that the task measures on, where it measures on several. of, against: a model, or two, which
+    mean the change from the second to the first.
+    """
 
     task: str
+    on: str | None = None
     quantity: str
-    of: str
-    against: str = "base"
-    direction: Literal["lower", "higher", "within"]
+    of: str | tuple[str, str]
+    against: str | tuple[str, str] = "base"
+    direction: Direction
     by: float = Field(0.0, ge=0)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(
+            name for side in (self.of, self.against) for name in ((side,) if isinstance(side, str) else side)
+        )
 
 
 class Recipe(Strict):
     """A list of steps over names, with what it claims.
 
     forgetting: whether the newest model is measured on what it may have forgotten even if no step says so.
+    card: the paper's number in the list of methods. minutes: that it takes on two cores, with all seeds and
+    the control. control: changes by path that take the method out, for a run that must not show the claim.
+    replicates: of how many seeds, from `seed` on, `turnsmith claims` pools the figures.
     """
 
     title: str
     source: str = ""
+    card: int | None = None
     base: str
     seed: int = 0
     minutes: float | None = None
     forgetting: bool = True
     steps: tuple[Step, ...]
     claim: tuple[Statement, ...] = ()
+    control: dict[str, Any] = {}
+    replicates: int = Field(1, ge=1)
     tiny: dict[str, Any] = {}
     each: dict[str, list[Any]] = {}
     seeds: tuple[int, ...] = ()
@@ -201,15 +236,15 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool = False) -> list[Arm]:
     """The recipe's grid (`each` and `seeds` expanded), each member checked as a whole."""
-    plain = dict(deepcopy(plain))
-    plain["tiny"] = _paths(plain, "tiny", where)
+    mine: dict[str, Any] = unshared(plain)
+    mine["tiny"], mine["control"] = _paths(plain, "tiny", where), _paths(plain, "control", where)
     if tiny:
-        for path, value in plain["tiny"].items():
-            assign(plain, path, value)
+        for path, value in mine["tiny"].items():
+            assign(mine, path, value)
     grid = _grid(plain, where)
     found: list[Arm] = []
     for values in itertools.product(*grid.values()):
-        one = deepcopy(plain)
+        one = unshared(mine)
         one.pop("each", None)
         one.pop("seeds", None)
         for path, value in zip(grid, values, strict=True):
@@ -252,8 +287,23 @@ def _grid(plain: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
     return each | ({"seed": seeds} if seeds else {})
 
 
+def unshared(plain: Any) -> Any:
+    """A copy in which nothing occurs twice: what YAML's anchors share becomes independent."""
+    if is_object(plain):
+        return {key: unshared(value) for key, value in plain.items()}
+    return [unshared(value) for value in plain] if is_list(plain) else plain
+
+
 def assign(plain: dict[str, Any], path: str, value: Any) -> None:
-    """Set `steps.1.train.fit.lr`-like paths. The last key may be new; the way to it must be there."""
+    """Set `steps.1.train.fit.lr`-like paths. The last key may be new; the way to it must be there.
+
+    `*` stands for every item of a list that has the next key, as in `steps.*.train.fit.steps`.
+    """
+    before, star, after = path.partition(".*.")
+    if star:
+        for number in _items_with(plain, before, after.split(".")[0]):
+            assign(plain, f"{before}.{number}.{after}", value)
+        return
     at = cast("Any", plain)
     keys = path.split(".")
     for place in range(len(keys)):
@@ -266,6 +316,17 @@ def assign(plain: dict[str, Any], path: str, value: Any) -> None:
             elif is_object(at) and at[key] is None:
                 at[key] = {}
             at = at[key]
+
+
+def _items_with(plain: dict[str, Any], path: str, key: str) -> list[int]:
+    """Which items of the list at `path` have the key; UsageError where none has."""
+    items, keys = cast("Any", plain), [*path.split("."), "*"]
+    for place in range(len(keys) - 1):
+        items = items[_key(items, keys, place)]
+    found = [number for number, item in enumerate(items) if is_object(item) and key in item]
+    if not found or not is_list(items):
+        raise UsageError(f"{path}.*.{key}: {path} is no list with an item that has {key!r}")
+    return found
 
 
 def _key(at: Any, keys: Sequence[str], place: int) -> int | str:
@@ -286,21 +347,7 @@ def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe
         recipe = Recipe.model_validate(plain)
     except ValidationError as error:
         raise UsageError(f"{where}: {_explain(error)}") from None
-    names = {"base"}
-    sets: set[str] = set()
-    for step in flat(recipe.steps):
-        _check_step(step, names, sets, registry, where)
-    for statement in recipe.claim:
-        if not any(
-            step.evaluate is not None
-            and statement.task in [task.name for task in step.evaluate.suite]
-            and (statement.of, statement.against) == (step.evaluate.model, step.evaluate.against)
-            for step in flat(recipe.steps)
-        ):
-            raise UsageError(
-                f"{where}: the claim on {statement.task!r} of {statement.of!r} against "
-                f"{statement.against!r} is measured by no evaluate step"
-            )
+    check(recipe, list(flat(recipe.steps)), registry, where)
     return recipe
 
 
@@ -311,61 +358,6 @@ def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
             yield from flat(step.repeat.steps)
         else:
             yield step
-
-
-def _check_step(step: Step, names: set[str], sets: set[str], registry: Registry, where: str) -> None:
-    if step.data is not None:
-        _check_data(step.data, sets, registry, where)
-        sets.update(step.data.names)
-    elif step.train is not None:
-        _known(step.train.data, sets, "data", where)
-        _start(step.train.start, names, where)
-        if step.train.validate_on is not None:
-            _known(step.train.validate_on, sets, "data", where)
-        _options(registry, "objective", step.train.objective, where)
-        _options(registry, "trainable", step.train.trainable, where)
-        names.add(step.train.name)
-    elif step.evaluate is not None:
-        _start(step.evaluate.model, names, where)
-        _start(step.evaluate.against, names, where)
-        for component in step.evaluate.suite:
-            options = _options(registry, "task", component, where)
-            if registry.entry("task", component.name).traits.get("data"):
-                _known(str(options.get("on")), sets, "data", where)
-
-
-def _check_data(data: Data, sets: set[str], registry: Registry, where: str) -> None:
-    if (data.read is None) == (data.given is None):
-        raise UsageError(f"{where}: data {'+'.join(data.names)} needs exactly one of `read` and `from`")
-    if data.given is not None:
-        _known(data.given, sets, "data", where)
-    if data.format != "auto":
-        _options(registry, "format", Component(data.format, {}), where)
-    for component in data.stages:
-        _options(registry, "stage", component, where)
-
-
-def _options(registry: Registry, kind: Kind, component: Component, where: str) -> dict[str, Json]:
-    try:
-        return registry.options(kind, component.name, component.options)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
-
-
-def _known(name: str, among: set[str], what: str, where: str) -> None:
-    if name.split("@", maxsplit=1)[0] not in among:
-        there = ", ".join(sorted(among)) or "nothing yet"
-        raise UsageError(f"{where}: no {what} is called {name!r} before this step; there is {there}")
-
-
-def _start(name: str, names: set[str], where: str) -> None:
-    """A model is a name of this recipe or a reference; a bare word that is neither is refused."""
-    if name.split("@", maxsplit=1)[0] in names or "/" in name or ":" in name:
-        return
-    from turnsmith import wheels
-
-    if name not in wheels.names("model"):
-        _known(name, names | set(wheels.names("model")), "model", where)
 
 
 def _explain(error: ValidationError) -> str:
@@ -386,6 +378,7 @@ def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[Strict]] = {
         "data": Data,
         "train": Train,
+        "merge": Merge,
         "evaluate": Evaluate,
         "repeat": Repeat,
         "claim": Statement,

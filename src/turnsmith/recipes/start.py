@@ -33,7 +33,7 @@ def run(
     if not isinstance(recipe, Mapping):
         file = schema.find(str(recipe))
         recipe, name, near = schema.parse(file.read_text("utf-8"), file.name), file.stem, file.parent
-    plain = dict(recipe)
+    plain = schema.unshared(recipe)
     for path, value in (settings or {}).items():
         schema.assign(plain, path, value)
     known = components(use)

@@ -43,7 +43,7 @@ def summarise(runner: Runner, state: str) -> dict[str, Any]:
         "base": _base(runner.recipe.base),
         "resolved": resolved(runner),
         "steps": runner.steps,
-        "claim": judge(runner.recipe.claim, measured, tiny=runner.tiny),
+        "claim": judge(runner.recipe.claim, [runner.steps], runner.shelf, tiny=runner.tiny),
         "cost": _cost(runner.steps, trained, measured),
         "next": _next(runner, trained),
         "warnings": runner.warnings,

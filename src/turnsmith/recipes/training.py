@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 
 from turnsmith.data.batch import Layout, micro_batches, pack, pad
 from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
+from turnsmith.errors import UsageError
 from turnsmith.models import cost, forest, load
 from turnsmith.models.score import Scoring
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
-from turnsmith.train.place import Place, arithmetic, device
+from turnsmith.train.place import Dtype, Place, arithmetic, device
 from turnsmith.train.record import Record, peak_memory_gib
-from turnsmith.trainable.install import install, learning
+from turnsmith.trainable.install import install, learning, redrawing
 from turnsmith.types import Rendered
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from turnsmith.recipes.run import Runner, Trained
     from turnsmith.recipes.schema import Train
     from turnsmith.registry import Per
@@ -44,106 +50,134 @@ def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
     return pad
 
 
-def make(step: Train, runner: Runner, start: Trained, directory: Path) -> dict[str, Any]:
+def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    options = step.fit
-    seed = runner.recipe.seed
-    entry = runner.registry.entry("objective", step.objective.name)
-    chosen = {
-        "objective": runner.registry.options("objective", step.objective.name, step.objective.options),
-        "trainable": runner.registry.options("trainable", step.trainable.name, step.trainable.options),
-    }
-    dtype, seconds = arithmetic(options.dtype, directory / "arithmetic.json")
+    dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     renderer = Renderer(load.tokenizer(start.reference))
-    parts = [str(part) for part in _sequence(entry.traits.get("parts", ("text",)))]
-    rendered, counts = prepare(
-        runner.examples(step.data),
-        renderer,
-        parts,
-        length=options.length,
-        over=options.over,
-        max_dropped=options.max_dropped,
-        train=step.train_on,
-    )
-    for name in runner.measured_data():  # what is wrong with it should not show after the training
-        prepare(runner.examples(name), renderer, ("text",), length=options.length, max_dropped=1.0)
+    method, parts = _method(step, runner)
+    rendered, counts = _rendered(step, runner, renderer, parts)
+    for name, needed in runner.measured_data():  # what is wrong with it should not show after the training
+        prepare(runner.examples(name), renderer, needed, length=step.fit.length, max_dropped=1.0)
     runner.check_claim()
     runner.open()
-    model, tokenizer = load.load(start.reference, dtype=dtype, device=device(), trainable=True)
+    model, words, base, redraw = _installed(step, runner, start, dtype, seed)
     layout = layout_of(model, runner)
-    if options.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    trainable = runner.registry.function("trainable", step.trainable.name)
-    goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
-    if goes_on and not isinstance(trainable, type):
-        runner.say(
-            "        the adapter is merged into its base: this trainable chooses among the base's weights"
-        )
-        model, goes_on = model.merge_and_unload(), False  # pyright: ignore[reportCallIssue]
-    model = install(model, trainable, chosen["trainable"], seed=seed)
     scoring = Scoring(model, autocast=dtype == "bfloat16")
-    method = Method(
-        functools.partial(runner.registry.function("objective", step.objective.name), **chosen["objective"]),
-        cast("Per", entry.traits.get("per", "token")),
-        bool(entry.traits.get("reference", False)),
-        tuple(map(str, _sequence(entry.traits.get("reads", ())))),
-    )
+    stream = Stream(rendered, batch=step.fit.batch, order=step.fit.order, seed=seed)
     live = None
-    stream = Stream(rendered, batch=options.batch, order=options.order, seed=seed)
-    if method.reference and options.reference == "live":
-        probe = layout(next(micro_batches(stream.window(0), options.row)))
-        live = reference.live(scoring, probe, temperature=options.temperature)
+    if method.reference and step.fit.reference == "live":
+        probe = layout(next(micro_batches(stream.window(0), step.fit.row)))
+        live = reference.live(scoring, probe, temperature=step.fit.temperature)
     elif method.reference:
         stream = _with_reference(stream, scoring, step, layout, directory)
-    place = Place(device=device(), trackers=options.trackers, directory=runner.directory)
     with Record(directory, title=step.name, quiet=runner.quiet) as recorder:
         totals = fit(
             scoring,
             stream,
             method,
-            options,
+            step.fit,
             directory=directory / "checkpoints",
             recorder=recorder,
-            place=place,
+            place=Place(device=device(), trackers=step.fit.trackers, directory=runner.directory),
             seed=seed,
             layout=layout,
             reference=live,
             validate=_validator(step, runner, scoring, renderer, layout, parts, method, directory),
+            redraw=redraw,
         )
     peak = peak_memory_gib()
-    load.save(model, tokenizer, directory / "model", base=None if goes_on else start.reference)
+    load.save(model, words, directory / "model", base=base)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):
         file.unlink()
+    return {
+        **_described(step, runner, model, totals),
+        "dtype": dtype,
+        "dtype_seconds": seconds,
+        "examples": len(rendered),
+        "counts": counts,
+        "peak_memory_gib": peak,
+        "renderer": renderer.fingerprint,
+        "start": start.reference,
+        "shown": shown(rendered[:SHOWN], renderer),
+    }
+
+
+def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
+    """The objective with its options and traits, and the parts of an example that it needs."""
+    entry = runner.registry.entry("objective", step.objective.name)
+    options = runner.registry.options("objective", step.objective.name, step.objective.options)
+    function = functools.partial(runner.registry.function("objective", step.objective.name), **options)
+    per = cast("Per", entry.traits.get("per", "token"))
+    method = Method(function, per, bool(entry.traits.get("reference", False)), entry.names("reads"))
+    return method, list(entry.names("parts") or ("text",))
+
+
+def _rendered(
+    step: Train, runner: Runner, renderer: Renderer, parts: list[str]
+) -> tuple[list[Rendered], Mapping[str, int]]:
+    return prepare(
+        runner.examples(step.data),
+        renderer,
+        parts,
+        length=step.fit.length,
+        over=step.fit.over,
+        max_dropped=step.fit.max_dropped,
+        train=step.train_on,
+    )
+
+
+def _installed(
+    step: Train, runner: Runner, start: Trained, dtype: Dtype, seed: int
+) -> tuple[nn.Module, PreTrainedTokenizerBase, str | None, Callable[[int], None] | None]:
+    """The start with the trainable on it, its tokenizer, what its adapter is to be saved as resting on, and
+    how to choose anew for an epoch."""
+    component = runner.registry.function("trainable", step.trainable.name)
+    options = runner.registry.options("trainable", step.trainable.name, step.trainable.options)
+    merged = load.has_adapter(start.reference) and not hasattr(component, "attach")
+    chosen = not hasattr(component, "attach")  # among the start's own weights: those must not lose digits
+    exact = chosen and (merged or load.holds_float32(start.reference))
+    model, words = load.load(
+        start.reference, dtype="float32" if exact else dtype, device=device(), trainable=True
+    )
+    if merged:
+        runner.say(
+            "        the adapter is merged into its base: this trainable chooses among the base's weights"
+        )
+        model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+    if step.fit.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
+    model = install(model, component, options, seed=seed)
+    redraw = redrawing(model, component, options, seed=seed)
+    if redraw and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{step.trainable} chooses anew each epoch, which several processes cannot do yet")
+    return model, words, None if goes_on else start.reference, redraw
+
+
+def _described(step: Train, runner: Runner, model: nn.Module, totals: Mapping[str, float]) -> dict[str, Any]:
+    """What was trained, and what it took."""
+    options = runner.registry.options
     counted = {
         "learning": sum(p.numel() for p in learning(model).values()),
         "all": sum(p.numel() for p in model.parameters()),
     }
-    flops = cost.training_flops(model, int(totals["tokens"]), int(totals["supervised"]))
     return {
         "kind": "model",
         "objective": step.objective.name,
-        "objective_options": chosen["objective"],
+        "objective_options": options("objective", step.objective.name, step.objective.options),
         "trainable": step.trainable.name,
-        "trainable_options": chosen["trainable"],
-        "fit": asdict(options),
-        "dtype": dtype,
-        "dtype_seconds": seconds,
+        "trainable_options": options("trainable", step.trainable.name, step.trainable.options),
+        "fit": asdict(step.fit),
         "parameters": counted,
-        "examples": len(rendered),
-        "counts": counts,
         "steps": int(totals["step"]),
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],
         "best_step": totals.get("best_step"),
-        "flops": flops,
+        "flops": cost.training_flops(model, int(totals["tokens"]), int(totals["supervised"])),
         "energy_wh": cost.energy_wh(totals["seconds"], torch.get_num_threads()),
         "energy_note": cost.ENERGY_NOTE,
-        "peak_memory_gib": peak,
         "metrics": "metrics.jsonl",
-        "renderer": renderer.fingerprint,
-        "start": start.reference,
-        "shown": shown(rendered[:SHOWN], renderer),
     }
 
 
@@ -160,10 +194,6 @@ def shown(rendered: list[Rendered], renderer: Renderer) -> list[dict[str, Any]]:
         for example in rendered
         for part, ones in example.parts.items()
     ]
-
-
-def _sequence(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Layout, directory: Path) -> Stream:

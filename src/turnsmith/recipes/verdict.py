@@ -2,54 +2,128 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from turnsmith.recipes.schema import Statement
+from turnsmith.evaluate.items import Item, Metric, change, pooled
+from turnsmith.evaluate.statistics import LEAST
+from turnsmith.recipes.schema import Direction, Statement
+from turnsmith.shelf import Shelf
 
 Verdict = Literal["holds", "fails", "undecided", "not judged"]
 
 
-def judge(
-    claim: Sequence[Statement], measured: Sequence[Mapping[str, Any]], *, tiny: bool
-) -> list[dict[str, Any]]:
-    """Each statement with its figure, interval and verdict; tiny runs are never judged."""
-    return [_judged(statement, measured, tiny) for statement in claim]
-
-
-def verdict(low: float, high: float, direction: Literal["lower", "higher", "within"], by: float) -> Verdict:
+def verdict(low: float, high: float, direction: Direction, by: float) -> Verdict:
     """`holds` where the interval lies wholly beyond the bound, `fails` where wholly on its other side.
 
     >>> verdict(-0.3, -0.2, "lower", 0.0), verdict(-0.3, 0.1, "lower", 0.0), verdict(0.1, 0.2, "lower", 0.0)
     ('holds', 'undecided', 'fails')
+    >>> verdict(-0.1, 0.1, "not higher", 0.2), verdict(-0.1, 0.3, "not higher", 0.2)
+    ('holds', 'undecided')
     """
     if direction == "within":
         if -by < low and high < by:
             return "holds"
         return "fails" if low > by or high < -by else "undecided"
-    if direction == "lower":
+    if direction in ("lower", "not higher"):
         low, high = -high, -low
-    return "holds" if low > by else "fails" if high < by else "undecided"
+    bound = -by if direction in ("not higher", "not lower") else by
+    return "holds" if low > bound else "fails" if high < bound else "undecided"
 
 
-def _judged(statement: Statement, measured: Sequence[Mapping[str, Any]], tiny: bool) -> dict[str, Any]:
+def judge(
+    claim: Sequence[Statement],
+    runs: Sequence[Sequence[Mapping[str, Any]]],
+    shelf: Shelf,
+    *,
+    tiny: bool = False,
+) -> list[dict[str, Any]]:
+    """Each statement with its figure, interval and verdict over one or more runs of the same recipe.
+
+    runs: the steps of each run, as run.json has them. With several, the figure is the mean over them, and the
+    interval covers both the choice of items and that of seeds. Tiny runs are never judged.
+    """
+    return [_judged(statement, runs, shelf, tiny) for statement in claim]
+
+
+def _judged(
+    statement: Statement,
+    runs: Sequence[Sequence[Mapping[str, Any]]],
+    shelf: Shelf,
+    tiny: bool,
+) -> dict[str, Any]:
+    told = {"text": said(statement), "bound": statement.by}
+    metric = _metric(statement, runs[0]) if runs else None
+    found = [_sides(statement, metric, steps, shelf) for steps in runs] if metric else []
+    sides = [one for one in found if one is not None]
+    if metric is None or not sides or len(sides) < len(found):
+        return {**told, "verdict": "not judged"}
+    difference = pooled(metric, sides)
+    came = verdict(difference.low, difference.high, statement.direction, statement.by)
+    if tiny:
+        came = "not judged"
+    elif difference.n < LEAST:
+        came = "undecided"  # so few items know too little of the tails
+    figures = {name: getattr(difference, name) for name in ("difference", "low", "high", "n")}
+    return {**told, **figures, "seeds": len(runs), "verdict": came}
+
+
+def said(statement: Statement) -> str:
+    """The statement in words."""
     far = f" by more than {statement.by:g}" if statement.by else ""
     how = f"within {statement.by:g}" if statement.direction == "within" else f"{statement.direction}{far}"
-    text = f"{statement.task}: {statement.quantity} of {statement.of} against {statement.against} is {how}"
-    row = _row(statement, measured)
-    if row is None:
-        return {"text": text, "bound": statement.by, "verdict": "not judged"}
-    found = verdict(row["low"], row["high"], statement.direction, statement.by)
-    figures = {name: row[name] for name in ("difference", "low", "high", "n")}
-    return {"text": text, "bound": statement.by, **figures, "verdict": "not judged" if tiny else found}
+    on = f" on {statement.on}" if statement.on else ""
+    of, against = (
+        side if isinstance(side, str) else f"{side[0]} since {side[1]}"
+        for side in (statement.of, statement.against)
+    )
+    return f"{statement.task}{on}: {statement.quantity} of {of} against {against} is {how}"
 
 
-def _row(statement: Statement, measured: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The newest measurement of what the statement speaks of."""
-    for step in reversed(measured):
-        if (step["model"], step["against"]) == (statement.of, statement.against):
-            for task in step["tasks"]:
-                for metric in task["metrics"]:
-                    if (task["task"], metric["name"]) == (statement.task, statement.quantity):
-                        return metric
+def _metric(statement: Statement, steps: Sequence[Mapping[str, Any]]) -> Metric | None:
+    """The figure as the run's record describes it; None where it was not measured."""
+    rows = [
+        row
+        for step in steps
+        for task in step.get("tasks", ())
+        if task["task"] == statement.task
+        for row in task["metrics"]
+    ]
+    for row in rows:
+        if row["name"] == statement.quantity:
+            return Metric(*(row[name] for name in ("name", "value", "unit", "better", "size")))
     return None
+
+
+def _sides(
+    statement: Statement, metric: Metric, steps: Sequence[Mapping[str, Any]], shelf: Shelf
+) -> tuple[list[Item], list[Item]] | None:
+    """The items of what the statement compares with, and of what it speaks of."""
+    made: list[list[Item]] = []
+    for side in (statement.against, statement.of):
+        names = (side,) if isinstance(side, str) else side
+        found = [_items(statement, name, steps, shelf) for name in names]
+        here = [items for items in found if items is not None]
+        if len(here) < len(found):
+            return None
+        made.append(here[0] if len(here) == 1 else change(metric, here[1], here[0]))
+    return made[0], made[1]
+
+
+def _items(
+    statement: Statement, model: str, steps: Sequence[Mapping[str, Any]], shelf: Shelf
+) -> list[Item] | None:
+    """The newest measurement of the model by the statement's task."""
+    for step in reversed(steps):
+        for task in step.get("tasks", ()):
+            fits = task["task"] == statement.task and statement.on in (None, task["on"])
+            if fits and model in task["measurements"]:
+                return items(shelf, task["measurements"][model])
+    return None
+
+
+def items(shelf: Shelf, key: str) -> list[Item]:
+    """What a measurement on the shelf holds."""
+    text = (shelf.path(key) / "items.jsonl").read_text("utf-8")
+    return [Item(**json.loads(line)) for line in text.split("\n") if line]

@@ -1,0 +1,123 @@
+"""Whether the steps of a recipe fit together: names before their use, options, and what a claim speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from turnsmith import wheels
+from turnsmith.errors import UsageError
+from turnsmith.registry import Kind, Registry
+from turnsmith.types import Json
+
+if TYPE_CHECKING:
+    from turnsmith.recipes.schema import Component, Data, Recipe, Statement, Step
+
+T = TypeVar("T")
+
+
+def check(recipe: Recipe, steps: Sequence[Step], registry: Registry, where: str) -> None:
+    """Raise UsageError where something is named before it is made, or an option or claim makes no sense.
+
+    steps: the recipe's, those of a `repeat` once.
+    """
+    names = {"base"}
+    sets: set[str] = set()
+    for step in steps:
+        _step(step, names, sets, registry, where)
+    for statement in recipe.claim:
+        _statement(statement, steps, where)
+
+
+def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where: str) -> None:
+    if step.data is not None:
+        _data(step.data, names, sets, registry, where)
+        sets.update(step.data.names)
+    elif step.train is not None:
+        _known(step.train.data, sets, "data", where)
+        _model(step.train.start, names, where)
+        if step.train.validate_on is not None:
+            _known(step.train.validate_on, sets, "data", where)
+        _options(registry, "objective", step.train.objective, where)
+        _options(registry, "trainable", step.train.trainable, where)
+        names.add(step.train.name)
+    elif step.merge is not None:
+        for model in (*step.merge.models, step.merge.base):
+            _model(model, names, where)
+        _options(registry, "merge", step.merge.method, where)
+        names.add(step.merge.name)
+    elif step.evaluate is not None:
+        _model(step.evaluate.model, names, where)
+        _model(step.evaluate.against, names, where)
+        for component in step.evaluate.suite:
+            options = _options(registry, "task", component, where)
+            if registry.entry("task", component.name).traits.get("data"):
+                _known(str(options.get("on")), sets, "data", where)
+
+
+def _data(data: Data, names: set[str], sets: set[str], registry: Registry, where: str) -> None:
+    if data.read is not None and data.given is not None:
+        raise UsageError(f"{where}: data {'+'.join(data.names)} has both `read` and `from`: leave one out")
+    if data.read is None and data.given is None and not data.stages:
+        raise UsageError(
+            f"{where}: data {'+'.join(data.names)} comes from nowhere: give `read`, `from`, or a stage that "
+            "makes it"
+        )
+    if data.given is not None:
+        _known(data.given, sets, "data", where)
+    if data.format != "auto":
+        _within(where, registry.entry, "format", data.format)
+    for component in data.stages:
+        options = _options(registry, "stage", component, where)
+        for chat in registry.entry("stage", component.name).names("chats"):
+            _model(str(options[chat]), names, where)
+
+
+def _options(registry: Registry, kind: Kind, component: Component, where: str) -> dict[str, Json]:
+    return _within(where, registry.options, kind, component.name, component.options)
+
+
+def _within(where: str, function: Callable[..., T], *arguments: object) -> T:
+    """What the function gives; a UsageError of it says where."""
+    try:
+        return function(*arguments)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _known(name: str, among: set[str], what: str, where: str) -> None:
+    if name.split("@", maxsplit=1)[0] not in among:
+        there = ", ".join(sorted(among)) or "nothing yet"
+        raise UsageError(f"{where}: no {what} is called {name!r} before this step; there is {there}")
+
+
+def _model(name: str, names: set[str], where: str) -> None:
+    """A model is a name of this recipe or a reference; a bare word that is neither is refused."""
+    if name.split("@", maxsplit=1)[0] in names or "/" in name or ":" in name:
+        return
+    if name not in wheels.names("model"):
+        _known(name, names | set(wheels.names("model")), "model", where)
+
+
+def _statement(statement: Statement, steps: Sequence[Step], where: str) -> None:
+    """Raise UsageError where a model of the claim is not measured by its task."""
+    on = f" on {statement.on!r}" if statement.on else ""
+    if statement.of == statement.against:
+        raise UsageError(f"{where}: the claim on {statement.task!r} compares {statement.of!r} with itself")
+    for model in statement.models:
+        measured = {
+            str(task.options.get("on"))
+            for step in steps
+            if step.evaluate is not None and model in (step.evaluate.model, step.evaluate.against)
+            for task in step.evaluate.suite
+            if task.name == statement.task and statement.on in (None, task.options.get("on"))
+        }
+        if not measured:
+            raise UsageError(
+                f"{where}: the claim on {statement.task!r}{on} of {model!r} is measured by no evaluate step"
+            )
+        if len(measured) > 1:
+            raise UsageError(
+                f"{where}: the claim on {statement.task!r} of {model!r} is measured on "
+                f"{', '.join(sorted(measured))}: say which with `on`"
+            )

@@ -1,0 +1,186 @@
+"""Judging a recipe's claim: all its seeds, its control, one verdict for each statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from turnsmith import wheels
+from turnsmith.errors import UsageError
+from turnsmith.recipes import FOLDER, schema
+from turnsmith.recipes.run import Runner, Say
+from turnsmith.recipes.schema import Arm, Component, Evaluate, Recipe, Step
+from turnsmith.recipes.summary import machine
+from turnsmith.recipes.verdict import judge, said
+from turnsmith.registry import Registry
+from turnsmith.shelf import Shelf, write_text
+from turnsmith.types import is_list
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What all runs of one claim share. to: the directory of their reports."""
+
+    name: str
+    plain: Mapping[str, Any]
+    registry: Registry
+    to: Path
+    say: Say
+    near: Path | None = None
+    tiny: bool = False
+
+
+def shipped(registry: Registry) -> list[str]:
+    """The recipes that come with Turnsmith and claim something, by name."""
+    names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    texts = {name: schema.find(name).read_text("utf-8") for name in names}
+    return [name for name, text in texts.items() if schema.parse(text, name).get("claim")]
+
+
+def claims(reference: str | Path, registry: Registry, *, to: Path, say: Say, tiny: bool = False) -> list[Row]:
+    """Run every seed of a recipe and its control, and judge. Gives one row for each statement.
+
+    The first seed runs as the recipe stands; the others, and the control, measure only what the claim speaks
+    of. What is on the shelf is not done again. Where the control shows the claim as well, the claim fails.
+    """
+    file = schema.find(str(reference))
+    plain = schema.parse(file.read_text("utf-8"), file.name)
+    if not plain.get("claim"):
+        raise UsageError(f"{file.name} claims nothing: give it a `claim`")
+    judging = Judging(file.stem, plain, registry, to / file.stem, say, file.parent, tiny)
+    found: list[Row] = []
+    for arm in schema.arms(plain, file.name, registry, tiny=tiny):
+        found += _judged(judging, arm)
+    return found
+
+
+def _judged(judging: Judging, arm: Arm) -> list[Row]:
+    recipe = arm.recipe
+    seeds = range(recipe.seed, recipe.seed + recipe.replicates)
+    runs = [_run(judging, arm.name, {"seed": seed}, whole=seed == recipe.seed) for seed in seeds]
+    controls = (
+        [_run(judging, arm.name, {**recipe.control, "seed": s}) for s in seeds] if recipe.control else []
+    )
+    steps = [run["steps"] for run in runs]
+    judged = _judge(judging, recipe, steps)
+    without = _judge(judging, recipe, [run["steps"] for run in controls]) if controls else []
+    too = bool(without) and all(one["verdict"] == "holds" for one in without)
+    found = []
+    for number, (statement, row) in enumerate(zip(recipe.claim, judged, strict=True)):
+        found.append(
+            {
+                "card": recipe.card,
+                "recipe": judging.name,
+                "method": " ".join(word for word in (judging.name, arm.name) if word),
+                "claim": said(statement),
+                "figure": row.get("difference"),
+                "interval": [row.get("low"), row.get("high")],
+                "n": row.get("n"),
+                "seeds": recipe.replicates,
+                "baseline": statement.against,
+                "verdict": "fails" if too and row["verdict"] == "holds" else row["verdict"],
+                "control": _figures(without[number]) if without else None,
+                "command": f"turnsmith claims {judging.name}",
+                "minutes": round(work([*steps, *(run["steps"] for run in controls)]) / 60, 1),
+                "date": datetime.now(UTC).date().isoformat(),
+                "machine": _machine(),
+            }
+        )
+    return found
+
+
+def _judge(judging: Judging, recipe: Recipe, steps: Sequence[Any]) -> list[dict[str, Any]]:
+    return judge(recipe.claim, steps, Shelf(wheels.home() / "shelf"), tiny=judging.tiny)
+
+
+def _run(judging: Judging, name: str, settings: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    """One seed of the arm `name`, or of its control; gives what its run.json holds."""
+    plain = schema.unshared(judging.plain)
+    for path, value in settings.items():
+        schema.assign(plain, path, value)
+    plain.pop("seeds", None)  # the replicates stand in for them
+    arms = schema.arms(plain, judging.name, judging.registry, tiny=judging.tiny)
+    recipe = next((one.recipe for one in arms if one.name == name), arms[0].recipe)
+    kind = "control" if len(settings) > 1 else "seed"
+    judging.say(f"{judging.name}{f' {name}' if name else ''}, {kind} {settings['seed']}")
+    runner = Runner(
+        Arm(name, recipe if whole else claimed(recipe, judging.registry)),
+        judging.name,
+        judging.to / name / f"{kind}-{settings['seed']}",
+        judging.registry,
+        f"turnsmith claims {judging.name}",
+        judging.say,
+        tiny=judging.tiny,
+        near=judging.near,
+    )
+    return runner.run()
+
+
+def claimed(recipe: Recipe, registry: Registry) -> Recipe:
+    """The recipe, measuring with those tasks alone that its claim speaks of, and those that they need."""
+    wanted = {(statement.task, statement.on) for statement in recipe.claim}
+    needed = {need for task, _ in wanted for need in registry.entry("task", task).names("needs")}
+
+    def kept(task: Component) -> bool:
+        named = (task.name, task.options.get("on")) in wanted or (task.name, None) in wanted
+        return named or task.name in needed
+
+    def pruned(steps: Sequence[Step]) -> tuple[Step, ...]:
+        found: list[Step] = []
+        for step in steps:
+            if step.repeat is not None:
+                inner = step.repeat.model_copy(update={"steps": pruned(step.repeat.steps)})
+                found.append(step.model_copy(update={"repeat": inner}))
+            elif step.evaluate is not None:
+                suite = tuple(task for task in step.evaluate.suite if kept(task))
+                found += [Step(evaluate=_with(step.evaluate, suite))] if suite else []
+            else:
+                found.append(step)
+        return tuple(found)
+
+    return recipe.model_copy(update={"steps": pruned(recipe.steps)})
+
+
+def _with(step: Evaluate, suite: tuple[Component, ...]) -> Evaluate:
+    return step.model_copy(update={"suite": suite})
+
+
+def work(runs: Sequence[Sequence[Mapping[str, Any]]]) -> float:
+    """Seconds that everything took when it was made; what several runs or steps share counts once."""
+    seconds: dict[str, float] = {}
+    for step in (step for steps in runs for step in steps):
+        if step["verb"] != "evaluate":
+            seconds[step["artefact"]] = step["seconds"]
+        for task in step.get("tasks", ()):
+            seconds |= {key: task["seconds"][model] for model, key in task["measurements"].items()}
+    return sum(seconds.values())
+
+
+def record(file: Path, rows: Sequence[Row]) -> None:
+    """Put the rows in place of what the file holds of the same recipes, ordered by card and recipe."""
+    try:
+        there = json.loads(file.read_text("utf-8")) if file.exists() else []
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as a list of results: {error}") from None
+    if not is_list(there):
+        raise UsageError(f"{file} holds no list of results")
+    new = {row["recipe"] for row in rows}
+    every = [*(row for row in there if row["recipe"] not in new), *rows]
+    every.sort(key=lambda row: (row["card"] is not None, row["card"] or 0, row["recipe"]))
+    write_text(file, json.dumps(every, indent=1, ensure_ascii=False) + "\n")
+
+
+def _figures(row: Mapping[str, Any]) -> Row:
+    interval = [row.get("low"), row.get("high")]
+    return {"figure": row.get("difference"), "interval": interval, "verdict": row["verdict"]}
+
+
+def _machine() -> str:
+    here = machine()
+    return f"{here['cores']} cores, {here['cpu']}, {here['memory_gib']:.0f} GiB, torch {here['torch']}"

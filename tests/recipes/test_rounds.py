@@ -5,13 +5,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
+from turnsmith.data.render import Renderer
 from turnsmith.errors import UsageError
+from turnsmith.models import load
 from turnsmith.recipes import claims as judging
 from turnsmith.recipes import schema, yaml12
 from turnsmith.recipes.start import run
 from turnsmith.registry import Registry
-from turnsmith.testing import directory
+from turnsmith.testing import chat, directory, tokenizer
 
 ROUNDS = """
 title: Self-play, small
@@ -20,7 +23,7 @@ base: BASE
 forgetting: false
 steps:
   - data: {name: {asks: 0.5, held: 0.5}, stages: [{sums: {count: 24, most: 9}}]}
-  - train: {name: policy, data: asks, trainable: full, fit: {steps: 2, batch: 4, lr: 1e-3, dtype: float32}}
+  - train: {name: policy, data: asks, trainable: full, fit: {steps: 2, batch: 4, lr: 1e-2, dtype: float32}}
   - repeat:
       times: 2
       steps:
@@ -32,7 +35,7 @@ steps:
             objective: spin
             trainable: half
             train_on: last
-            fit: {steps: 2, batch: 4, lr: 1e-3, dtype: float32}
+            fit: {steps: 2, batch: 4, lr: 1e-2, dtype: float32}
   - merge: {name: reset, models: [policy], base: policy@1, method: {half_reset: {reset: all}}}
   - evaluate:
       {model: policy, against: policy@1, suite: [{heldout: {on: held}}, {exact: {on: held, max_new: 4}}]}
@@ -99,9 +102,27 @@ def test_the_opponent_of_a_round_is_the_model_that_it_starts_from(result):
         assert begun["accuracy"] <= 0.5
 
 
-def test_which_half_learns_changes_from_round_to_round(result):
-    from turnsmith.models import load
+@torch.no_grad()
+def test_the_replies_of_a_round_are_drawn_from_the_model_it_starts_from(result):
+    """Their stored log-probs are nearer to that model's than to those of the other round's start."""
+    starts = [load.load(step["start"])[0] for step in steps(result, "train")[1:]]
+    renderer = Renderer(tokenizer())
+    for number, step in enumerate(steps(result, "data")[1:]):
+        distance = [0.0, 0.0]
+        for row in rows(step, "all.jsonl"):
+            *asked, reply = row["parts"]["rejected"]
+            prompt = renderer.prompt(chat(*(f"u: {message['content']}" for message in asked)))
+            ids, stored = torch.tensor(reply["ids"]), torch.tensor(reply["logprobs"])
+            for at, model in enumerate(starts):
+                logits = model(input_ids=torch.tensor([[*prompt, *reply["ids"]]])).logits[
+                    0, len(prompt) - 1 : -1
+                ]
+                found = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
+                distance[at] += float((found - stored).abs().sum())
+        assert distance[number] < 0.5 * distance[1 - number]
 
+
+def test_which_half_learns_changes_from_round_to_round(result):
     weights = [
         {name: p.detach() for name, p in load.load(f"{step['path']}/model")[0].named_parameters()}
         for step in steps(result, "train")

@@ -47,13 +47,6 @@ def test_a_missing_file_is_named(refused, recipe):
     assert "chitchat" in said
 
 
-def test_an_export_in_an_unknown_form_or_type_names_the_known_ones(refused):
-    said = refused("export", "any", "--to", "out", "--form", "zip")
-    assert "--form zip: there is merged and adapter" in said
-    said = refused("export", "any", "--to", "out", "--dtype", "float16")
-    assert "--dtype float16: there is bfloat16 and float32" in said
-
-
 def test_an_empty_data_set_is_refused(refused, recipe, rows):
     assert "holds no rows" in refused("run", recipe(rows([])))
 

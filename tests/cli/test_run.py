@@ -226,15 +226,6 @@ def test_check_shows_masks_and_estimates_and_leaves_nothing(here, fresh, recipe,
     assert list(here.iterdir()) == []
 
 
-def test_the_exported_model_is_the_tuned_one(here, fresh, recipe, rows, capfd):
-    call(["run", str(recipe(rows(CHATS), fit={"steps": 3, "batch": 2, "dtype": "float32", "lr": 1e-2}))])
-    capfd.readouterr()
-    assert call(["export", "runs/mine/tuned", "--to", "merged", "--dtype", "float32", "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["largest logit difference"] < 1e-4
-    assert call(["export", "runs/mine/tuned", "--to", "merged"]) == 2
-    assert "not empty" in capfd.readouterr().err
-
-
 def test_chat_with_two_models_says_what_each_says(here, fresh, recipe, rows, tiny, capfd):
     call(["run", str(recipe(rows(CHATS)))])
     capfd.readouterr()

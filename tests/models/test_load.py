@@ -1,4 +1,4 @@
-"""Models found, loaded, saved, merged and exported: a tiny Llama whose padding token is its end of turn."""
+"""Models found, loaded, saved and merged: a tiny Llama whose padding token is its end of turn."""
 
 import json
 import os
@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from turnsmith import wheels
-from turnsmith.errors import ModelError, StorageError, UsageError
-from turnsmith.models import export, locate
+from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import load as loading
+from turnsmith.models import locate
 
 TURN = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
 TEMPLATE = f"{{% for m in messages %}}{TURN}{{% endfor %}}"
@@ -180,41 +180,6 @@ def test_saving_does_not_overwrite_what_is_no_model(full, tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-3), ("bfloat16", 2.0)])
-def test_a_merged_export_answers_like_the_adapter_on_its_base(adapter, tmp_path, dtype, bound):
-    from transformers import AutoModelForCausalLM
-
-    deviation = export.export(str(adapter), tmp_path / "merged", form="merged", dtype=dtype)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
-    difference = (logits(plain) - logits(loading.load(str(adapter))[0])).abs().max()
-    assert 0 < deviation < bound
-    assert difference < bound
-    assert {tensor.dtype for tensor in load_file(tmp_path / "merged" / "model.safetensors").values()} == {
-        getattr(torch, dtype)
-    }
-    assert not (tmp_path / "merged" / "adapter_config.json").exists()
-
-
-def test_an_exported_adapter_is_the_adapter(adapter, tmp_path):
-    assert export.export(str(adapter), tmp_path / "out", form="adapter", dtype="float32") == 0
-    assert torch.equal(logits(loading.load(str(tmp_path / "out"))[0]), logits(loading.load(str(adapter))[0]))
-
-
-def test_export_refuses_a_directory_with_something_in_it(adapter, full, tmp_path):
-    (tmp_path / "note").write_text("")
-    with pytest.raises(UsageError, match="is not empty"):
-        export.export(str(adapter), tmp_path, form="merged", dtype="float32")
-    with pytest.raises(ModelError, match="no adapter: export it with form 'merged'"):
-        export.export(str(full), tmp_path / "new", form="adapter", dtype="float32")
-
-
-def test_an_export_whose_logits_differ_is_not_kept(adapter, tmp_path, monkeypatch):
-    monkeypatch.setitem(export.TOLERANCE, "bfloat16", 1e-7)
-    with pytest.raises(ModelError, match="reading back changed a logit by"):
-        export.export(str(adapter), tmp_path / "out", form="merged", dtype="bfloat16")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_full_disk_leaves_no_half_written_model(full, tmp_path):
     """A limit on the size of files stands for the full disk; the weights are larger than it allows."""
     script = (
@@ -229,21 +194,6 @@ def test_a_full_disk_leaves_no_half_written_model(full, tmp_path):
     assert "StorageError: cannot write to" in ran.stderr
     assert "0.1 MB needed" in ran.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_disk_too_small_for_the_model_is_told_before_anything_is_written(full, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(small)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
-        with pytest.raises(StorageError, match=r"not enough space \(0\.1 MB needed, 0\.1 MB free\)"):
-            export.export(str(full), small / "out", form="merged", dtype="float32")
-        assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_the_fingerprint_changes_with_one_byte(copy):

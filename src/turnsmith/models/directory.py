@@ -52,6 +52,13 @@ def base_of(adapter: Path) -> str:
     return str(reference)
 
 
+def base_reference(adapter: Path) -> str:
+    """The reference of the adapter's base as it was given, which may be a shipped name, if that is known."""
+    note = adapter / "turnsmith.json"
+    given = read_object(note).get("base") if note.is_file() else None
+    return str(given) if given else base_of(adapter)
+
+
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object that the file holds; ModelError if it holds none."""
     try:

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, StorageError
@@ -102,7 +102,7 @@ def _converted(gguf: Path, file_hash: str) -> Path:
         return directory
     print(f"converting {gguf.name} into {directory} (once, takes some 20 seconds or more)", file=sys.stderr)
     try:
-        model, words = _read_gguf(gguf.absolute())
+        model, words = read_gguf(gguf.absolute())
     except Exception as error:
         raise ModelError(f"{gguf} cannot be read as a GGUF model: {error}") from error
     mend(model, words)
@@ -111,7 +111,10 @@ def _converted(gguf: Path, file_hash: str) -> Path:
     return directory
 
 
-def _read_gguf(gguf: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def read_gguf(
+    gguf: Path, *, dtype: Literal["float32", "bfloat16"] = "bfloat16"
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The model in the file, its weights as plain numbers, and its tokenizer, as transformers reads them."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, PreTrainedTokenizerFast
 
@@ -124,7 +127,7 @@ def _read_gguf(gguf: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
             folder,
             gguf_file=name,
             config=config,
-            dtype=torch.bfloat16,
+            dtype=getattr(torch, dtype),
             quantization_config=GgufConfig(dequantize=True),
         )
     # The weights are plain numbers now; with these marks transformers would refuse to save or train them.

@@ -96,7 +96,7 @@ def _next(runner: Runner, trained: Sequence[Mapping[str, Any]]) -> list[str]:
     model, typed = runner.directory / str(trained[-1]["name"]), program()
     return [
         f"{typed} chat {model} {runner.recipe.base}",
-        f"{typed} export {model} --to exported",
+        f"{typed} export {model} --to safetensors --out exported",
         f"{typed} tune {runner.recipe.base} YOUR.jsonl",
     ]
 

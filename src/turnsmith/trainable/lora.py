@@ -67,7 +67,7 @@ class Lora:
             if wanted not in (there, "all-linear"):
                 raise ModelError(
                     f"the adapter to go on with has {option} {there}, asked for is {wanted}: set {option} to "
-                    f"{there}, or merge the adapter first (turnsmith export --form merged)"
+                    f"{there}, or merge the adapter first (turnsmith export --to safetensors)"
                 )
 
     def select(self, model: nn.Module, draw: Draw) -> dict[str, bool]:

@@ -95,6 +95,18 @@ def test_what_learned_in_bf16_and_froze_keeps_its_digits_over_an_interruption(tm
     assert all(p.dtype == expected[name].dtype for name, p in again.named_parameters())
 
 
+def test_what_goes_on_learning_keeps_its_optimiser_state_and_what_froze_has_lost_it(tmp_path):
+    """Steps that the optimiser has counted: two for each epoch in a row, up to the last of three, that it
+    learned."""
+    _, seen = run(tmp_path)
+    first, second, third = (seen.learns[at] for at in (0, 2, 4))
+    kept = torch.load(tmp_path / "step-0000006/optimizer.pt", weights_only=True)["state"]
+    found = sorted(int(state["step"]) for state in kept.values())
+    expected = sorted(2 + 2 * (name in second) + 2 * (name in second & first) for name in third)
+    assert found == expected
+    assert set(found) == {2, 4, 6}
+
+
 def test_the_best_state_is_that_of_all_weights(tmp_path):
     """Validation says that the second of six steps was best; by the end other weights have learned too."""
     values = iter([5.0, 4.0, 1.0, 3.0, 3.0, 3.0, 3.0])  # before the first step, and after each

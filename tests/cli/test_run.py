@@ -90,6 +90,23 @@ def test_a_changed_option_redoes_only_what_depends_on_it(here, fresh, recipe, ro
     assert after["steps"][1]["artefact"] != before["steps"][1]["artefact"]
 
 
+@pytest.mark.parametrize(
+    ("change", "reused"),
+    [
+        ("seed=1", [True, False, False]),
+        ("steps.1.train.trainable.lora.rank=3", [True, False, False]),
+        ("steps.2.evaluate.suite.1.abilities.every=50", [True, True, False]),
+    ],
+)
+def test_the_seed_and_the_options_of_a_component_make_other_artefacts(
+    here, fresh, recipe, rows, change, reused
+):
+    path = str(recipe(rows(CHATS), evaluate=True))
+    call(["run", path])
+    assert call(["run", path, "--set", change]) == 0
+    assert [step["reused"] for step in result(here)["steps"]] == reused
+
+
 def test_where_checkpoints_fall_changes_nothing(here, fresh, recipe, rows):
     path = str(recipe(rows(CHATS)))
     call(["run", path])

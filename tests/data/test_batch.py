@@ -164,6 +164,16 @@ def test_weights_turns_extras_and_values_follow_the_trained_tokens():
         assert batch.inputs.tolist() == [[5, 6, 7, 8]]
 
 
+def test_tokens_with_the_id_of_the_padding_are_tokens_like_others():
+    """Padding has the id 0, which may also be the end of a text; what is padding is told by its place."""
+    zeros = Rendered("zeros", {"text": (tokens([7, 0, 5, 0, 0], 2),)})
+    batch = pad([zeros, Rendered("long", {"text": (tokens([1, 2, 3, 4, 5, 6, 7], 1),)})])
+    assert batch.mask.tolist() == [[1, 1, 1, 1, 1, 0, 0], [1] * 7]
+    assert batch.targets[batch.entry].tolist() == [0, 0, 7]
+    assert batch.path.tolist() == [0, 0, 1]
+    assert batch.tokens == 12
+
+
 def test_targets_that_differ_after_the_same_state_are_kept_apart():
     same = np.array(SHARED, np.int32)
     other = same.copy()

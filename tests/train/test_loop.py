@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
 from turnsmith.trainable.install import install, learning
 from turnsmith.trainable.lora import Lora
-from turnsmith.types import Example, Rendered
+from turnsmith.types import Example, Loss, Rendered, Scores
 
 SFT = Method(sft, "token")
 DPO = Method(functools.partial(dpo, beta=0.5), "example", reference=True)
@@ -164,6 +165,26 @@ def test_a_token_counts_the_same_in_a_long_answer_as_in_a_short_one(tmp_path):
     nine = sum(nats[1][at - 1, 9 + at] for at in range(11, 20))
     _, figures, _ = run(tmp_path, data, steps=1, batch=2, row=1)
     assert figures[0]["loss"] == pytest.approx(((one + nine) / 10).item(), abs=1e-5)
+
+
+def weighted(s: Scores) -> Loss:
+    """Log-probs scaled by what the data say each token is worth."""
+    return Loss(-s.logprobs * s.extras["advantage"])
+
+
+def test_an_advantage_scales_the_loss_and_is_not_counted(tmp_path):
+    """A loss weight counts in the denominator; an advantage of 3 triples the loss of its tokens."""
+    plain = examples(2)
+    scaled = [
+        Rendered(
+            x.id, {"text": tuple(replace(t, extras={"advantage": 3 * t.weights}) for t in x.parts["text"])}
+        )
+        for x in plain
+    ]
+    _, ones, _ = run(tmp_path / "a", plain, steps=1, batch=2)
+    _, threes, _ = run(tmp_path / "b", scaled, steps=1, batch=2, method=Method(weighted, "token"))
+    assert threes[0]["loss"] == pytest.approx(3 * ones[0]["loss"], rel=1e-6)
+    assert threes[0]["gradient"] == pytest.approx(3 * ones[0]["gradient"], rel=1e-5)
 
 
 # --------------------------------------------------------------------------- windows and their cuts

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson
+from turnsmith.cli.common import AsJson, print_json
 from turnsmith.errors import TurnsmithError, UsageError
-from turnsmith.types import Conversation, Message, Reply, Sampling
+from turnsmith.sample.talk import Talk
+from turnsmith.types import Sampling
 
 if TYPE_CHECKING:
     from rich.columns import Columns
-
-    from turnsmith.sample.chat import LocalChat
 
 HELP = (
     "/reset forgets what was said, /system TEXT sets a system text, /save FILE writes it down, /quit leaves"
@@ -26,55 +25,54 @@ HELP = (
 
 
 @dataclass
-class Talk:
-    """One conversation with each model, from the same user messages."""
+class Table:
+    """A talk with each model, from the same user messages."""
 
-    models: Mapping[str, LocalChat]
-    sampling: Sampling
-    seed: int
-    system: str | None = None
-    said: dict[str, Conversation] = field(default_factory=dict)
+    talks: Mapping[str, Talk]
 
-    def __post_init__(self) -> None:
-        self.reset()
+    def reset(self, system: str | None) -> None:
+        """Forget everything; a system text opens the new conversations."""
+        for talk in self.talks.values():
+            talk.reset(system)
 
-    def reset(self) -> None:
-        """Forget everything but the system text."""
-        start = (Message("system", self.system),) if self.system else ()
-        self.said = {name: Conversation(start) for name in self.models}
+    def ask(self, text: str) -> Generator[dict[str, str]]:
+        """What each model has answered so far, again and again until all have finished.
 
-    def ask(self, text: str) -> Iterator[dict[str, str]]:
-        """What each model has answered so far, again and again until all have finished."""
-        asked = {name: said.then(Message("user", text)) for name, said in self.said.items()}
-        streams: dict[str, Generator[str, None, Reply]] = {
-            name: chat.stream(asked[name], sampling=self.sampling, seed=self.seed)
-            for name, chat in self.models.items()
-        }
-        replies: dict[str, Reply] = {}
-        shown = dict.fromkeys(streams, "")
-        while len(replies) < len(streams):
-            for name, stream in streams.items():
-                if name in replies:
-                    continue
-                try:
-                    shown[name] += next(stream)
-                except StopIteration as end:
-                    replies[name] = end.value
-            yield dict(shown)
-        self.said = {name: asked[name].then(replies[name].message) for name in self.models}
+        Where one cannot, or the caller gives up, nothing of this turn is remembered.
+        """
+        before = {name: talk.said for name, talk in self.talks.items()}
+        running = {name: talk.stream(text) for name, talk in self.talks.items()}
+        shown = dict.fromkeys(running, "")
+        try:
+            while running:
+                for name, stream in list(running.items()):
+                    piece = next(stream, None)
+                    if piece is None:
+                        del running[name]
+                    else:
+                        shown[name] += piece
+                yield dict(shown)
+        finally:
+            if running:
+                for name, talk in self.talks.items():
+                    talk.said = before[name]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What was said with each model, in the messages format."""
+        return [
+            {"model": name, "messages": [{"role": m.role, "content": m.content} for m in talk.said.messages]}
+            for name, talk in self.talks.items()
+        ]
 
     def save(self, file: Path) -> int:
-        """Append one row in the messages format for each model; gives how many."""
-        rows = [
-            {"model": name, "messages": [{"role": m.role, "content": m.content} for m in said.messages]}
-            for name, said in self.said.items()
-        ]
+        """Append the rows; gives how many."""
         try:
             with file.open("a", encoding="utf-8") as opened:
-                opened.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                opened.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror}") from None
-        return len(rows)
+        return len(self.rows)
 
 
 def command(
@@ -98,24 +96,27 @@ def command(
         sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    talk = Talk({name: _load(name) for name in models}, sampling, seed, system)
+    from turnsmith.recipes.talking import chat
+
+    table = Table({name: Talk(chat(name, sampling=sampling), seed=seed) for name in models})
+    table.reset(system)
     if as_json:
         for text in say or ():
-            for _ in talk.ask(text):
+            for _ in table.ask(text):
                 pass
-        _print_json(talk)
+        print_json(table.rows)
     else:
         for text in say or ():
             print(f"> {text}")
-            _show(talk, text)
+            _show(table, text)
         if not say:
-            _converse(talk)
+            _converse(table, system)
 
 
-def _converse(talk: Talk) -> None:
+def _converse(table: Table, system: str | None) -> None:
     """Read lines until the end of input or /quit."""
     if sys.stdin.isatty():
-        print(f"talking to {' and '.join(talk.models)}; {HELP}")
+        print(f"talking to {' and '.join(table.talks)}; {HELP}")
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "").strip()
@@ -128,61 +129,64 @@ def _converse(talk: Talk) -> None:
             return
         if line:
             try:
-                _do(talk, line)
+                system = _do(table, line, system)
             except TurnsmithError as error:
                 print(f"turnsmith: {error}", file=sys.stderr)
 
 
-def _do(talk: Talk, line: str) -> None:
+def _do(table: Table, line: str, system: str | None) -> str | None:
+    """What a line asks for; gives the system text of the conversations from now on."""
     verb, _, rest = line.partition(" ")
     if verb == "/reset":
-        talk.reset()
+        table.reset(system)
         print("(forgotten)")
     elif verb == "/system":
-        talk.system = rest or None
-        talk.reset()
+        system = rest or None
+        table.reset(system)
         print(
             "(new conversation with this system text)" if rest else "(new conversation without a system text)"
         )
     elif verb == "/save":
         if not rest:
             raise UsageError("/save needs the name of a file, e.g. /save talk.jsonl")
-        print(f"({talk.save(Path(rest).expanduser())} conversations appended to {rest})")
+        print(f"({table.save(Path(rest).expanduser())} conversations appended to {rest})")
     elif verb.startswith("/"):
         print(HELP)
     else:
-        _show(talk, line)
+        _show(table, line)
+    return system
 
 
-def _show(talk: Talk, text: str) -> None:
+def _show(table: Table, text: str) -> None:
     """Print the replies as they come; Ctrl-C gives up on them and keeps the conversation as it was."""
-    before = dict(talk.said)
+    replies = table.ask(text)
     try:
-        if len(talk.models) == 1:
+        if len(table.talks) == 1:
             done = 0
-            for shown in talk.ask(text):
+            for shown in replies:
                 (words,) = shown.values()
                 print(words[done:], end="", flush=True)
                 done = len(words)
             print()
         elif sys.stdout.isatty():
-            _side_by_side(talk, text)
+            _side_by_side(replies)
         else:
-            *_, last = talk.ask(text)
+            *_, last = replies
             for name, words in last.items():
                 print(f"[{name}] {words}")
     except KeyboardInterrupt:
-        talk.said = before
         print("\n(stopped; this turn is forgotten)")
+    finally:
+        replies.close()
 
 
-def _side_by_side(talk: Talk, text: str) -> None:
+def _side_by_side(replies: Iterator[Mapping[str, str]]) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
     with Live(console=console, refresh_per_second=8, vertical_overflow="visible") as live:
-        for shown in talk.ask(text):
+        for shown in replies:
             live.update(_columns(shown, console.width))
 
 
@@ -193,31 +197,3 @@ def _columns(shown: Mapping[str, str], width: int) -> Columns:
 
     panels = [Panel(Text(words), title=name, width=width // 2 - 1) for name, words in shown.items()]
     return Columns(panels, padding=0)
-
-
-def _load(reference: str) -> LocalChat:
-    import torch
-
-    from turnsmith import wheels
-    from turnsmith.data.render import Renderer
-    from turnsmith.models import load
-    from turnsmith.sample.chat import LocalChat
-    from turnsmith.sample.engine import LocalEngine
-    from turnsmith.train.place import arithmetic, device
-
-    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
-    loaded, tokenizer = load.load(reference, dtype=dtype, device=device())
-    model: Any = loaded
-    renderer = Renderer(tokenizer)
-    model.to(getattr(torch, dtype)).eval()  # the adapter too
-    return LocalChat(LocalEngine(model, stop=[renderer.stop]), renderer)
-
-
-def _print_json(talk: Talk) -> None:
-    from turnsmith.cli.common import print_json
-
-    rows: Sequence[Any] = [
-        {"model": name, "messages": [{"role": m.role, "content": m.content} for m in said.messages]}
-        for name, said in talk.said.items()
-    ]
-    print_json(rows)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from turnsmith.cli.common import AsJson, Set, Use, changes, print_json
-from turnsmith.recipes import components
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-    from turnsmith.recipes.run import Runner
 
 
 def command(
@@ -27,39 +23,15 @@ def command(
 ) -> None:
     """Resolve a recipe, show three examples with their tokens coloured by loss weight, estimate time and
     memory."""
-    from turnsmith.recipes import schema
-    from turnsmith.recipes.run import Runner
-    from turnsmith.recipes.summary import resolved
+    from turnsmith.recipes.checking import check
 
-    file = schema.find(recipe)
-    plain = schema.parse(file.read_text("utf-8"), file.name)
-    for path, value in changes(set).items():
-        schema.assign(plain, path, value)
-    known = components(use)
-    arm = schema.arms(plain, file.name, known, tiny=tiny)[0]
-    runner = Runner(arm, file.stem, Path(), known, "", lambda text: None, near=file.parent)
-    trains = _look(runner)
+    found = check(recipe, settings=changes(set), use=use or (), tiny=tiny)
     if as_json:
-        print_json({"resolved": resolved(runner), "train": trains})
+        print_json(found)
         return
-    print(resolved(runner))
-    for train in trains:
+    print(found["resolved"])
+    for train in found["train"]:
         _tell(train)
-
-
-def _look(runner: Runner) -> list[dict[str, Any]]:
-    """Make the data, which is quick, and look at every train step without training."""
-    from turnsmith.recipes import schema
-    from turnsmith.recipes.forecast import forecast
-
-    runner.models["base"] = [runner.reference(runner.recipe.base)]
-    found: list[dict[str, Any]] = []
-    for step in schema.flat(runner.recipe.steps):
-        if step.data is not None:
-            runner.make_data(step.data)
-        elif step.train is not None and step.train.data in runner.data:
-            found.append(forecast(step.train, runner))
-    return found
 
 
 def _tell(train: dict[str, Any]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,16 +22,7 @@ def command(
 ) -> None:
     """Measure MODEL against another one, item by item, with paired intervals and a report."""
     from turnsmith.cli.run import carry_out
-    from turnsmith.recipes.schema import FORGETTING
+    from turnsmith.recipes.start import comparison
 
-    with_data = ["heldout", "replies"] if data else []
-    tasks = list(suite) if suite else [*with_data, *FORGETTING]
-    steps: list[dict[str, Any]] = []
-    if data:
-        steps.append(
-            {"data": {"name": "data", "read": str(Path(data).resolve()) if Path(data).exists() else data}}
-        )
-    named: list[Any] = [{task: {"on": "data"}} if task in ("heldout", "replies") else task for task in tasks]
-    steps.append({"evaluate": {"model": model, "suite": named}})
-    plain = {"title": f"{model} against {against}", "base": against, "steps": steps}
-    carry_out(plain, name=f"evaluate-{Path(model).name}", use=use, to=to, as_json=as_json)
+    plain, name = comparison(model, against=against, suite=suite or (), data=data)
+    carry_out(plain, name=name, use=use, to=to, as_json=as_json)

@@ -87,21 +87,25 @@ class Runner:
 
     def run(self) -> dict[str, Any]:
         """Carry out all steps, then judge, write run.json and the report. Gives what run.json holds."""
+        self.models["base"] = [self.reference(self.recipe.base)]
+        return self.finish(self.recipe.steps)
+
+    def finish(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """Carry out these steps, which are the last, then judge and write as `run` does."""
         state = "failed"
         try:
-            self.models["base"] = [self.reference(self.recipe.base)]
-            for step in self.recipe.steps:
-                self._step(step)
+            for step in steps:
+                self.step(step)
             self.open()
             state = "done"
         except KeyboardInterrupt:
             state = "stopped"
             raise
         finally:
-            found = self._leave(state) if self.opened else {}
+            found = self.leave(state) if self.opened else {}
         return found
 
-    def _leave(self, state: str) -> dict[str, Any]:
+    def leave(self, state: str) -> dict[str, Any]:
         """Write run.json and the report, whatever became of the run."""
         from turnsmith.report.page import write
 
@@ -120,11 +124,12 @@ class Runner:
             write_text(self.directory / "recipe.yaml", resolved(self))
             self.opened = True
 
-    def _step(self, step: Step) -> None:
+    def step(self, step: Step) -> None:
+        """Carry out one step; what came of it is the last of `steps`."""
         if step.repeat is not None:
             for _ in range(step.repeat.times):
                 for inner in step.repeat.steps:
-                    self._step(inner)
+                    self.step(inner)
             return
         started = time.perf_counter()
         if step.data is not None:

@@ -1,4 +1,4 @@
-"""Running a recipe from Python; the command line goes through the same door."""
+"""What the command line does, as functions; the commands themselves go through the same doors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from turnsmith.recipes import components, schema
+from turnsmith.recipes import components, references, schema
 from turnsmith.recipes.run import Runner, Say
+from turnsmith.recipes.tuning import plan
+
+After = Callable[[dict[str, Any], Path], None]
 
 
 def run(
@@ -20,7 +23,7 @@ def run(
     tiny: bool = False,
     command: str | None = None,
     say: Say | None = None,
-    after: Callable[[dict[str, Any], Path], None] | None = None,
+    after: After | None = None,
 ) -> list[dict[str, Any]]:
     """Carry out every arm of a recipe; gives what each arm's run.json holds.
 
@@ -29,13 +32,7 @@ def run(
     to: where reports go; runs/NAME where absent. command: what the report says to type again. say: is given
     each line of progress; silent where absent. after: is given each arm's result and directory.
     """
-    near = None
-    if not isinstance(recipe, Mapping):
-        file = schema.find(str(recipe))
-        recipe, name, near = schema.parse(file.read_text("utf-8"), file.name), file.stem, file.parent
-    plain = schema.unshared(recipe)
-    for path, value in (settings or {}).items():
-        schema.assign(plain, path, value)
+    plain, name, near = references.content(recipe, name, settings)
     known = components(use)
     root = Path(to) if to else Path("runs") / (f"{name}-tiny" if tiny else name)
     results: list[dict[str, Any]] = []
@@ -55,3 +52,73 @@ def run(
         if after is not None:
             after(results[-1], runner.directory)
     return results
+
+
+def tune(
+    model: str | Path,
+    data: str | Path,
+    *,
+    objective: str | None = None,
+    trainable: str = "lora",
+    steps: int | None = None,
+    lr: float | None = None,
+    length: int | None = None,
+    name: str = "tuned",
+    settings: Mapping[str, Any] | None = None,
+    use: Sequence[Path | str] = (),
+    to: Path | str | None = None,
+    say: Say | None = None,
+) -> list[dict[str, Any]]:
+    """Tune a model on data with settings that are chosen by size and told to `say` with their reasons.
+
+    data: a file of chats, completions or preference pairs, or shipped data. objective: by the data where
+    absent. name: what the result is called. The others as of `run`; so is what comes back.
+    """
+    made = plan(
+        model, data, objective=objective, trainable=trainable, steps=steps, lr=lr, length=length,
+        name=name, settings=settings, use=use,
+    )  # fmt: skip
+    for choice in made.choices:
+        if say is not None:
+            say(f"chosen  {choice}")
+    command = f"turnsmith.tune({str(model)!r}, {str(data)!r})"
+    return run(made.recipe, name=made.name, use=use, to=to, say=say, command=command)
+
+
+def measure(
+    model: str | Path,
+    *,
+    against: str | Path,
+    suite: Sequence[str | Mapping[str, Any]] = (),
+    data: str | Path | None = None,
+    use: Sequence[Path | str] = (),
+    to: Path | str | None = None,
+    say: Say | None = None,
+) -> list[dict[str, Any]]:
+    """Compare a model with another one item by item, as `turnsmith evaluate` does.
+
+    suite: tasks, all general ones where absent. data: conversations for held-out loss and replies. The
+    others as of `run`; so is what comes back.
+    """
+    plain, name = comparison(model, against=against, suite=suite, data=data)
+    command = f"turnsmith.measure({str(model)!r}, against={str(against)!r})"
+    return run(plain, name=name, use=use, to=to, say=say, command=command)
+
+
+def comparison(
+    model: str | Path,
+    *,
+    against: str | Path,
+    suite: Sequence[str | Mapping[str, Any]] = (),
+    data: str | Path | None = None,
+) -> tuple[dict[str, Any], str]:
+    """The recipe that measures one model against another, and its name."""
+    with_data = ["heldout", "replies"] if data else []
+    tasks = list(suite) or [*with_data, *schema.FORGETTING]
+    steps: list[dict[str, Any]] = []
+    if data:
+        steps.append({"data": {"name": "data", "read": references.absolute(data)}})
+    named = [{task: {"on": "data"}} if task in ("heldout", "replies") else task for task in tasks]
+    steps.append({"evaluate": {"model": str(model), "suite": named}})
+    plain = {"title": f"{model} against {against}", "base": str(against), "steps": steps}
+    return plain, f"evaluate-{Path(model).name}"

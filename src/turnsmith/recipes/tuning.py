@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from turnsmith.errors import UsageError
+from turnsmith.recipes import components, references, schema
 from turnsmith.recipes.schema import FORGETTING
+from turnsmith.registry import Registry
 
 SMALL = 500_000_000  # parameters; below it the higher learning rate of a size class is taken
 LARGE = 7_000_000_000
@@ -21,6 +25,57 @@ class Choice:
     name: str
     value: object
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.value}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a tuning will do. name: of the run; choices: the settings that the user left open."""
+
+    name: str
+    recipe: dict[str, Any]
+    choices: list[Choice]
+
+
+def plan(
+    model: str | Path,
+    data: str | Path,
+    *,
+    objective: str | None = None,
+    trainable: str = "lora",
+    steps: int | None = None,
+    lr: float | None = None,
+    length: int | None = None,
+    name: str = "tuned",
+    settings: Mapping[str, Any] | None = None,
+    use: Sequence[Path | str] = (),
+) -> Plan:
+    """Look at model and data, and choose what was not said. Arguments as of `turnsmith.tune`."""
+    from turnsmith.models import load
+
+    known = components(use)
+    options = (("steps", steps), ("lr", lr), ("length", length))
+    given = {option: value for option, value in options if value is not None}
+    parts, count = _look(str(data), known)
+    chosen = objective or ("dpo" if "chosen" in parts else "sft")
+    choices = choose(
+        parameters=load.parameters(str(model)),
+        examples=max(1, round(0.9 * count)),
+        objective=chosen,
+        trainable=trainable,
+        rank=_rank(Path(model)),
+    )
+    read = references.absolute(data)
+    plain = recipe(
+        str(model), read, name=name, objective=chosen, trainable=trainable, choices=choices, overrides=given
+    )
+    for path, value in (settings or {}).items():
+        schema.assign(plain, path, value)
+    schema.arms(plain, "tune", known)
+    left = [choice for choice in choices if choice.name.removeprefix("fit.") not in given]
+    return Plan(f"{name}-on-{Path(data).stem}", plain, left)
 
 
 def choose(
@@ -106,3 +161,26 @@ def recipe(
             {"evaluate": {"model": name, "suite": suite}},
         ],
     }
+
+
+def _look(data: str, known: Registry) -> tuple[set[str], int]:
+    """The parts that the examples have, and how many there are. Everything is read, so that bad rows show
+    now."""
+    from turnsmith.data import formats, read
+
+    path = read.locate(data)
+    rows = list(read.rows(path))
+    name = formats.guess([row for _, row in rows[:1000]], known.entries("format"))
+    examples, _ = formats.examples(rows, name, known, str(path))
+    if not examples:
+        raise UsageError(f"{data}: not one usable example")
+    return set(examples[0].parts), len(examples)
+
+
+def _rank(model: Path) -> int | None:
+    """The rank of the adapter that `model` is, if it is one."""
+    config = model / "adapter_config.json"
+    if not config.is_file():
+        return None
+    rank = json.loads(config.read_text("utf-8")).get("r")
+    return int(rank) if rank else None

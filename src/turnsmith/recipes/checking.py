@@ -1,0 +1,46 @@
+"""What a recipe would do, found out before it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from turnsmith.recipes import components, references, schema
+from turnsmith.recipes.run import Runner
+from turnsmith.recipes.summary import resolved
+
+
+def check(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    name: str = "recipe",
+    settings: Mapping[str, Any] | None = None,
+    use: Sequence[Path | str] = (),
+    tiny: bool = False,
+) -> dict[str, Any]:
+    """The recipe with every default, and for each train step what it will see and take; nothing is trained.
+
+    Arguments as of `run`; of a grid the first arm is looked at. Gives `resolved`, the recipe as YAML, and
+    `train`, a list with name, examples, counts of what is cut or dropped, steps, tokens, supervised, minutes
+    and memory_gib (estimates), and `shown`: three examples, each a list of tokens with their loss weights.
+    """
+    plain, name, near = references.content(recipe, name, settings)
+    known = components(use)
+    arm = schema.arms(plain, name, known, tiny=tiny)[0]
+    runner = Runner(arm, name, Path(), known, "", lambda text: None, near=near)
+    return {"resolved": resolved(runner), "train": _trains(runner)}
+
+
+def _trains(runner: Runner) -> list[dict[str, Any]]:
+    """Make the data, which is quick, and look at every train step without training."""
+    from turnsmith.recipes.forecast import forecast
+
+    runner.models["base"] = [runner.reference(runner.recipe.base)]
+    found: list[dict[str, Any]] = []
+    for step in schema.flat(runner.recipe.steps):
+        if step.data is not None:
+            runner.make_data(step.data)
+        elif step.train is not None and step.train.data in runner.data:
+            found.append(forecast(step.train, runner))
+    return found

@@ -1,0 +1,62 @@
+"""What is in a data file."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from turnsmith.recipes import components
+from turnsmith.types import Conversation, Example
+
+
+def describe(data: str | Path, *, format: str = "auto", use: Sequence[Path | str] = ()) -> dict[str, Any]:
+    """Format, counts, roles, lengths, duplicates, and the first example.
+
+    data: a file, or shipped data such as chitchat. format: guessed where it is `auto`. use: files with
+    formats of your own.
+    """
+    from turnsmith.data import formats, read
+
+    known = components(use)
+    path = read.locate(str(data))
+    rows = list(read.rows(path))
+    guessed = format == "auto"
+    name = formats.guess([row for _, row in rows[:1000]], known.entries("format")) if guessed else format
+    examples, skipped = formats.examples(rows, name, known, str(path))
+    found = {"file": str(path), "format": name, "guessed": guessed, "rows": len(rows)}
+    return {**found, "skipped": dict(skipped), **_contents(examples)}
+
+
+def _contents(examples: Sequence[Example]) -> dict[str, Any]:
+    if not examples:
+        return {"examples": 0}
+    conversations = [one for example in examples for one in _conversations(example)]
+    texts = Counter(
+        "\x1e".join(message.content for one in _conversations(example) for message in one.messages)
+        for example in examples
+    )
+    return {
+        "examples": len(examples),
+        "parts": dict(Counter(part for example in examples for part in example.parts)),
+        "roles": dict(Counter(message.role for one in conversations for message in one.messages)),
+        "messages": _spread([len(one.messages) for one in conversations]),
+        "characters": _spread([sum(len(m.content) for m in one.messages) for one in conversations]),
+        "duplicates": sum(count - 1 for count in texts.values()),
+        "first": {
+            part: [{"role": m.role, "content": m.content} for m in one.messages]
+            for part, one in examples[0].parts.items()
+            if isinstance(one, Conversation)
+        },
+    }
+
+
+def _conversations(example: Example) -> Iterator[Conversation]:
+    for part in example.parts.values():
+        yield from part if isinstance(part, tuple) else (part,)
+
+
+def _spread(values: Sequence[int]) -> dict[str, int]:
+    return {"least": min(values), "median": round(statistics.median(values)), "most": max(values)}

@@ -48,6 +48,7 @@ from transformers import (
 
 from turnsmith.errors import ModelError
 from turnsmith.models.forest import Forest, attach, refusal
+from turnsmith.models.recompute import recompute
 
 SIZES = {
     "vocab_size": 61,
@@ -90,11 +91,13 @@ class Double(TorchFunctionMode):
         casts = function is Tensor.float or (function is Tensor.to and torch.float32 in args)
         if casts and args[0].dtype is torch.float64:
             return args[0]
+        if function is Tensor.matmul and args[0].dtype != args[1].dtype:  # positions times frequencies
+            args = (args[0].double(), args[1].double())
         return function(*args, **(kwargs or {}))
 
 
 # The mode is not on where a backward recomputes; without float64 it does nothing.
-CHECKPOINTING = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), Double())}
+CONTEXTS = {"context_fn": lambda: (nullcontext(), Double())}
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +199,7 @@ def test_a_forest_equals_its_paths_as_separate_rows(family, layout, dtype, check
     rows, trees = build(family, dtype), build(family, dtype)
     attach(trees)
     if checkpointing:
-        trees.activation_checkpointing_enable(CHECKPOINTING)
+        recompute(trees, **CONTEXTS)
     logprobs, gradient = deviations(rows, trees, FORESTS[layout])
     assert logprobs < TOLERANCES[dtype]
     assert gradient < TOLERANCES[dtype]
@@ -217,7 +220,7 @@ def test_a_forest_equals_separate_rows_under_lora(family, checkpointing):
     rows, trees = adapted(), adapted()
     attach(trees)
     if checkpointing:
-        trees.activation_checkpointing_enable(CHECKPOINTING)
+        recompute(trees, **CONTEXTS)
         trees.enable_input_require_grads()
     logprobs, gradient = deviations(rows, trees, FORESTS["grandchildren"])
     assert max(logprobs, gradient) < TOLERANCES[torch.float64]

@@ -21,7 +21,7 @@ def content(
     if not isinstance(recipe, Mapping):
         file = schema.find(str(recipe))
         recipe, name, near = schema.parse(file.read_text("utf-8"), file.name), file.stem, file.parent
-    plain = schema.unshared(recipe)
+    plain = schema.unshared(dict(recipe))
     for path, value in (settings or {}).items():
         schema.assign(plain, path, value)
     return plain, name, near

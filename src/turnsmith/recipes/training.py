@@ -19,6 +19,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
 from turnsmith.errors import UsageError
 from turnsmith.models import cost, forest, load
+from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
@@ -146,7 +147,7 @@ def _installed(
         )
         model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
     if step.fit.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute(model)
     goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
     model = install(model, component, options, seed=seed)
     redraw = redrawing(model, component, options, seed=seed)

@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from turnsmith.data.render import Renderer as Renderer
     from turnsmith.errors import TurnsmithError as TurnsmithError
+    from turnsmith.models.export import export as export
     from turnsmith.models.load import load as load
     from turnsmith.models.score import Scoring as Scoring
+    from turnsmith.recipes.checking import check as check
+    from turnsmith.recipes.describing import describe as describe
+    from turnsmith.recipes.start import measure as measure
     from turnsmith.recipes.start import run as run
+    from turnsmith.recipes.start import tune as tune
+    from turnsmith.recipes.steps import Steps as Steps
+    from turnsmith.recipes.talking import chat as chat
     from turnsmith.registry import Registry as Registry
     from turnsmith.registry import objective as objective
     from turnsmith.registry import stage as stage
     from turnsmith.registry import task as task
-    from turnsmith.registry import trainable as trainable
     from turnsmith.sample.chat import LocalChat as LocalChat
     from turnsmith.sample.engine import LocalEngine as LocalEngine
+    from turnsmith.sample.talk import Talk as Talk
     from turnsmith.types import Conversation as Conversation
     from turnsmith.types import Example as Example
     from turnsmith.types import Loss as Loss
@@ -32,12 +39,19 @@ if TYPE_CHECKING:
 PUBLIC = {
     "Renderer": "data.render",
     "TurnsmithError": "errors",
+    "export": "models.export",
     "load": "models.load",
     "Scoring": "models.score",
-    "run": "recipes.start",
-    **dict.fromkeys(("Registry", "objective", "stage", "task", "trainable"), "registry"),
+    "check": "recipes.checking",
+    "describe": "recipes.describing",
+    **dict.fromkeys(("measure", "run", "tune"), "recipes.start"),
+    "Steps": "recipes.steps",
+    "chat": "recipes.talking",
+    # `trainable`, the decorator, is not among them: the package of that name would hide it once it is imported.
+    **dict.fromkeys(("Registry", "objective", "stage", "task"), "registry"),
     "LocalChat": "sample.chat",
     "LocalEngine": "sample.engine",
+    "Talk": "sample.talk",
     **dict.fromkeys(("Conversation", "Example", "Loss", "Message", "Sampling", "Scores"), "types"),
 }
 

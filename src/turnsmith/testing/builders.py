@@ -3,6 +3,7 @@ values."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 
 from turnsmith import seeds
-from turnsmith.types import Conversation, Message, Rendered, Role, Scores, Tokens
+from turnsmith.data import formats
+from turnsmith.types import Conversation, Example, Message, Rendered, Role, Scores, Tokens
 from turnsmith.types import Path as ForestPath
 
 if TYPE_CHECKING:
@@ -104,6 +106,28 @@ def chat(*said: str) -> Conversation:
     'assistant'
     """
     return Conversation(tuple(Message(LETTERS[text[0]], text[2:].strip()) for text in said))
+
+
+def conversations(count: int, *, parts: Sequence[str] = ("text",)) -> list[Example]:
+    """Examples of two turns, all different; the parts of one example share all but their last answer."""
+    made = []
+    for number in range(count):
+        start = chat(
+            f"u: Tell me about the number {number}.", f"a: It is {number}, thank you.", "u: And then?"
+        )
+        answers = (f"The cat sat on {number + rank} mats, and slept." for rank in range(len(parts)))
+        ones = {
+            part: start.then(Message("assistant", text)) for part, text in zip(parts, answers, strict=True)
+        }
+        made.append(Example(ones, {}, {"id": f"chat-{number}"}))
+    return made
+
+
+def jsonl(path: Path, made: Sequence[Example]) -> Path:
+    """A data file with these examples, in the format `turnsmith`."""
+    lines = [json.dumps(formats.to_row(example), ensure_ascii=False) for example in made]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
 
 
 def tokens(ids: Sequence[int], trained: int) -> Tokens:

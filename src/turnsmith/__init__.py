@@ -47,7 +47,7 @@ PUBLIC = {
     **dict.fromkeys(("measure", "run", "tune"), "recipes.start"),
     "Steps": "recipes.steps",
     "chat": "recipes.talking",
-    # `trainable`, the decorator, is not among them: the package of that name would hide it once it is imported.
+    # Not `trainable`, the decorator: the package of that name would hide it once it is imported.
     **dict.fromkeys(("Registry", "objective", "stage", "task"), "registry"),
     "LocalChat": "sample.chat",
     "LocalEngine": "sample.engine",

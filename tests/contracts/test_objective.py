@@ -1,28 +1,18 @@
 """The contract of objectives, over everything registered."""
 
-import functools
-
 import pytest
 
 from turnsmith.registry import Registry
-from turnsmith.testing import contracts
-from turnsmith.train.loop import Method
+from turnsmith.testing import OBJECTIVE, method
 
 REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("objective")
 
 
-def method(entry) -> Method:
-    options = REGISTRY.options("objective", entry.name, {})
-    function = functools.partial(REGISTRY.function("objective", entry.name), **options)
-    traits = entry.traits
-    return Method(function, traits["per"], bool(traits.get("reference")), tuple(traits.get("reads", ())))
-
-
-@pytest.mark.parametrize("check", contracts.OBJECTIVE, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", OBJECTIVE, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_contract(entry, check):
-    check(method(entry), entry.traits.get("parts", ("text",)))
+    check(method(entry.name, registry=REGISTRY), entry.traits.get("parts", ("text",)))
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

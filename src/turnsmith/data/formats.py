@@ -151,6 +151,8 @@ def chitchat(row: Row) -> Parsed:
 @format("turnsmith", columns=(("parts", "meta"),))
 def turnsmith(row: Row) -> Parsed:
     """What `to_row` writes: examples as they are, nothing lost."""
+    if not is_object(row["meta"]):
+        raise DataError(f"`meta` must be an object, not {row['meta']!r:.60}")
     parts = {name: _load(part) for name, part in row["parts"].items()}
     values = {str(name): float(value) for name, value in row.get("values", {}).items()}
     return Parsed(parts, ("parts", "values", "meta"), row["meta"], values)

@@ -1,5 +1,24 @@
-"""What the tests of Turnsmith are built with, public so that components of your own can be tested the same
-way."""
+"""What the tests of Turnsmith are built with, public so that your own components can be tested the same way.
+
+Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
+`jsonl`, `examples`, and `scores` with given log-probs and references. Contracts are tuples of checks, each a
+function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE, FORMAT, TASK and RECIPE. An objective of
+your own is held to its contract by a parametrised test:
+
+    from pathlib import Path
+    import pytest
+    from turnsmith.registry import Registry
+    from turnsmith.testing import OBJECTIVE, method
+
+    registry = Registry()
+    registry.use(Path("mine.py"))
+
+    @pytest.mark.parametrize("check", OBJECTIVE, ids=lambda check: check.__name__)
+    def test_contract(check):
+        check(method("focal", {"gamma": 1.0}, registry=registry), ("text",))
+
+and a stage by `check(stage("shorten", {"most": 3}, registry=registry), variety())` over STAGE.
+"""
 
 from turnsmith.testing.builders import (
     Figures,
@@ -12,17 +31,36 @@ from turnsmith.testing.builders import (
     scores,
     tokenizer,
     tokens,
+    variety,
 )
+from turnsmith.testing.components import method, stage, task
+from turnsmith.testing.contracts import OBJECTIVE, TRAINABLE
+from turnsmith.testing.formats import FORMAT
+from turnsmith.testing.recipes import RECIPE
+from turnsmith.testing.stages import STAGE
+from turnsmith.testing.tasks import TASK, TinyBench, subject
 
 __all__ = [
+    "FORMAT",
+    "OBJECTIVE",
+    "RECIPE",
+    "STAGE",
+    "TASK",
+    "TRAINABLE",
     "Figures",
+    "TinyBench",
     "chat",
     "conversations",
     "directory",
     "examples",
     "jsonl",
+    "method",
     "model",
     "scores",
+    "stage",
+    "subject",
+    "task",
     "tokenizer",
     "tokens",
+    "variety",
 ]

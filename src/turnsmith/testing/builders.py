@@ -14,7 +14,7 @@ import torch
 
 from turnsmith import seeds
 from turnsmith.data import formats
-from turnsmith.types import Conversation, Example, Message, Rendered, Role, Scores, Tokens
+from turnsmith.types import Conversation, Example, Json, Message, Part, Rendered, Role, Scores, Span, Tokens
 from turnsmith.types import Path as ForestPath
 
 if TYPE_CHECKING:
@@ -121,6 +121,25 @@ def conversations(count: int, *, parts: Sequence[str] = ("text",)) -> list[Examp
         }
         made.append(Example(ones, {}, {"id": f"chat-{number}"}))
     return made
+
+
+def variety() -> list[Example]:
+    """An example of each shape that there is: system text, weights, spans, fields, sampled ids, raw text,
+    pairs, several replies, values and meta."""
+    start = chat("s: Be brief.", "u: Hello there", "a: Hi.", "u: And you?")
+    spoken = Message("assistant", "I am fine.", 0.5, (Span(0, 4, 2.0),), {"name": "Ann"})
+    sampled = Message("assistant", "Fine.", ids=(40, 41, 2), logprobs=(-0.5, -1.25, -0.125))
+    raw = Conversation((Message("text", "The cat sat on the mat.\n"),))
+    shapes: dict[str, dict[str, Part]] = {
+        "plain": {"text": chat("u: Hello", "a: Hi")},
+        "spoken": {"text": start.then(spoken)},
+        "sampled": {"text": start.then(sampled)},
+        "raw": {"text": raw},
+        "pair": {"chosen": start.then(spoken), "rejected": start.then(sampled)},
+        "several": {"prompt": start, "replies": (start.then(spoken), start.then(sampled))},
+    }
+    meta: dict[str, Json] = {"people": ["ann", "bob"], "page": None}
+    return [Example(parts, {"rating": 0.5}, {"id": name, **meta}) for name, parts in shapes.items()]
 
 
 def jsonl(path: Path, made: Sequence[Example]) -> Path:

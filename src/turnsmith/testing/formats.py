@@ -1,0 +1,69 @@
+"""What every format keeps. A check takes the format's name, rows that it reads, and the registry it is in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from turnsmith.data import formats
+from turnsmith.errors import DataError
+from turnsmith.registry import Registry
+from turnsmith.types import Example
+
+Row = Mapping[str, Any]
+NONSENSE: tuple[Any, ...] = (None, 3, "", "word", [], [3], [[3]], {}, {"x": 1}, [{"role": 3}], [{"x": "y"}])
+
+
+def its_rows_are_told_by_their_columns(name: str, rows: Sequence[Row], registry: Registry) -> None:
+    """Nobody has to say that data are in this format."""
+    assert formats.guess([dict(row) for row in rows], registry.entries("format")) == name
+
+
+def a_row_is_left_as_it_was(name: str, rows: Sequence[Row], registry: Registry) -> None:
+    """Keys that the format does not use are kept with the example."""
+    before = deepcopy(list(rows))
+    read(name, rows, registry)
+    assert list(rows) == before
+
+
+def what_is_read_is_written_and_read_again(name: str, rows: Sequence[Row], registry: Registry) -> None:
+    """As Turnsmith's own rows, nothing being lost."""
+    found = read(name, rows, registry)
+    assert found
+    written = [json.loads(json.dumps(formats.to_row(example), ensure_ascii=False)) for example in found]
+    assert read("turnsmith", written, registry) == found
+
+
+def a_broken_row_is_an_error_that_names_it(name: str, rows: Sequence[Row], registry: Registry) -> None:
+    """Whatever stands in a column: the row is read, skipped with a reason, or refused by its id."""
+    for row in rows:
+        for column in row:
+            for nonsense in NONSENSE:
+                refusal = refused(name, {**row, column: nonsense}, registry)
+                assert refusal is None or "'0'" in refusal, f"{column} = {nonsense!r}: {refusal}"
+
+
+FormatCheck = Callable[[str, Sequence[Row], Registry], None]
+FORMAT: tuple[FormatCheck, ...] = (
+    its_rows_are_told_by_their_columns,
+    a_row_is_left_as_it_was,
+    what_is_read_is_written_and_read_again,
+    a_broken_row_is_an_error_that_names_it,
+)
+
+
+def read(name: str, rows: Sequence[Row], registry: Registry) -> list[Example]:
+    """The examples of the rows, whose ids are their numbers."""
+    numbered = ((str(number), row) for number, row in enumerate(rows))
+    return formats.examples(numbered, name, registry, "rows")[0]
+
+
+def refused(name: str, row: Row, registry: Registry) -> str | None:
+    """Why the row is refused; None where it is not."""
+    try:
+        read(name, [row], registry)
+    except DataError as error:
+        return str(error)
+    return None

@@ -1,0 +1,18 @@
+"""The contract of stages, over everything registered that needs no chat."""
+
+import pytest
+
+from turnsmith.registry import Registry
+from turnsmith.testing import STAGE, stage, variety
+
+REGISTRY = Registry()
+ENTRIES = REGISTRY.entries("stage")
+OPTIONS = {"head": {"count": 3}}  # for stages whose options have no defaults
+
+
+@pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_contract(entry, check):
+    if entry.traits.get("chats"):
+        pytest.skip(f"{entry.name} asks models: its own test holds it to the contract with a chat")
+    check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), variety())

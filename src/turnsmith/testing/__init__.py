@@ -20,6 +20,11 @@ your own is held to its contract by a parametrised test:
 and a stage by `check(stage("shorten", {"most": 3}, registry=registry), variety())` over STAGE.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from turnsmith.testing.builders import (
     Figures,
     chat,
@@ -33,12 +38,14 @@ from turnsmith.testing.builders import (
     tokens,
     variety,
 )
-from turnsmith.testing.components import method, stage, task
-from turnsmith.testing.contracts import OBJECTIVE, TRAINABLE
-from turnsmith.testing.formats import FORMAT
-from turnsmith.testing.recipes import RECIPE
-from turnsmith.testing.stages import STAGE
-from turnsmith.testing.tasks import TASK, TinyBench, subject
+
+if TYPE_CHECKING:
+    from turnsmith.testing.components import method, stage, task
+    from turnsmith.testing.contracts import OBJECTIVE, TRAINABLE
+    from turnsmith.testing.formats import FORMAT
+    from turnsmith.testing.recipes import RECIPE
+    from turnsmith.testing.stages import STAGE
+    from turnsmith.testing.tasks import TASK, TinyBench, subject
 
 __all__ = [
     "FORMAT",
@@ -64,3 +71,19 @@ __all__ = [
     "tokens",
     "variety",
 ]
+
+LATER = {
+    **dict.fromkeys(("method", "stage", "task"), "components"),
+    **dict.fromkeys(("OBJECTIVE", "TRAINABLE"), "contracts"),
+    "FORMAT": "formats",
+    "RECIPE": "recipes",
+    "STAGE": "stages",
+    **dict.fromkeys(("TASK", "TinyBench", "subject"), "tasks"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Contracts are imported when they are first used: they lean on most of the toolkit."""
+    if name not in LATER:
+        raise AttributeError(f"module 'turnsmith.testing' has no attribute {name!r}")
+    return getattr(import_module(f"turnsmith.testing.{LATER[name]}"), name)

@@ -79,3 +79,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(ABSENT)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def own_cache(pytestconfig: pytest.Config) -> Path:
+    """The user's own cache, for tests that are not slow and yet need a real model."""
+    from turnsmith import wheels
+
+    ours = os.environ[HOME]
+    set_home(pytestconfig.stash[user_home])
+    try:
+        return wheels.home()
+    finally:
+        set_home(ours)

@@ -1,13 +1,16 @@
 # Every target works as the first command on a fresh machine with Python 3.11 or newer, pip and make.
-# PYTHON=python3.12 chooses another interpreter, ARGS="tests/data -x" adds arguments to pytest,
-# FAULTS="one two" chooses faults.
+# PYTHON=python3.12 chooses another interpreter (.venv is made anew for it), ARGS="tests/data -x" adds arguments
+# to pytest, FAULTS="one two" chooses faults.
 
 PYTHON ?= python3
 ARGS ?=
 FAULTS ?=
 
-# Stamps carry a checksum of the directory: a tree that was moved or copied with its .venv is installed anew.
-HERE := $(shell pwd | cksum | cut -d' ' -f1)
+# The interpreter that was asked for, if one was.
+ASKED := $(if $(filter command environment,$(origin PYTHON)),$(shell $(PYTHON) -V 2> /dev/null))
+# Stamps carry a checksum of the directory and of ASKED: a tree that was moved or copied with its .venv, or is
+# to have another interpreter, is installed anew.
+HERE := $(shell { pwd; $(if $(ASKED),echo '$(ASKED)';) } | cksum | cut -d' ' -f1)
 CORE := .venv/.core-$(HERE)
 DEV := .venv/.dev-$(HERE)
 
@@ -58,7 +61,8 @@ clean:  ## remove .venv, caches and builds; runs are kept
 define base
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	|| { echo "Python 3.11 or newer is needed, and $(PYTHON) is not: try  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-@if ! .venv/bin/python -c 'import pip' 2> /dev/null; then \
+@if ! .venv/bin/python -c 'import pip' 2> /dev/null \
+	|| { test -n '$(ASKED)' && test "$$(.venv/bin/python -V)" != '$(ASKED)'; }; then \
 	$(quietly) "making .venv" sh -c '$(PYTHON) -m venv --clear .venv || { \
 		$(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python .venv install pip; }'; fi
 @$(quietly) "installing torch (once; some minutes on a slow line)" $(PIP) torch

@@ -43,7 +43,7 @@ def bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cache(bin: Path, own_cache: Path) -> Path:
-    """A cache that holds the quickstart's model and data; skipped where they are not and cannot be fetched."""
+    """A cache that holds the quickstart's model and data; skipped where they are not, nor fetched."""
     code = f"from turnsmith import wheels\nfor name in {NEEDED}: wheels.obtain(name)"
     done = subprocess.run(
         [bin / "python", "-c", code], env=environment(own_cache), capture_output=True, text=True, check=False

@@ -7,7 +7,8 @@ from turnsmith.testing import STAGE, stage, variety
 
 REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
-OPTIONS = {"head": {"count": 3}}  # for stages whose options have no defaults
+# For stages whose options have no defaults.
+OPTIONS = {name: {"count": 3} for name in ("head", "backwards", "orders", "recall", "sums")}
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)

@@ -8,7 +8,9 @@ from turnsmith.testing import TASK, TinyBench, conversations, task
 REGISTRY = Registry()
 OPTIONS = {
     "abilities": {"every": 80},
+    "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
+    "margins": {"on": "pairs"},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
     "stopping": {"count": 4},
 }

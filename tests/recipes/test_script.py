@@ -5,7 +5,7 @@ import pytest
 from turnsmith.cli.main import call
 from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, components, schema
-from turnsmith.recipes.script import script
+from turnsmith.recipes.script import UNSAID, script
 
 TRAIN = {"name": "tuned", "data": "chats", "fit": {"steps": 9, "lr": 1e-3, "batch": 8}}
 PLAIN = {
@@ -82,6 +82,6 @@ def test_a_component_is_not_printed_as_python(capfd):
 
 
 def test_what_python_cannot_say_is_refused(monkeypatch):
-    monkeypatch.setattr("turnsmith.recipes.script.UNSAID", {"tiny"})
+    monkeypatch.setattr("turnsmith.recipes.script.UNSAID", UNSAID - {"minutes"})
     with pytest.raises(UsageError, match=r"mine cannot be printed as Python: .* 'minutes' there yet"):
         printed()

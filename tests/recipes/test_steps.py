@@ -37,13 +37,14 @@ def test_a_step_that_failed_may_be_tried_again(go):
     assert [step["name"] for step in go.finish()["steps"]] == ["chats"]
 
 
-def test_a_claim_that_nothing_measures_is_refused_and_forgotten(go):
+def test_a_claim_that_nothing_measures_is_refused_and_forgotten(go, tmp_path):
+    other = str(directory(tmp_path / "other", seed=1))
     go.data("chats", read="chats.jsonl")
     with pytest.raises(UsageError, match="is measured by no evaluate step"):
-        go.claim("heldout", quantity="loss", of="tuned", direction="lower")
-    go.evaluate("base", suite=[{"heldout": {"on": "chats"}}])
+        go.claim("heldout", quantity="loss", of=other, direction="lower")
+    go.evaluate(other, suite=[{"heldout": {"on": "chats"}}])
     with pytest.raises(UsageError, match=r"has no figure 'los'; did you mean 'loss'\?"):
-        go.claim("heldout", quantity="los", of="base", direction="lower")
+        go.claim("heldout", quantity="los", of=other, direction="lower")
     assert go.finish()["claim"] == []
 
 

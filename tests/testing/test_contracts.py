@@ -75,8 +75,10 @@ def test_a_stage_of_ones_own_gets_what_it_asks_for(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from turnsmith.registry import stage\n\n"
         "@stage('some')\n"
-        "def some(data, *, rng, share: float = 0.5):\n"
-        "    return [x for x in data if rng.random() < share]\n"
+        "def some(data, *, rng, counts, share: float = 0.5):\n"
+        "    kept = [x for x in data if rng.random() < share]\n"
+        "    counts['kept'] += len(kept)\n"
+        "    return kept\n"
     )
     registry = Registry()
     registry.use(tmp_path / "mine.py")

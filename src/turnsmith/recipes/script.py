@@ -16,7 +16,7 @@ from turnsmith.types import is_list, is_object
 
 WIDTH = 100  # columns
 SAID = {"title", "source", "base", "seed", "forgetting", "steps", "claim", "each", "seeds"}
-UNSAID = {"minutes", "tiny"}  # they change nothing that is made
+UNSAID = {"minutes", "card", "control", "replicates", "tiny"}  # they change nothing that `run` makes
 
 
 def script(plain: Mapping[str, Any], name: str, registry: Registry, *, near: Path | None = None) -> str:
@@ -27,7 +27,7 @@ def script(plain: Mapping[str, Any], name: str, registry: Registry, *, near: Pat
     """
     lines = ["import turnsmith"]
     for arm in schema.arms({**plain, "forgetting": False}, name, registry):
-        for key in arm.recipe.model_fields_set - SAID - UNSAID:
+        for key in sorted(arm.recipe.model_fields_set - SAID - UNSAID):
             raise UsageError(f"{name} cannot be printed as Python: there is no way to say {key!r} there yet")
         head = {
             "base": arm.recipe.base,

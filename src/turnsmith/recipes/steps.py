@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from turnsmith.errors import UsageError
 from turnsmith.recipes import components, schema
@@ -79,6 +79,10 @@ class Steps:
         """Fit what `trainable` selects in `start` to `data` under `objective`."""
         return self._do("train", name=name, **keys)
 
+    def merge(self, name: str, **keys: Any) -> dict[str, Any]:
+        """Make a model of the weights of `models`, which were tuned from `base`, by `method`."""
+        return self._do("merge", name=name, **keys)
+
     def evaluate(self, model: str, **keys: Any) -> dict[str, Any]:
         """Measure `model` and `against` with the tasks of `suite`, and compare them item by item."""
         return self._do("evaluate", model=model, **keys)
@@ -88,13 +92,15 @@ class Steps:
         task: str,
         *,
         quantity: str,
-        of: str,
-        direction: Literal["lower", "higher", "within"],
-        against: str = "base",
+        of: str | Sequence[str],
+        direction: schema.Direction,
+        against: str | Sequence[str] = "base",
+        on: str | None = None,
         by: float = 0.0,
     ) -> None:
-        """State what should have come out of an `evaluate` before; it is judged in the report."""
-        stated = {"task": task, "quantity": quantity, "of": of, "against": against}
+        """State what should have come out of an `evaluate` before; it is judged in the report. The keys are
+        those of a recipe's `claim`."""
+        stated = {"task": task, "on": on, "quantity": quantity, "of": of, "against": against}
         claims = [*self._plain["claim"], {**stated, "direction": direction, "by": by}]
         before = self._take({**self._plain, "claim": claims})
         try:

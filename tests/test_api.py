@@ -208,6 +208,14 @@ def test_a_chat_answers_and_a_talk_remembers(tiny):
     assert [message.role for message in talk.said.messages] == ["system"]
 
 
+def test_export_is_the_command_export(here, tiny):
+    turnsmith.export(tiny, here / "one", form="gguf", quantise="f32")
+    assert call(["export", str(tiny), "--to", "gguf", "--out", "two", "--quantise", "f32"]) == 0
+    files = [sorted(Path(name).glob("*.gguf")) for name in ("one", "two")]
+    assert [len(ones) for ones in files] == [1, 1]
+    assert files[0][0].read_bytes() == files[1][0].read_bytes()
+
+
 def test_a_mapping_that_is_run_is_left_as_it_was(content):
     before = json.dumps(content)
     with pytest.raises(turnsmith.TurnsmithError):

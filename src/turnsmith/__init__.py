@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from turnsmith.data.render import Renderer as Renderer
     from turnsmith.errors import TurnsmithError as TurnsmithError
-    from turnsmith.models.export import export as export
     from turnsmith.models.load import load as load
     from turnsmith.models.score import Scoring as Scoring
     from turnsmith.recipes.checking import check as check
     from turnsmith.recipes.describing import describe as describe
+    from turnsmith.recipes.start import export as export
     from turnsmith.recipes.start import measure as measure
     from turnsmith.recipes.start import run as run
     from turnsmith.recipes.start import tune as tune
@@ -39,12 +39,11 @@ if TYPE_CHECKING:
 PUBLIC = {
     "Renderer": "data.render",
     "TurnsmithError": "errors",
-    "export": "models.export",
     "load": "models.load",
     "Scoring": "models.score",
     "check": "recipes.checking",
     "describe": "recipes.describing",
-    **dict.fromkeys(("measure", "run", "tune"), "recipes.start"),
+    **dict.fromkeys(("export", "measure", "run", "tune"), "recipes.start"),
     "Steps": "recipes.steps",
     "chat": "recipes.talking",
     # Not `trainable`, the decorator: the package of that name would hide it once it is imported.

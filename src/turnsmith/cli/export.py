@@ -44,14 +44,12 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL for other tools with a model card, read it back, and say how far it is from what it was."""
-    from turnsmith.models.export import FORMS, export
+    from turnsmith.models.export import FORMS
+    from turnsmith.recipes.start import export
 
     where = _out(model, to, out, form, FORMS)
     chosen, weights, coarse = _options(to, dtype, quantise)
-
-    from turnsmith.data.render import Renderer
-
-    done = export(model, where, form=chosen, renderer=Renderer, dtype=weights, quantise=coarse)
+    done = export(model, where, form=chosen, dtype=weights, quantise=coarse)
     if as_json:
         print_json(_plain(done, where))
     else:

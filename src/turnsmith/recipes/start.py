@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnsmith.recipes import components, references, schema
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.tuning import plan
+
+if TYPE_CHECKING:
+    from turnsmith.models.export import Form, Quantisation
+    from turnsmith.models.load import Dtype
+    from turnsmith.models.writers import Exported
 
 After = Callable[[dict[str, Any], Path], None]
 
@@ -122,3 +127,22 @@ def comparison(
     steps.append({"evaluate": {"model": str(model), "suite": named}})
     plain = {"title": f"{model} against {against}", "base": str(against), "steps": steps}
     return plain, f"evaluate-{Path(model).name}"
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    form: Form = "safetensors",
+    dtype: Dtype | None = None,
+    quantise: Quantisation | None = None,
+) -> Exported:
+    """Write a model for other tools into a new or empty directory, and read it back to prove it.
+
+    form: safetensors, adapter, gguf, ollama or vllm. dtype, quantise: of the weights, each for the forms that
+    it belongs to.
+    """
+    from turnsmith.data.render import Renderer
+    from turnsmith.models.export import export
+
+    return export(str(model), out, form=form, renderer=Renderer, dtype=dtype, quantise=quantise)

@@ -13,6 +13,7 @@ ASKED := $(if $(filter command environment,$(origin PYTHON)),$(shell $(PYTHON) -
 HERE := $(shell { pwd; $(if $(ASKED),echo '$(ASKED)';) } | cksum | cut -d' ' -f1)
 CORE := .venv/.core-$(HERE)
 DEV := .venv/.dev-$(HERE)
+DOCS := .venv/.docs-$(HERE)
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --only-binary=:all: -c constraints.txt
 PYTEST := .venv/bin/python -m pytest -q -n 2
@@ -22,7 +23,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu lint faults constraints clean
+.PHONY: help demo test test-slow test-gpu lint faults docs constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -47,7 +48,12 @@ lint: $(DEV)  ## style, layers and types
 faults: $(DEV)  ## plant each fault of faults/ in a copy; the tests that it names must fail
 	@.venv/bin/python tools/faults.py $(FAULTS)
 
-constraints: $(DEV)  ## write the installed versions into constraints.txt
+docs: $(DOCS)  ## write the generated pages, and build the site into site/
+	@.venv/bin/python tools/docs.py
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+constraints: $(DEV) $(DOCS)  ## write the installed versions into constraints.txt
 	@{ grep '^#' constraints.txt; .venv/bin/python -m pip freeze --exclude-editable \
 		| sed 's/+[a-z0-9.]*$$//' | LC_ALL=C sort -f; } > constraints.new
 	@mv constraints.new constraints.txt
@@ -78,3 +84,7 @@ $(DEV): pyproject.toml constraints.txt
 	$(base)
 	@$(quietly) "installing turnsmith, what it needs, and what its tests need" $(PIP) --no-build-isolation -e ".[dev]"
 	@rm -f .venv/.core-* .venv/.dev-* && touch $(CORE) $@
+
+$(DOCS): $(CORE)
+	@$(quietly) "installing what the pages need" $(PIP) --no-build-isolation -e ".[docs]"
+	@rm -f .venv/.docs-* && touch $@

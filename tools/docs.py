@@ -30,7 +30,12 @@ REFERENCE = Path("docs", "reference")
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 LISTS = {"stages": "stage", "suite": "task"}  # keys of a recipe that hold several components of a kind
 BASE = "smollm2-135m-instruct"
-GIVEN = {"int": 100, "float": 1.0, "str": "heldout"}  # for options without a default, in examples
+GIVEN = {
+    "int": 100,
+    "float": 1.0,
+    "str": "heldout",
+    "Chat": "base",
+}  # for options without a default, in examples
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,7 +68,9 @@ def pages() -> dict[str, str]:
         **{f"command/{name}.md": command(name, made) for name, made in commands().items()},
     }
     readme = (ROOT / "README.md").read_text("utf-8")
-    readme = between(between(readme, "results", brief(rows)), "commands", verbs())
+    tables = {"components": inventory(entries), "commands": verbs(), "results": brief(rows)}
+    for name, text in tables.items():
+        readme = between(readme, name, text)
     return {
         **{(REFERENCE / name).as_posix(): f"{text.strip()}\n" for name, text in found.items()},
         "docs/results.md": results(rows),
@@ -94,7 +101,7 @@ def component(entry: Entry, recipes: Mapping[str, Mapping[str, Any]], registry: 
         "\n".join(f"* {key}: {value}" for key, value in traits.items()),
         "## Options",
         rows_of(("option", "type", "default"), options) if options else "It has none.",
-        f"## In a recipe\n\n```yaml\n{example}```" if example else "",
+        f"## In a recipe\n\n```yaml\n{example}```",
         "## Recipes that use it" if using else "",
         "\n".join(f"* [{name}](../recipe/{name}.md)" for name in using),
     ]
@@ -102,11 +109,11 @@ def component(entry: Entry, recipes: Mapping[str, Mapping[str, Any]], registry: 
 
 
 def in_recipe(entry: Entry, registry: Registry) -> str:
-    """A whole recipe with the component in it, with every option; empty for kinds it cannot hold."""
+    """A whole recipe with the component in it, with every option."""
     options = {option.name: given(option.type, option.default) for option in entry.options}
     options = {name: value for name, value in options.items() if value is not None}
     said: Any = {entry.name: options} if options else entry.name
-    pairs = "chosen" in str(entry.traits.get("parts", ""))
+    pairs = "chosen" in entry.names("parts")
     data: dict[str, Any] = {"name": {"train": 0.9, "heldout": 0.1}, "read": "chats.jsonl"}
     data["read"] = "pairs.jsonl" if pairs else data["read"]
     train: dict[str, Any] = {"name": "tuned", "data": "train", "fit": {"epochs": 1}}
@@ -119,8 +126,9 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
         train[entry.kind] = said
     elif entry.kind == "task":
         steps.append({"evaluate": {"model": "tuned", "suite": [said]}})
-    else:
-        return ""
+    elif entry.kind == "merge":
+        train["trainable"] = "full"
+        steps.append({"merge": {"name": "merged", "models": ["tuned"], "method": said}})
     plain = {"title": f"{entry.name} in a recipe", "base": BASE, "steps": steps}
     schema.arms(plain, f"the example of {entry.kind} {entry.name}", registry)
     return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=100)
@@ -150,11 +158,13 @@ def recipe(name: str, plain: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     minutes = f"About {plain['minutes']:g} minutes on two cores." if plain.get("minutes") else ""
     source = f"Source: {linked(str(plain['source']))}." if plain.get("source") else ""
     text = (FOLDER / f"{name}.yaml").read_text("utf-8")
+    lines = [f"turnsmith {verb} {name}" for verb in ("run", "claims") if verb == "run" or plain.get("claim")]
+    typed = "\n".join(lines)
     parts = [
         f"# {name}",
         prose(str(plain["title"])) + ".",
         f"{source} {minutes}".strip(),
-        f"```console\nturnsmith run {name}\n```",
+        f"```console\n{typed}\n```",
         f'```yaml title="{name}.yaml"\n{text}```',
         f"## What came of its claim\n\n{table(own)}" if own else "",
     ]
@@ -251,6 +261,15 @@ def default(parameter: Any) -> str:
 
 
 # ------------------------------------------------------------------------------ lists of everything
+
+
+def inventory(entries: Sequence[Entry]) -> str:
+    """The names of all components by kind, for the README."""
+    lines: list[tuple[str, str]] = []
+    for kind in KINDS:
+        own = [f"[{e.name}](docs/reference/{kind}/{e.name}.md)" for e in entries if e.kind == kind]
+        lines.append((f"{kind}s", ", ".join(own)))
+    return rows_of(("components", ""), lines)
 
 
 def index(entries: Sequence[Entry], recipes: Mapping[str, Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 GUIDES = ("first-hour", "your-data", "your-method", "comparing")  # in this order; others follow by name
-KINDS = ("format", "stage", "objective", "trainable", "task")  # in this order; others follow by name
+KINDS = ("format", "stage", "objective", "trainable", "merge", "task")  # in this order; others follow by name
 
 
 def on_config(config: Any) -> Any:

@@ -16,7 +16,7 @@ KINDS_OF_SKELETONS = new.kinds()
 
 
 def test_there_is_a_skeleton_for_each_kind_and_a_home_for_each_skeleton():
-    assert set(KINDS_OF_SKELETONS) == {"format", "objective", "stage", "task", "trainable"}
+    assert set(KINDS_OF_SKELETONS) == {"format", "merge", "objective", "stage", "task", "trainable"}
     assert set(KINDS_OF_SKELETONS) <= set(KINDS)
     assert set(KINDS_OF_SKELETONS) == set(new.HOMES)
 
@@ -42,8 +42,22 @@ def test_the_recipe_that_it_writes_is_whole_uses_the_component_and_claims_someth
     for tiny in (False, True):
         (arm,) = schema.arms(plain, file.name, known, tiny=tiny)
         assert arm.recipe.claim
+        assert arm.recipe.control
         assert arm.recipe.minutes
         assert "some_thing" in str(arm.recipe.steps)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SKELETONS)
+def test_the_control_of_the_recipe_that_it_writes_takes_the_component_out_or_stops_it(here, kind):
+    call(["new", kind, "some_thing"])
+    file = Path("some_thing.yaml")
+    plain = schema.parse(file.read_text(), file.name)
+    known = components(["some_thing.py"])
+    (arm,) = schema.arms(plain, file.name, known)
+    for path, value in plain["control"].items():
+        schema.assign(plain, path, value)
+    (control,) = schema.arms(plain, file.name, known)
+    assert control.recipe.steps != arm.recipe.steps
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_SKELETONS)

@@ -62,7 +62,8 @@ def test_no_rows_are_said_in_words():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"interval": [0.2, 0.1]}, r"the interval must be \[low, high\], not \[0.2, 0.1\]"),
+        ({"interval": [0.2, 0.1]}, r"the interval ends before it begins: \[0.2, 0.1\]"),
+        ({"interval": [None, None]}, "no number"),
         ({"interval": None}, "the interval must be"),
         ({"figure": float("nan")}, "no number"),
         ({"verdict": "worked"}, "the verdict is holds, fails, undecided, not 'worked'"),

@@ -24,6 +24,7 @@ HOMES = {
     "stage": "stages",
     "objective": "objectives",
     "trainable": "trainable",
+    "merge": "merge",
     "task": "evaluate/tasks",
 }  # where a checkout of Turnsmith keeps them
 
@@ -44,7 +45,7 @@ class Places:
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help="format, stage, objective, trainable or task.")],
+    kind: Annotated[str, typer.Argument(help="format, stage, objective, trainable, merge or task.")],
     name: Annotated[str, typer.Argument(help="What it is called: a Python name, e.g. my_loss.")],
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="Where the files go, if not here.")

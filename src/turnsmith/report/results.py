@@ -54,10 +54,14 @@ def check(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
 
 def _check_figure(row: Mapping[str, Any], where: str) -> None:
     interval: Any = row.get("interval")
-    if not is_list(interval) or len(interval) != 2 or interval[0] > interval[1]:
+    if not is_list(interval) or len(interval) != 2:
         raise DataError(f"{where}: the interval must be [low, high], not {interval!r}")
-    if not all(math.isfinite(value) for value in (row["figure"], *interval)):
-        raise DataError(f"{where}: the figure or its interval is no number")
+    if not all(
+        isinstance(value, int | float) and math.isfinite(value) for value in (row["figure"], *interval)
+    ):
+        raise DataError(f"{where}: the figure or its interval is no number: {row['figure']!r} {interval!r}")
+    if interval[0] > interval[1]:
+        raise DataError(f"{where}: the interval ends before it begins: {interval!r}")
     if row.get("verdict") not in VERDICTS:
         raise DataError(f"{where}: the verdict is {', '.join(VERDICTS)}, not {row.get('verdict')!r}")
 

@@ -151,9 +151,9 @@ def test_tune_is_the_command_tune(tiny, capfd):
     assert (second["recipe"], made(second), reused(second)) == ("tuned-on-chats", made(first), {True})
 
 
-def test_measure_is_the_command_evaluate(here, tiny, capfd):
+def test_evaluate_is_the_command_evaluate(here, tiny, capfd):
     other = directory(here / "other", seed=1)
-    (first,) = turnsmith.measure(other, against=tiny, suite=["heldout"], data="chats.jsonl")
+    (first,) = turnsmith.evaluate(other, against=tiny, suite=["heldout"], data="chats.jsonl")
     assert [step["verb"] for step in first["steps"]] == ["data", "evaluate"]
     arguments = [str(other), "--against", str(tiny), "--suite", "heldout", "--data", "chats.jsonl", "--json"]
     assert call(["evaluate", *arguments]) == 0
@@ -231,6 +231,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_every_public_name_can_be_called_and_no_package_hides_it():
     names = set(dir(turnsmith))
-    assert {"run", "tune", "check", "describe", "chat", "measure", "export", "Steps", "Talk"} <= names
+    verbs = {"run", "tune", "check", "claims", "describe", "chat", "evaluate", "export"}
+    assert verbs | {"Steps", "Talk", "objective", "stage", "trainable", "merge", "task", "format"} <= names
     assert [name for name in names if not callable(getattr(turnsmith, name))] == []
     assert names & {module.name for module in pkgutil.iter_modules(turnsmith.__path__)} == set()

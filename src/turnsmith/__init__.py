@@ -15,17 +15,21 @@ if TYPE_CHECKING:
     from turnsmith.models.load import load as load
     from turnsmith.models.score import Scoring as Scoring
     from turnsmith.recipes.checking import check as check
+    from turnsmith.recipes.claims import claims as claims
     from turnsmith.recipes.describing import describe as describe
+    from turnsmith.recipes.start import evaluate as evaluate
     from turnsmith.recipes.start import export as export
-    from turnsmith.recipes.start import measure as measure
     from turnsmith.recipes.start import run as run
     from turnsmith.recipes.start import tune as tune
     from turnsmith.recipes.steps import Steps as Steps
     from turnsmith.recipes.talking import chat as chat
     from turnsmith.registry import Registry as Registry
+    from turnsmith.registry import format as format
+    from turnsmith.registry import merge as merge
     from turnsmith.registry import objective as objective
     from turnsmith.registry import stage as stage
     from turnsmith.registry import task as task
+    from turnsmith.registry import trainable as trainable
     from turnsmith.sample.chat import LocalChat as LocalChat
     from turnsmith.sample.engine import LocalEngine as LocalEngine
     from turnsmith.sample.talk import Talk as Talk
@@ -42,12 +46,12 @@ PUBLIC = {
     "load": "models.load",
     "Scoring": "models.score",
     "check": "recipes.checking",
+    "claims": "recipes.claims",
     "describe": "recipes.describing",
-    **dict.fromkeys(("export", "measure", "run", "tune"), "recipes.start"),
+    **dict.fromkeys(("evaluate", "export", "run", "tune"), "recipes.start"),
     "Steps": "recipes.steps",
     "chat": "recipes.talking",
-    # Not `trainable`, the decorator: the package of that name would hide it once it is imported.
-    **dict.fromkeys(("Registry", "objective", "stage", "task"), "registry"),
+    **dict.fromkeys(("Registry", "format", "merge", "objective", "stage", "task", "trainable"), "registry"),
     "LocalChat": "sample.chat",
     "LocalEngine": "sample.engine",
     "Talk": "sample.talk",

@@ -28,10 +28,10 @@ KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "merge",
 HOMES = (
     "data",
     "objectives",
-    "trainable",
+    "trainables",
     "stages",
-    "merge",
-    "evaluate",
+    "merges",
+    "evaluation",
 )  # folders of the package that hold components
 ENTRY_POINTS = "turnsmith.components"
 REQUIRED = "(required)"
@@ -159,7 +159,7 @@ def task(
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
-    """A class made with the options, which gives items of a model (`evaluate/suite.py`).
+    """A class made with the options, which gives items of a model (`evaluation/suite.py`).
 
     data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
     asks for.

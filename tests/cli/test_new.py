@@ -86,8 +86,8 @@ def test_in_a_checkout_the_files_go_to_their_places_and_pass_the_lint(here):
     for kind in KINDS_OF_SKELETONS:
         assert call(["new", kind, f"a_{kind}_of_our_own"]) == 0
     for path in (
-        "src/turnsmith/evaluate/tasks/a_task_of_our_own.py",
-        "tests/evaluate/tasks/test_a_task_of_our_own.py",
+        "src/turnsmith/evaluation/tasks/a_task_of_our_own.py",
+        "tests/evaluation/tasks/test_a_task_of_our_own.py",
         "src/turnsmith/recipes/a_task_of_our_own.yaml",
         "src/turnsmith/objectives/a_objective_of_our_own.py",
     ):

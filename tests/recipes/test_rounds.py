@@ -13,7 +13,6 @@ from turnsmith.models import load
 from turnsmith.recipes import claims as judging
 from turnsmith.recipes import schema, yaml12
 from turnsmith.recipes.start import run
-from turnsmith.registry import Registry
 from turnsmith.testing import chat, directory, tokenizer
 
 ROUNDS = """
@@ -181,7 +180,7 @@ def file(recipe, tmp_path):
 
 def test_a_claim_is_judged_over_all_seeds_and_beside_its_control(file, tmp_path):
     said = []
-    (row,) = judging.claims(file, Registry(), to=tmp_path / "runs", say=said.append)
+    (row,) = judging.claims(file, to=tmp_path / "runs", say=said.append)
     assert [row[name] for name in ("card", "recipe", "method", "baseline", "seeds", "n")] == [
         48, "rounds", "rounds", "policy@1", 2, 12
     ]  # fmt: skip
@@ -198,7 +197,7 @@ def test_a_claim_is_judged_over_all_seeds_and_beside_its_control(file, tmp_path)
 
 
 def test_only_what_the_claim_speaks_of_is_measured_on_further_seeds(file, tmp_path):
-    judging.claims(file, Registry(), to=tmp_path / "runs", say=lambda text: None)
+    judging.claims(file, to=tmp_path / "runs")
     measured = {
         name: [
             task["task"]
@@ -218,20 +217,20 @@ def test_a_claim_that_the_control_shows_as_well_fails(file, tmp_path):
     plain = yaml12.load(file.read_text())
     plain["claim"][0] |= {"direction": "not higher", "by": 50}
     file.write_text(yaml12.dump(plain))
-    (row,) = judging.claims(file, Registry(), to=tmp_path / "runs", say=lambda text: None)
+    (row,) = judging.claims(file, to=tmp_path / "runs")
     assert row["control"]["verdict"] == "holds"
     assert row["verdict"] == "fails"
 
 
 def test_a_tiny_claim_is_not_judged(file, tmp_path):
-    (row,) = judging.claims(file, Registry(), to=tmp_path / "runs", say=lambda text: None, tiny=True)
+    (row,) = judging.claims(file, to=tmp_path / "runs", tiny=True)
     assert row["verdict"] == "not judged"
 
 
 def test_a_recipe_that_claims_nothing_is_an_error(file, tmp_path):
     file.write_text(file.read_text().split("claim:")[0])
     with pytest.raises(UsageError, match=r"rounds.yaml claims nothing: give it a `claim`"):
-        judging.claims(file, Registry(), to=tmp_path / "runs", say=lambda text: None)
+        judging.claims(file, to=tmp_path / "runs")
 
 
 def test_new_rows_take_the_place_of_old_ones_of_the_same_recipe(tmp_path):
@@ -268,7 +267,7 @@ def test_work_that_runs_share_counts_once():
 
 
 def test_what_comes_with_turnsmith_and_claims_something_is_found():
-    assert {"quickstart", "half", "spin-orders"} <= set(judging.shipped(Registry()))
+    assert {"quickstart", "half", "spin-orders"} <= set(judging.shipped())
 
 
 # ------------------------------------------------------------------------------------------- the recipe

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from turnsmith.evaluate.items import Item, Metric, compare
+from turnsmith.evaluation.items import Item, Metric, compare
 from turnsmith.recipes.schema import Statement
 from turnsmith.recipes.verdict import judge, verdict
 from turnsmith.shelf import Shelf, write_text

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.evaluate.suite import Item, Metric
+from turnsmith.evaluation.suite import Item, Metric
 from turnsmith.recipes import FOLDER
 from turnsmith.registry import Registry
 from turnsmith.testing import (

@@ -22,8 +22,8 @@ from turnsmith.train.loop import Method, fit
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
-from turnsmith.trainable.install import install, learning
-from turnsmith.trainable.lora import Lora
+from turnsmith.trainables.install import install, learning
+from turnsmith.trainables.lora import Lora
 from turnsmith.types import Example, Loss, Rendered, Scores
 
 SFT = Method(sft, "token")

@@ -33,8 +33,8 @@ from turnsmith.train.loop import Method, fit
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
-from turnsmith.trainable.install import install, learning
-from turnsmith.trainable.lora import Lora
+from turnsmith.trainables.install import install, learning
+from turnsmith.trainables.lora import Lora
 
 out, place = Path(sys.argv[1]), Place(device="cpu")
 

@@ -15,8 +15,8 @@ from turnsmith.train.loop import Method, fit
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
-from turnsmith.trainable.half import Half
-from turnsmith.trainable.install import install, learning, redrawing
+from turnsmith.trainables.half import Half
+from turnsmith.trainables.install import install, learning, redrawing
 
 OPTIONS = {"resample": "epoch"}
 DATA = examples(6)  # epochs of two steps at three examples a step

@@ -16,9 +16,9 @@ from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
-from turnsmith.trainable.install import install, learning
-from turnsmith.trainable.lora import Lora
-from turnsmith.trainable.select import full
+from turnsmith.trainables.install import install, learning
+from turnsmith.trainables.lora import Lora
+from turnsmith.trainables.select import full
 
 PAIRS = examples(4, parts=("chosen", "rejected"))
 DPO = Method(functools.partial(dpo, beta=0.5), "example", reference=True)

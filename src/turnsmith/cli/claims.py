@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from turnsmith.cli.common import AsJson, Use, print_json
-from turnsmith.recipes import components
 
 
 def command(
@@ -28,10 +27,9 @@ def command(
     """Run each recipe's seeds and its control, and judge its claim; goes on where it was interrupted."""
     from turnsmith.recipes import claims
 
-    registry = components(use or ())
     rows: list[dict[str, Any]] = []
-    for name in recipe or claims.shipped(registry):
-        found = claims.claims(name, registry, to=to, say=_quiet if as_json else _say, tiny=tiny)
+    for name in recipe or claims.shipped():
+        found = claims.claims(name, use=use or (), to=to, say=None if as_json else _say, tiny=tiny)
         rows += found
         if record is not None:
             claims.record(record, found)
@@ -50,7 +48,3 @@ def _line(row: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _quiet(text: str) -> None:
-    return

@@ -23,9 +23,9 @@ HOMES = {
     "format": "data",
     "stage": "stages",
     "objective": "objectives",
-    "trainable": "trainable",
-    "merge": "merge",
-    "task": "evaluate/tasks",
+    "trainable": "trainables",
+    "merge": "merges",
+    "task": "evaluation/tasks",
 }  # where a checkout of Turnsmith keeps them
 
 

@@ -26,8 +26,8 @@ from turnsmith.shelf import Shelf, digest
 from turnsmith.train.loop import Method, fit
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place, device, faster_dtype
-from turnsmith.trainable.install import install
-from turnsmith.trainable.select import full
+from turnsmith.trainables.install import install
+from turnsmith.trainables.select import full
 from turnsmith.types import Rendered, Sampling, Tokens
 
 WORDS = 64  # ids that the made-up model knows; each is followed by the next one

@@ -11,7 +11,7 @@ from typing import Any
 
 from turnsmith import wheels
 from turnsmith.errors import UsageError
-from turnsmith.recipes import FOLDER, schema
+from turnsmith.recipes import FOLDER, components, schema
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.schema import Arm, Component, Evaluate, Recipe, Step
 from turnsmith.recipes.summary import machine
@@ -36,24 +36,34 @@ class Judging:
     tiny: bool = False
 
 
-def shipped(registry: Registry) -> list[str]:
+def shipped() -> list[str]:
     """The recipes that come with Turnsmith and claim something, by name."""
     names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
     texts = {name: schema.find(name).read_text("utf-8") for name in names}
     return [name for name, text in texts.items() if schema.parse(text, name).get("claim")]
 
 
-def claims(reference: str | Path, registry: Registry, *, to: Path, say: Say, tiny: bool = False) -> list[Row]:
+def claims(
+    recipe: str | Path,
+    *,
+    use: Sequence[Path | str] = (),
+    to: Path | str = "runs/claims",
+    tiny: bool = False,
+    say: Say | None = None,
+) -> list[Row]:
     """Run every seed of a recipe and its control, and judge. Gives one row for each statement.
 
+    recipe: a file, or the name of one that comes with Turnsmith. to: where the runs' reports go. The others
+    as of `run`.
     The first seed runs as the recipe stands; the others, and the control, measure only what the claim speaks
     of. What is on the shelf is not done again. Where the control shows the claim as well, the claim fails.
     """
-    file = schema.find(str(reference))
+    file, registry = schema.find(str(recipe)), components(use)
     plain = schema.parse(file.read_text("utf-8"), file.name)
     if not plain.get("claim"):
         raise UsageError(f"{file.name} claims nothing: give it a `claim`")
-    judging = Judging(file.stem, plain, registry, to / file.stem, say, file.parent, tiny)
+    quiet: Say = say or (lambda text: None)
+    judging = Judging(file.stem, plain, registry, Path(to) / file.stem, quiet, file.parent, tiny)
     found: list[Row] = []
     for arm in schema.arms(plain, file.name, registry, tiny=tiny):
         found += _judged(judging, arm)

@@ -13,8 +13,8 @@ import torch
 
 from turnsmith import wheels
 from turnsmith.data.render import Renderer
-from turnsmith.evaluate.items import Item, compare
-from turnsmith.evaluate.suite import Subject, Task
+from turnsmith.evaluation.items import Item, compare
+from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.run import in_suite

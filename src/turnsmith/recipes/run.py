@@ -19,7 +19,7 @@ from turnsmith.shelf import Shelf, digest, write_text, writing
 from turnsmith.types import Example
 
 if TYPE_CHECKING:
-    from turnsmith.evaluate.suite import Subject
+    from turnsmith.evaluation.suite import Subject
 
 Say = Callable[[str], None]
 NOT_HASHED = ("trackers", "checkpoint")  # options of fit that do not change what comes out
@@ -248,7 +248,7 @@ class Runner:
         key = digest("merge 1", [one.fingerprint for one in (base, *models)], method, step.seed)
 
         def make(directory: Path) -> dict[str, Any]:
-            from turnsmith.merge.apply import apply
+            from turnsmith.merges.apply import apply
 
             rule: Any = self.registry.function("merge", step.method.name)
             rule = rule(**method["options"]) if isinstance(rule, type) else partial(rule, **method["options"])

@@ -90,7 +90,7 @@ def tune(
     return run(made.recipe, name=made.name, use=use, to=to, say=say, command=command)
 
 
-def measure(
+def evaluate(
     model: str | Path,
     *,
     against: str | Path,
@@ -106,7 +106,7 @@ def measure(
     others as of `run`; so is what comes back.
     """
     plain, name = comparison(model, against=against, suite=suite, data=data)
-    command = f"turnsmith.measure({str(model)!r}, against={str(against)!r})"
+    command = f"turnsmith.evaluate({str(model)!r}, against={str(against)!r})"
     return run(plain, name=name, use=use, to=to, say=say, command=command)
 
 

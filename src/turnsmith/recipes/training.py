@@ -25,7 +25,7 @@ from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, device
 from turnsmith.train.record import Record, peak_memory_gib
-from turnsmith.trainable.install import install, learning, redrawing
+from turnsmith.trainables.install import install, learning, redrawing
 from turnsmith.types import Rendered
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from turnsmith.evaluate.items import Item, Metric, change, pooled
-from turnsmith.evaluate.statistics import LEAST
+from turnsmith.evaluation.items import Item, Metric, change, pooled
+from turnsmith.evaluation.statistics import LEAST
 from turnsmith.recipes.schema import Direction, Statement
 from turnsmith.shelf import Shelf
 

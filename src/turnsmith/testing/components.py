@@ -14,7 +14,7 @@ from turnsmith.train.loop import Method
 from turnsmith.types import Example
 
 if TYPE_CHECKING:
-    from turnsmith.evaluate.suite import Task
+    from turnsmith.evaluation.suite import Task
     from turnsmith.registry import Per
 
 Stage = Callable[[Sequence[Example]], Iterable[Example]]

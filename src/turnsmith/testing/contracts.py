@@ -21,7 +21,7 @@ from turnsmith.testing.builders import examples, model, tokenizer
 from turnsmith.train.loop import Method, unit_weights, units
 from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
-from turnsmith.trainable.install import install, learning
+from turnsmith.trainables.install import install, learning
 from turnsmith.types import Batch, Rendered, Scores
 from turnsmith.types import Path as ForestPath
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from turnsmith.data.batch import pack
 from turnsmith.data.render import Renderer
-from turnsmith.evaluate.suite import Item, Subject, Task
+from turnsmith.evaluation.suite import Item, Subject, Task
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.sample.chat import LocalChat

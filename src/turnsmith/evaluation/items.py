@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.evaluate.statistics import Better, Difference, paired
+from turnsmith.evaluation.statistics import Better, Difference, paired
 from turnsmith.types import Json
 
 LEVEL = 0.95

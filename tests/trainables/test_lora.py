@@ -6,8 +6,8 @@ from peft import PeftModel
 
 from turnsmith.errors import ModelError
 from turnsmith.testing import model
-from turnsmith.trainable.install import install, learning
-from turnsmith.trainable.lora import Lora
+from turnsmith.trainables.install import install, learning
+from turnsmith.trainables.lora import Lora
 
 IDS = torch.arange(3, 40)[None]
 

@@ -10,8 +10,8 @@ from turnsmith.data.batch import pad
 from turnsmith.errors import ModelError
 from turnsmith.models.score import Scoring
 from turnsmith.testing import examples, model
-from turnsmith.trainable.half import Half, halve
-from turnsmith.trainable.install import install, learning, redrawing
+from turnsmith.trainables.half import Half, halve
+from turnsmith.trainables.install import install, learning, redrawing
 
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 FORWARD = ("mlp.up_proj", "mlp.gate_proj", "mlp.down_proj")

@@ -8,8 +8,8 @@ import torch
 
 from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
-from turnsmith.evaluate.items import Item, Metric
-from turnsmith.evaluate.suite import Bench, Subject
+from turnsmith.evaluation.items import Item, Metric
+from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
 from turnsmith.types import Example
 

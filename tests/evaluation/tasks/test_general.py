@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from turnsmith.evaluate.tasks.general import named_first
+from turnsmith.evaluation.tasks.general import named_first
 
 KINDS = {
     "facts", "instructions", "explain", "math", "lists", "code", "translation", "rewriting", "summary",
@@ -45,12 +45,12 @@ def test_every_right_answer_names_itself():
 
 
 def rows(name):
-    text = files("turnsmith.evaluate").joinpath("general", name).read_text("utf-8")
+    text = files("turnsmith.evaluation").joinpath("general", name).read_text("utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def normal(text):
-    """As evaluate/general/README.md says it."""
+    """As evaluation/general/README.md says it."""
     return re.sub("[^a-z0-9]+", " ", text.lower()).strip()
 
 
@@ -87,7 +87,7 @@ def test_right_answers_are_spread_evenly_over_the_places_of_each_kind():
 
 
 def test_the_kinds_are_those_of_the_readme():
-    text = files("turnsmith.evaluate").joinpath("general", "README.md").read_text("utf-8")
+    text = files("turnsmith.evaluation").joinpath("general", "README.md").read_text("utf-8")
     table = dict(re.findall(r"^\| (\w+) \| (\d+) \| [24] \|", text, re.MULTILINE))
     assert {kind: int(count) for kind, count in table.items()} == Counter(
         row["kind"] for row in rows("items.jsonl")

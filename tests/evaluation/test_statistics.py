@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from turnsmith.evaluate.statistics import Difference, paired
+from turnsmith.evaluation.statistics import Difference, paired
 
 
 def test_sums_are_divided_by_the_sum_of_sizes():

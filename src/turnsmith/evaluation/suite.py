@@ -9,7 +9,7 @@ from typing import Protocol
 from turnsmith.data.batch import Layout
 from turnsmith.data.render import Renderer
 from turnsmith.errors import ModelError
-from turnsmith.evaluate.items import Item, Metric
+from turnsmith.evaluation.items import Item, Metric
 from turnsmith.models.score import Scoring
 from turnsmith.sample.chat import LocalChat
 from turnsmith.types import Conversation, Example, Failure, Reply, Sampling

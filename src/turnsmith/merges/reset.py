@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from turnsmith.errors import UsageError
 from turnsmith.registry import merge
-from turnsmith.trainable.half import Level, halve
+from turnsmith.trainables.half import Level, halve
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ import torch
 
 from turnsmith.errors import ModelError
 from turnsmith.testing import model
-from turnsmith.trainable.install import install, learning
+from turnsmith.trainables.install import install, learning
 
 
 def norms(model, draw):

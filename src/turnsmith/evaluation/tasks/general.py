@@ -14,8 +14,8 @@ import torch
 
 from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
-from turnsmith.evaluate.items import Item, Metric
-from turnsmith.evaluate.suite import Bench, Subject, answers
+from turnsmith.evaluation.items import Item, Metric
+from turnsmith.evaluation.suite import Bench, Subject, answers
 from turnsmith.models.score import divergence
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Example, Message, Rendered, Sampling
@@ -195,5 +195,5 @@ def _sampled(item: Item) -> Message:
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    text = files("turnsmith.evaluate").joinpath("general", name).read_text("utf-8")
+    text = files("turnsmith.evaluation").joinpath("general", name).read_text("utf-8")
     return [json.loads(line) for line in text.splitlines() if line.strip()]

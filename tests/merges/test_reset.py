@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from turnsmith.errors import UsageError
-from turnsmith.merge.reset import HalfReset
+from turnsmith.merges.reset import HalfReset
 from turnsmith.testing import model
 
 BASE, TUNED = (

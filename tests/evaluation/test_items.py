@@ -3,8 +3,8 @@
 import pytest
 
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.evaluate import suite
-from turnsmith.evaluate.items import Item, Metric, compare
+from turnsmith.evaluation import suite
+from turnsmith.evaluation.items import Item, Metric, compare
 from turnsmith.testing import chat
 from turnsmith.types import Failure, Sampling
 

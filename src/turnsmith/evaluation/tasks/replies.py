@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from turnsmith import seeds
-from turnsmith.evaluate.items import Item, Metric
-from turnsmith.evaluate.suite import Bench, Subject, answers
+from turnsmith.evaluation.items import Item, Metric
+from turnsmith.evaluation.suite import Bench, Subject, answers
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Json, Sampling
 

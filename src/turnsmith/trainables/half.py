@@ -12,7 +12,7 @@ from torch import nn
 
 from turnsmith.errors import ModelError
 from turnsmith.registry import trainable
-from turnsmith.trainable.install import Draw
+from turnsmith.trainables.install import Draw
 
 Level = Literal["category", "layer", "model"]
 

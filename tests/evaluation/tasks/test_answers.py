@@ -6,9 +6,9 @@ import torch
 from turnsmith.data.batch import pad
 from turnsmith.data.render import Renderer
 from turnsmith.errors import DataError
-from turnsmith.evaluate.suite import Subject
-from turnsmith.evaluate.tasks.exact import Exact
-from turnsmith.evaluate.tasks.margins import Margins
+from turnsmith.evaluation.suite import Subject
+from turnsmith.evaluation.tasks.exact import Exact
+from turnsmith.evaluation.tasks.margins import Margins
 from turnsmith.models.score import Scoring
 from turnsmith.testing import chat, model, tokenizer
 from turnsmith.types import Example, Message, Reply, Usage

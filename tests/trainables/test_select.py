@@ -7,8 +7,8 @@ import torch
 
 from turnsmith.errors import ModelError
 from turnsmith.testing import model
-from turnsmith.trainable.install import Draw
-from turnsmith.trainable.select import biases, full, layers
+from turnsmith.trainables.install import Draw
+from turnsmith.trainables.select import biases, full, layers
 
 DRAW = Draw(Random(0))
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from turnsmith.errors import ModelError
 from turnsmith.registry import trainable
-from turnsmith.trainable.install import Draw
+from turnsmith.trainables.install import Draw
 
 # Our options, and what peft calls them.
 OPTIONS = {

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from turnsmith.errors import ModelError
-from turnsmith.merge.apply import apply
+from turnsmith.merges.apply import apply
 from turnsmith.models import load
 from turnsmith.testing import directory, model, tokenizer
-from turnsmith.trainable.install import install
-from turnsmith.trainable.lora import Lora
+from turnsmith.trainables.install import install
+from turnsmith.trainables.lora import Lora
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ RUN = {
     "base": {"reference": "smollm2", "parameters": 134515008, "licence": "Apache-2.0", "source": "the hub",
              "fingerprint": "9c1f2a"},
     "resolved": "base: smollm2\nsteps: []\n", "steps": [DATA, TRAIN, EVALUATE],
-    "claim": [{"text": "heldout: loss without the stop token, tuned against base, lower by more than 0",
+    "claim": [{"text": "heldout: loss without the stop token of tuned against base is lower",
                "difference": -0.27, "low": -0.31, "high": -0.24, "bound": 0.0, "verdict": "holds"}],
     "cost": {"seconds": 560.0, "train_seconds": 300.0, "evaluate_seconds": 210.0, "tokens": 55012,
              "supervised": 25107, "flops": 3.1e13, "peak_memory_gib": 3.2, "energy_wh": 2.4,

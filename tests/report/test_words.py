@@ -15,6 +15,8 @@ def metric(**others):
 
 EVALUATE = {
     "verb": "evaluate",
+    "model": "tuned",
+    "against": "base",
     "tasks": [
         {"task": "heldout", "title": "Loss on held-out chats", "metrics": [metric()]},
         {"task": "divergence", "title": "Drift", "metrics": [
@@ -27,7 +29,7 @@ EVALUATE = {
 }  # fmt: skip
 RUN = {
     "steps": [EVALUATE],
-    "claim": [{"text": "heldout: loss without the stop token, tuned against base, lower by more than 0"}],
+    "claim": [{"text": "heldout: loss without the stop token of tuned against base is lower"}],
     "cost": {"seconds": 560.0},
 }
 
@@ -42,10 +44,17 @@ def test_the_sentence_says_what_fell_by_how_much_and_how_sure_that_is():
 
 
 def test_the_claim_comes_first_in_the_sentence_wherever_it_was_measured():
-    claim = {**RUN["claim"][0], "text": "abilities: right, tuned against base, lower by at most 0.1"}
+    claim = {**RUN["claim"][0], "text": "abilities: right of tuned against base is within 0.1"}
     assert words.result({**RUN, "claim": [claim]}).startswith(
         "General abilities (right): no change can be told"
     )
+
+
+def test_of_a_task_on_several_data_the_one_that_the_claim_is_about_comes_first():
+    other = {"task": "heldout", "on": "new", "title": "Loss on new chats", "metrics": [metric()]}
+    step = {**EVALUATE, "tasks": [*EVALUATE["tasks"], other]}
+    claim = {"text": "heldout on new: loss without the stop token of tuned against base is lower"}
+    assert words.result({**RUN, "steps": [step], "claim": [claim]}).startswith("Loss on new chats")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dic
     tasks: list[dict[str, Any]] = []
     for component in step.suite:
         task = bench.task(component)
-        runner.say(f"measure {component.name}")
+        runner.say(f"measure {component.name}{_on(component, step.suite)}")
         ones, first = bench.measure(component, before)
         others, second = bench.measure(component, after)
         keys = {step.against: first["key"], step.model: second["key"]}
@@ -48,7 +48,7 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dic
                 "task": component.name,
                 "on": component.options.get("on"),
                 "measurements": keys,
-                "title": task.title,
+                "title": task.title + _on(component, step.suite),
                 "note": task.note,
                 "seconds": {step.against: first["seconds"], step.model: second["seconds"]},
                 "reused": {step.against: first["reused"], step.model: second["reused"]},
@@ -58,6 +58,12 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dic
         )
     seconds = sum(second for task in tasks for second in task["seconds"].values())
     return {"kind": "comparison", "tasks": tasks, "seconds": seconds}
+
+
+def _on(component: Component, suite: Sequence[Component]) -> str:
+    """The data that a task measures on, where the suite has it several times."""
+    several = sum(one.name == component.name for one in suite) > 1
+    return f" on {component.options['on']}" if several and "on" in component.options else ""
 
 
 class Measuring:

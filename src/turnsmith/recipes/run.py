@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -342,12 +343,12 @@ class Runner:
             self.say(f"        {count:,} {reason}")
 
     def _tell_figures(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        for metric in (metric for task in tasks for metric in task["metrics"]):
+        named = Counter(task["task"] for task in tasks)
+        for task, metric in ((task, metric) for task in tasks for metric in task["metrics"]):
+            name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
             change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
             figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"
-            self.say(
-                f"        {metric['name']:<30}{figures:<18}{change:<28}{metric['verdict']}  n={metric['n']}"
-            )
+            self.say(f"        {name:<30}{figures:<18}{change:<28}{metric['verdict']}  n={metric['n']}")
 
     # ---------------------------------------------------------------------------------------- details
 

@@ -210,13 +210,18 @@ def _headlines(run: Mapping[str, Any]) -> list[Measure]:
     """What the claim is about, then the first metric of each other task, at most CLAUSES in all."""
     found = measures(run)
     claims = [str(claim.get("text") or "") for claim in run.get("claim") or ()]
-    begins = [f"{task.get('task')}: {metric.get('name')}," for _, task, metric in found]
-    claimed = [m for m, begin in zip(found, begins, strict=True) if any(c.startswith(begin) for c in claims)]
+    claimed = [one for one in found if any(claim.startswith(_said(*one)) for claim in claims)]
     chosen = claimed[:CLAUSES]
     for step, task, metric in found:
         if len(chosen) < CLAUSES and not any(step is s and task is t for s, t, _ in chosen):
             chosen.append((step, task, metric))
     return chosen
+
+
+def _said(step: Mapping[str, Any], task: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[str, str]:
+    """How a claim on this measure begins: with or without the data that it was measured on."""
+    end = f": {metric.get('name')} of {step.get('model')} against {step.get('against')} "
+    return f"{task.get('task')}{end}", f"{task.get('task')} on {task.get('on')}{end}"
 
 
 def _level(metric: Mapping[str, Any]) -> str:

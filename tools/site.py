@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-GUIDES = ("first-hour", "your-data", "your-method", "comparing", "from-python")  # in this order; others follow by name
-KINDS = ("format", "stage", "objective", "trainable", "merge", "task")  # in this order; others follow by name
+# In this order; others follow by name.
+GUIDES = ("first-hour", "your-data", "your-method", "comparing", "from-python")
+KINDS = ("format", "stage", "objective", "trainable", "merge", "task")
 
 
 def on_config(config: Any) -> Any:

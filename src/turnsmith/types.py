@@ -52,6 +52,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool. id: what the answering `tool` message names as its `call_id`."""
+
+    name: str
+    arguments: Mapping[str, Json]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message. Role `text` is raw: no template, no stop token, may be cut anywhere.
 
@@ -60,6 +69,8 @@ class Message:
     fields: further keys that the chat template may read.
     ids, logprobs: the tokens as they were sampled, and their log-probabilities under the distribution that
     they were sampled from. `ids` are used verbatim when the conversation is rendered again.
+    calls: tools that an assistant message calls. call_id: in a tool message, which call it answers. name: of
+    the speaker or tool. thinking: what the assistant thought before it spoke; None where nothing is known.
     """
 
     role: Role
@@ -69,27 +80,32 @@ class Message:
     fields: Mapping[str, Json] = field(default_factory=dict[str, Json])
     ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    calls: tuple[Call, ...] = ()
+    call_id: str | None = None
+    name: str | None = None
+    thinking: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order."""
+    """Messages in order. tools: the schemas of the tools that may be called."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Json], ...] = ()
 
     def then(self, *messages: Message) -> Conversation:
         """This conversation, continued."""
-        return Conversation((*self.messages, *messages))
+        return replace(self, messages=(*self.messages, *messages))
 
     def upto(self, stop: int) -> Conversation:
         """The messages before index `stop`; negative counts from the end, as in slices."""
-        return Conversation(self.messages[:stop])
+        return replace(self, messages=self.messages[:stop])
 
     @property
     def opening(self) -> Conversation:
         """All before the last assistant message: what a model is asked to answer. Empty if there is none."""
         turns = [i for i, message in enumerate(self.messages) if message.role == "assistant"]
-        return self.upto(turns[-1]) if turns else Conversation(())
+        return self.upto(turns[-1] if turns else 0)
 
 
 Part: TypeAlias = "Conversation | tuple[Conversation, ...]"

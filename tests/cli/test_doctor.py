@@ -60,23 +60,15 @@ def test_a_quick_look_does_not_import_torch(here):
     ("here", "state", "text"),
     [
         ("2.13.4+cpu", "fine", "2.13.4+cpu"),
-        ("2.9.0", "broken", "2.9.0, too old: the tests run with 2.13"),  # 9 is less than 13
-        ("3.0.0", "note", "3.0.0, untested: the tests run with 2.13"),
+        ("2.9.0", "broken", "2.9.0, too old: the tests were run with 2.13"),  # 9 is less than 13
+        ("3.0.0", "note", "3.0.0, untested: the tests were run with 2.13"),
         (None, "broken", "not installed"),
     ],
 )
 def test_a_version_is_judged_by_the_series_that_the_tests_run_with(here, state, text):
-    found = doctor.judged("torch", here, "2.13")
+    found = doctor.judged("torch", here)
     assert (found.state, found.text) == (state, text)
     assert bool(found.advice) == (state == "broken")
-
-
-def test_the_tested_series_are_those_of_the_constraints():
-    text = (ROOT / "constraints.txt").read_text()
-    pinned = dict(re.findall(r"^([\w-]+)==(\d+\.\d+)", text, re.MULTILINE))
-    required = re.findall(r'"([\w-]+)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
-    bounds = {name: bound for name, bound in required if name in doctor.STACK}
-    assert bounds == {name: pinned[name] for name in doctor.STACK}
 
 
 def test_a_home_that_cannot_be_written_is_broken(monkeypatch, capfd, tmp_path):

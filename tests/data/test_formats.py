@@ -11,7 +11,7 @@ from turnsmith.data import formats
 from turnsmith.errors import DataError
 from turnsmith.registry import Registry
 from turnsmith.testing import chat
-from turnsmith.types import ROLES, Conversation, Example, Message, Span
+from turnsmith.types import ROLES, Call, Conversation, Example, Message, Span
 
 registry = cache(Registry)
 
@@ -353,3 +353,17 @@ def test_an_example_comes_back_as_it_was(its_parts, its_values, its_meta):
 )
 def test_a_row_of_our_own_that_is_broken_is_named(row):
     refused(row, "turnsmith", "is no turnsmith row")
+
+
+def test_calls_tools_names_and_thinking_are_kept():
+    schema = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    said = Conversation(
+        (
+            Message("user", "1 + 1?", name="Ada"),
+            Message("assistant", "", calls=(Call("add", {"a": 1, "b": 1}, "c1"),), thinking="A sum."),
+            Message("tool", "2", call_id="c1"),
+        ),
+        (schema,),
+    )
+    kept = Example({"text": said, "replies": (said, said)}, {}, {"id": "x"})
+    assert read(json.loads(json.dumps(formats.to_row(kept))), "turnsmith", "x") == kept

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from turnsmith.data.render import CLOSE, OPEN, Renderer, cut_to_turns
 from turnsmith.errors import RenderError
 from turnsmith.testing import builders, chat, tokenizer
-from turnsmith.types import Conversation, Message, Span, Tokens
+from turnsmith.types import Call, Conversation, Message, Span, Tokens
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TURN = "'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'"
@@ -424,3 +424,25 @@ def test_smollm2_renders_as_its_own_template_does():
     ids = words.apply_chat_template(rows, return_dict=True)["input_ids"]
     assert renderer.render(conversation).inputs.tolist() == ids
     assert renderer.prompt(conversation.upto(3)) == ids[: len(renderer.prompt(conversation.upto(3)))]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            Conversation((Message("user", "Hi"),), ({"name": "add"},)),
+            "has tools, which cannot be rendered yet",
+        ),
+        (
+            Conversation((Message("user", "Hi"), Message("assistant", "", calls=(Call("add", {}),)))),
+            "message 1 .* calls",
+        ),
+        (
+            Conversation((Message("user", "Hi"), Message("assistant", "A", thinking="So."))),
+            "message 1 .* thinking",
+        ),
+    ],
+)
+def test_what_cannot_be_rendered_yet_is_refused_and_never_left_out(said, reason):
+    with pytest.raises(RenderError, match=reason):
+        Renderer(tokenizer()).render(said)

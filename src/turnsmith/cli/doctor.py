@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from turnsmith.cli.common import AsJson, print_json
+from turnsmith.versions import TESTED
 
 STACK = ("torch", "transformers", "peft", "accelerate")
 QUICKSTART = 3.0  # GiB that `turnsmith run quickstart` holds at its peak, rounded up
@@ -77,36 +78,27 @@ def versions() -> Iterator[Finding]:
     from turnsmith.recipes.summary import machine
 
     yield Finding("turnsmith", version("turnsmith") or "not installed: found on the path")
-    yield Finding("python", str(machine()["python"]))
-    bounds = tested()
+    yield judged("python", str(machine()["python"]))
     for name in STACK:
-        yield judged(name, version(name), bounds.get(name))
+        yield judged(name, version(name))
 
 
-def judged(name: str, here: str | None, series: str | None) -> Finding:
-    """A version against the tested series: the lower bound of our requirement on it.
+def judged(name: str, here: str | None) -> Finding:
+    """A version against the series that the tests were run with.
 
-    >>> judged("torch", "2.13.1", "2.13").text, judged("torch", "2.14.0", "2.13").text
-    ('2.13.1', '2.14.0, untested: the tests run with 2.13')
+    >>> judged("torch", "2.13.1").text, judged("torch", "2.14.0").text
+    ('2.13.1', '2.14.0, untested: the tests were run with 2.13')
     """
+    series = [".".join(map(str, _numbers(tested)[:2])) for tested in TESTED[name]]
     if here is None:
-        return Finding(name, "not installed", "broken", f"install {name}: pip install '{name}>={series}'")
-    if series is None or _numbers(here)[:2] == _numbers(series)[:2]:
+        return Finding(name, "not installed", "broken", f"install {name}: pip install '{name}>={series[0]}'")
+    own = _numbers(here)[:2]
+    if any(own == _numbers(one) for one in series):
         return Finding(name, here)
-    if _numbers(here) < _numbers(series):
-        text = f"{here}, too old: the tests run with {series}"
-        return Finding(name, text, "broken", f"raise {name}: pip install -U '{name}>={series}'")
-    return Finding(name, f"{here}, untested: the tests run with {series}", "note")
-
-
-def tested() -> dict[str, str]:
-    """The lower bounds of Turnsmith's requirements, which are the versions that its tests run with."""
-    try:
-        required = metadata.requires("turnsmith") or []
-    except metadata.PackageNotFoundError:
-        return {}
-    found = [re.match(r"([\w.-]+)>=([\d.]+)", line) for line in required if "extra ==" not in line]
-    return {match[1].lower(): match[2] for match in found if match}
+    if own < _numbers(series[0]):
+        text = f"{here}, too old: the tests were run with {' and '.join(series)}"
+        return Finding(name, text, "broken", f"raise {name}: pip install -U '{name}>={series[0]}'")
+    return Finding(name, f"{here}, untested: the tests were run with {' and '.join(series)}", "note")
 
 
 def version(name: str) -> str | None:

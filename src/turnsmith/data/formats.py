@@ -7,14 +7,26 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from turnsmith.errors import DataError
 from turnsmith.registry import Entry, Registry, format
-from turnsmith.types import ROLES, Conversation, Example, Json, Message, Role, Span, is_list, is_object
+from turnsmith.types import (
+    ROLES,
+    Call,
+    Conversation,
+    Example,
+    Json,
+    Message,
+    Role,
+    Span,
+    is_list,
+    is_object,
+)
 
 Row = Mapping[str, Any]
+SAID = ("call_id", "name", "thinking")  # texts of a message that may be absent
 SHAREGPT: dict[str, Role] = {
     "human": "user",
     "user": "user",
@@ -298,15 +310,12 @@ def _refuse(value: Mapping[str, Any], *keys: str, where: str = "the row") -> Non
 
 def _silent(conversation: Conversation) -> Conversation:
     """The same messages, none of which learns unless it says so itself."""
-    return Conversation(
-        tuple(
-            Message(m.role, m.content, 0.0 if m.weight is None else m.weight, m.spans, m.fields)
-            for m in conversation.messages
-        )
-    )
+    silent = (replace(m, weight=0.0 if m.weight is None else m.weight) for m in conversation.messages)
+    return replace(conversation, messages=tuple(silent))
 
 
-def _dump(conversation: Conversation) -> list[Json]:
+def _dump(conversation: Conversation) -> Json:
+    """A list of messages; an object with the tools beside them where there are any."""
     rows: list[Json] = []
     for m in conversation.messages:
         row: dict[str, Json] = {"role": m.role, "content": m.content}
@@ -315,13 +324,18 @@ def _dump(conversation: Conversation) -> list[Json]:
         row |= {"fields": dict(m.fields)} if m.fields else {}
         row |= {"ids": list(m.ids)} if m.ids is not None else {}
         row |= {"logprobs": list(m.logprobs)} if m.logprobs is not None else {}
+        calls = [{"name": call.name, "arguments": call.arguments, "id": call.id} for call in m.calls]
+        row |= {"calls": calls} if calls else {}
+        row |= {key: value for key in SAID if (value := getattr(m, key)) is not None}
         rows.append(row)
-    return rows
+    return {"messages": rows, "tools": list(conversation.tools)} if conversation.tools else rows
 
 
-def _load(rows: Any) -> Any:
-    if rows and isinstance(rows[0], list):
-        return tuple(_load(one) for one in rows)
+def _load(value: Any) -> Any:
+    if is_object(value):
+        return Conversation(_load(value["messages"]).messages, tuple(value["tools"]))
+    if value and (is_list(value[0]) or "messages" in value[0]):
+        return tuple(_load(one) for one in value)
     return Conversation(
         tuple(
             Message(
@@ -332,7 +346,9 @@ def _load(rows: Any) -> Any:
                 row.get("fields", {}),
                 tuple(row["ids"]) if "ids" in row else None,
                 tuple(row["logprobs"]) if "logprobs" in row else None,
+                tuple(Call(**call) for call in row.get("calls", ())),
+                **{key: row[key] for key in SAID if key in row},
             )
-            for row in rows
+            for row in value
         )
     )

@@ -117,7 +117,13 @@ class Renderer:
     def _pieces(self, conversation: Conversation, generation: bool = False, name: str = "?") -> list[_Piece]:
         """Alternating template text and contents, tokenised."""
         messages = conversation.messages
+        if conversation.tools:
+            raise RenderError(f"example {name!r} has tools, which cannot be rendered yet: leave them out")
         for index, message in enumerate(messages):
+            if message.calls or message.call_id or message.thinking:
+                raise RenderError(
+                    f"message {index} of example {name!r} has calls or thinking, which cannot be rendered yet"
+                )
             if message.role == "text":
                 raise RenderError(
                     f"message {index} of example {name!r} is raw text: it has no place in a chat"

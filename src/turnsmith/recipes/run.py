@@ -344,7 +344,7 @@ class Runner:
 
     def _tell_figures(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         named = Counter(task["task"] for task in tasks)
-        for task, metric in ((task, metric) for task in tasks for metric in task["metrics"]):
+        for task, metric in ((one, metric) for one in tasks for metric in one["metrics"]):
             name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
             change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
             figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"

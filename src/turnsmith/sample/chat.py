@@ -105,7 +105,7 @@ class LocalChat:
         if any(message.role == "text" for message in messages):
             return Failure("raw text has no turns: a chat cannot answer it")
         try:
-            prompt = self.renderer.prompt(Conversation(messages))
+            prompt = self.renderer.prompt(replace(conversation, messages=messages))
         except RenderError as error:
             return Failure(str(error))
         context: int | None = getattr(self.engine, "context", None)

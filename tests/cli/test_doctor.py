@@ -4,14 +4,11 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from turnsmith.cli import doctor
 from turnsmith.cli.main import call
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(text: str) -> dict[str, str]:

@@ -40,10 +40,15 @@ def command(
 
 
 def _line(row: dict[str, Any]) -> str:
-    figure = f"{row['figure']:+.3f} [{row['interval'][0]:+.3f}, {row['interval'][1]:+.3f}]"
-    control = row["control"]
-    without = f"; without the method {control['figure']:+.3f}" if control else ""
-    return f"claim   {row['claim']}: {row['verdict']}   {figure}, {row['seeds']} seeds, n={row['n']}{without}"
+    """One statement in words; what was not measured has no figure."""
+    said = f"claim   {row['claim']}: {row['verdict']}"
+    if row["figure"] is None:
+        return said
+    low, high = row["interval"]
+    figure = f"{row['figure']:+.3f} [{low:+.3f}, {high:+.3f}], {row['seeds']} seeds, n={row['n']}"
+    control = row["control"] or {}
+    without = f"; without the method {control['figure']:+.3f}" if control.get("figure") is not None else ""
+    return f"{said}   {figure}{without}"
 
 
 def _say(text: str) -> None:

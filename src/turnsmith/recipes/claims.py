@@ -12,8 +12,9 @@ from typing import Any
 from turnsmith import wheels
 from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, components, schema
+from turnsmith.recipes.pruning import claimed
 from turnsmith.recipes.run import Runner, Say
-from turnsmith.recipes.schema import Arm, Component, Evaluate, Recipe, Step
+from turnsmith.recipes.schema import Arm, Recipe
 from turnsmith.recipes.summary import machine
 from turnsmith.recipes.verdict import judge, said
 from turnsmith.registry import Registry
@@ -54,9 +55,9 @@ def claims(
     """Run every seed of a recipe and its control, and judge. Gives one row for each statement.
 
     recipe: a file, or the name of one that comes with Turnsmith. to: where the runs' reports go. The others
-    as of `run`.
-    The first seed runs as the recipe stands; the others, and the control, measure only what the claim speaks
-    of. What is on the shelf is not done again. Where the control shows the claim as well, the claim fails.
+    as of `run`. The first seed runs as the recipe stands; the others, and the control, make and measure only
+    what the claim rests on. What is on the shelf is not done again. Where the control shows the claim as
+    well, the claim fails.
     """
     file, registry = schema.find(str(recipe)), components(use)
     plain = schema.parse(file.read_text("utf-8"), file.name)
@@ -130,35 +131,6 @@ def _run(judging: Judging, name: str, settings: Mapping[str, Any], *, whole: boo
         near=judging.near,
     )
     return runner.run()
-
-
-def claimed(recipe: Recipe, registry: Registry) -> Recipe:
-    """The recipe, measuring with those tasks alone that its claim speaks of, and those that they need."""
-    wanted = {(statement.task, statement.on) for statement in recipe.claim}
-    needed = {need for task, _ in wanted for need in registry.entry("task", task).names("needs")}
-
-    def kept(task: Component) -> bool:
-        named = (task.name, task.options.get("on")) in wanted or (task.name, None) in wanted
-        return named or task.name in needed
-
-    def pruned(steps: Sequence[Step]) -> tuple[Step, ...]:
-        found: list[Step] = []
-        for step in steps:
-            if step.repeat is not None:
-                inner = step.repeat.model_copy(update={"steps": pruned(step.repeat.steps)})
-                found.append(step.model_copy(update={"repeat": inner}))
-            elif step.evaluate is not None:
-                suite = tuple(task for task in step.evaluate.suite if kept(task))
-                found += [Step(evaluate=_with(step.evaluate, suite))] if suite else []
-            else:
-                found.append(step)
-        return tuple(found)
-
-    return recipe.model_copy(update={"steps": pruned(recipe.steps)})
-
-
-def _with(step: Evaluate, suite: tuple[Component, ...]) -> Evaluate:
-    return step.model_copy(update={"suite": suite})
 
 
 def work(runs: Sequence[Sequence[Mapping[str, Any]]]) -> float:

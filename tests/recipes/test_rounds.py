@@ -12,6 +12,7 @@ from turnsmith.errors import UsageError
 from turnsmith.models import load
 from turnsmith.recipes import claims as judging
 from turnsmith.recipes import schema, yaml12
+from turnsmith.recipes.checking import check
 from turnsmith.recipes.start import run
 from turnsmith.testing import chat, directory, tokenizer
 
@@ -165,6 +166,12 @@ def test_the_recipe_that_was_given_is_left_as_it_was(recipe):
     before = json.dumps(recipe)
     run(recipe, name="rounds", settings={"steps.2.repeat.times": 1})
     assert json.dumps(recipe) == before
+
+
+def test_check_says_what_cannot_be_known_before_a_model_has_written_it(recipe):
+    found = check(recipe, name="rounds")["train"]
+    assert [(step["name"], "shown" in step) for step in found] == [("policy", True), ("policy", False)]
+    assert found[1]["waits"] == "pairs is written by 'policy' (respond) while the recipe runs"
 
 
 # ------------------------------------------------------------------------------------------- claims

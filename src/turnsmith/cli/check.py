@@ -31,7 +31,10 @@ def command(
         return
     print(found["resolved"])
     for train in found["train"]:
-        _tell(train)
+        if "waits" in train:
+            print(f"\n{train['name']}: {train['waits']}")
+        else:
+            _tell(train)
 
 
 def _tell(train: dict[str, Any]) -> None:

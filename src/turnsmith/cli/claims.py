@@ -46,7 +46,7 @@ def _line(row: dict[str, Any]) -> str:
         return said
     low, high = row["interval"]
     figure = f"{row['figure']:+.3f} [{low:+.3f}, {high:+.3f}], {row['seeds']} seeds, n={row['n']}"
-    control = row["control"] or {}
+    control: dict[str, Any] = row["control"] or {}
     without = f"; without the method {control['figure']:+.3f}" if control.get("figure") is not None else ""
     return f"{said}   {figure}{without}"
 

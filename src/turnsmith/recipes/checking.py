@@ -23,7 +23,8 @@ def check(
 
     Arguments as of `run`; of a grid the first arm is looked at. Gives `resolved`, the recipe as YAML, and
     `train`, a list with name, examples, counts of what is cut or dropped, steps, tokens, supervised, minutes
-    and memory_gib (estimates), and `shown`: three examples, each a list of tokens with their loss weights.
+    and memory_gib (estimates), and `shown`: three examples, each a list of tokens with their loss weights. A
+    step on data that a model writes while the recipe runs has `name` and `waits`, the reason, alone.
     """
     plain, name, near = references.content(recipe, name, settings)
     known = components(use)
@@ -38,9 +39,29 @@ def _trains(runner: Runner) -> list[dict[str, Any]]:
 
     runner.models["base"] = [runner.reference(runner.recipe.base)]
     found: list[dict[str, Any]] = []
+    waits: dict[str, str] = {}  # data that are not there before the recipe runs, with the reason
     for step in schema.flat(runner.recipe.steps):
         if step.data is not None:
-            runner.make_data(step.data)
-        elif step.train is not None and step.train.data in runner.data:
+            reason = _written(step.data, runner) or waits.get(_bare(step.data.given or ""))
+            if reason:
+                waits |= dict.fromkeys(step.data.names, reason)
+            else:
+                runner.make_data(step.data)
+        elif step.train is not None and (reason := waits.get(_bare(step.train.data))):
+            found.append({"name": step.train.name, "waits": reason})
+        elif step.train is not None:
             found.append(forecast(step.train, runner))
     return found
+
+
+def _written(step: schema.Data, runner: Runner) -> str | None:
+    """Which model writes in the data; None where none does."""
+    for stage in step.stages:
+        for chat in runner.registry.entry("stage", stage.name).names("chats"):
+            made = "+".join(step.names)
+            return f"{made} is written by {stage.options[chat]!r} ({stage.name}) while the recipe runs"
+    return None
+
+
+def _bare(name: str) -> str:
+    return name.partition("@")[0]

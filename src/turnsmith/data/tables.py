@@ -1,0 +1,58 @@
+"""Rows of columnar files: Parquet, and both forms of Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import ipc
+from pyarrow.parquet import ParquetFile
+
+from turnsmith.errors import DataError
+from turnsmith.types import is_list, is_object
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows as JSON has them, a thousand or one stored batch in memory at a time.
+
+    Times and decimals become text. Raises DataError where the file is torn, and, naming row and column, for
+    bytes.
+    """
+    number = 0
+    try:
+        for batch in _parquet(path) if path.suffix.lower() == ".parquet" else _arrow(path):
+            for row in batch.to_pylist():
+                number += 1
+                yield _plain(row, f"{path}, row {number}")
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is no whole {path.suffix[1:].lower()} file ({error})") from None
+
+
+def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    with ParquetFile(path) as opened:
+        yield from opened.iter_batches(batch_size=1000)
+
+
+def _arrow(path: Path) -> Iterable[pa.RecordBatch]:
+    """With an index at the end, or, as `datasets` writes them, a stream."""
+    with pa.memory_map(str(path)) as source:
+        try:
+            opened = ipc.open_file(source)
+        except pa.ArrowInvalid:
+            yield from ipc.open_stream(source)
+        else:
+            yield from (opened.get_batch(number) for number in range(opened.num_record_batches))
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if is_object(value):
+        return {str(key): _plain(one, f"{where}, {key}") for key, one in value.items()}
+    if is_list(value):
+        return [_plain(one, where) for one in value]
+    if isinstance(value, bytes):
+        raise DataError(f"{where}: bytes cannot be read as text; leave the column out")
+    return str(value)

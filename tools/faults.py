@@ -59,10 +59,11 @@ def main(names: Sequence[str]) -> int:
     suites = list(dict.fromkeys(fault.tests for fault in faults))
     with ThreadPoolExecutor(WORKERS) as pool:
         clean = dict(zip(suites, pool.map(run, suites), strict=True))
-        verdicts = list(pool.map(judge, faults, [clean[fault.tests] for fault in faults]))
-    width = max(len(verdict.name) for verdict in verdicts)
-    for verdict in verdicts:
-        print(f"{verdict.name:{width}}  {verdict.seconds:5.1f} s  {verdict.said}")
+        verdicts: list[Verdict] = []
+        width = max(len(fault.name) for fault in faults)
+        for verdict in pool.map(judge, faults, [clean[fault.tests] for fault in faults]):
+            print(f"{verdict.name:{width}}  {verdict.seconds:5.1f} s  {verdict.said}", flush=True)
+            verdicts.append(verdict)
     missed = [verdict for verdict in verdicts if not verdict.caught]
     for verdict in missed:
         print(f"\n{verdict.name}: {verdict.said}\n{verdict.output[-4000:]}")

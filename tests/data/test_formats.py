@@ -47,7 +47,7 @@ def test_messages():
     assert texts(example.parts["text"]) == [
         ("system", "Be brief.", None), ("user", "Hi there", None), ("assistant", "Hello", 0.0),
     ]  # fmt: skip
-    assert example.parts["text"].messages[2].fields == {"name": "Bo"}
+    assert example.parts["text"].messages[2].name == "Bo"
     assert example.meta == {"source": "web", "id": "x-1"}
 
 
@@ -63,8 +63,8 @@ def test_messages():
         ({"role": "user"}, r"messages\[0\]: the content must be text, not None"),
         ({"role": "user", "content": 3}, r"messages\[0\]: the content must be text, not 3"),
         ({"role": "user", "content": [{"type": "image_url"}]}, r"messages\[0\]: the content must be text"),
-        ({"role": "assistant", "content": "", "tool_calls": [{}]}, r"messages\[0\] has `tool_calls`"),
-        ({"role": "assistant", "content": "", "function_call": {"a": 1}}, "has `function_call`"),
+        ({"role": "assistant", "content": "", "tool_calls": [{}]}, r"messages\[0\].tool_calls\[0\] must"),
+        ({"role": "assistant", "content": "", "function_call": {"a": 1}}, "must name a function"),
         ({"role": "user", "content": "x", "weight": -1}, r"messages\[0\]: the weight must be a number"),
         (
             {"role": "user", "content": "x", "weight": True},
@@ -85,12 +85,6 @@ def test_messages_that_are_none_are_named_by_place(message, said):
 @pytest.mark.parametrize("value", [None, "Hi", {"role": "user"}, "[not json", 3])
 def test_what_is_no_list_of_messages_is_refused(value):
     refused({"messages": value}, "messages", "messages must be a list of messages")
-
-
-def test_tools_are_refused_rather_than_left_out():
-    refused(
-        {"messages": [], "tools": [{"name": "search"}]}, "messages", "the row has `tools`: tool calls are not"
-    )
 
 
 def test_a_column_that_is_missing_is_named():
@@ -118,7 +112,9 @@ def test_sharegpt():
 @pytest.mark.parametrize(
     ("turn", "said"),
     [
-        ({"from": "function_call", "value": "x"}, r"conversations\[0\] has the unknown role 'function_call'"),
+        ({"from": "narrator", "value": "x"}, r"conversations\[0\] has the unknown role 'narrator'"),
+        ({"from": "function_call", "value": "x"}, r"conversations\[0\]: the arguments are no JSON"),
+        ({"from": "function_call", "value": "{}"}, r"conversations\[0\]: a function_call must have `name`"),
         ({"value": "x"}, r"conversations\[0\] must have `from` and `value`"),
         ({"from": "human", "value": None}, r"conversations\[0\]: the content must be text"),
     ],
@@ -367,3 +363,19 @@ def test_calls_tools_names_and_thinking_are_kept():
     )
     kept = Example({"text": said, "replies": (said, said)}, {}, {"id": "x"})
     assert read(json.loads(json.dumps(formats.to_row(kept))), "turnsmith", "x") == kept
+
+
+def test_sharegpt_calls_and_observations():
+    row = {
+        "conversations": [
+            {"from": "human", "value": "1 + 2?"},
+            {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1, "b": 2}}'},
+            {"from": "observation", "value": "3"},
+            {"from": "gpt", "value": "3."},
+        ],
+        "tools": '[{"name": "add"}]',
+    }
+    found = read(row, "sharegpt").parts["text"]
+    assert [message.role for message in found.messages] == ["user", "assistant", "tool", "assistant"]
+    assert found.messages[1].calls == (Call("add", {"a": 1, "b": 2}),)
+    assert found.tools == ({"name": "add"},)

@@ -214,7 +214,12 @@ class Renderer:
         from jinja2 import TemplateError
 
         rows = [
-            {**message.fields, "role": message.role, "content": content}
+            {
+                **message.fields,
+                **({"name": message.name} if message.name else {}),
+                "role": message.role,
+                "content": content,
+            }
             for message, content in zip(messages, contents, strict=True)
         ]
         try:

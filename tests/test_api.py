@@ -235,3 +235,10 @@ def test_every_public_name_can_be_called_and_no_package_hides_it():
     assert verbs | {"Steps", "Talk", "objective", "stage", "trainable", "merge", "task", "format"} <= names
     assert [name for name in names if not callable(getattr(turnsmith, name))] == []
     assert names & {module.name for module in pkgutil.iter_modules(turnsmith.__path__)} == set()
+
+
+def test_describe_shows_calls(here):
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    said = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    (here / "calls.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    assert turnsmith.describe("calls.jsonl")["first"]["text"][1]["content"] == 'add({"a": 1})'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from turnsmith.recipes import components
-from turnsmith.types import Conversation, Example
+from turnsmith.types import Conversation, Example, Message
 
 
 def describe(data: str | Path, *, format: str = "auto", use: Sequence[Path | str] = ()) -> dict[str, Any]:
@@ -46,11 +47,17 @@ def _contents(examples: Sequence[Example]) -> dict[str, Any]:
         "characters": _spread([sum(len(m.content) for m in one.messages) for one in conversations]),
         "duplicates": sum(count - 1 for count in texts.values()),
         "first": {
-            part: [{"role": m.role, "content": m.content} for m in one.messages]
+            part: [{"role": m.role, "content": _shown(m)} for m in one.messages]
             for part, one in examples[0].parts.items()
             if isinstance(one, Conversation)
         },
     }
+
+
+def _shown(message: Message) -> str:
+    """What is said, and the tools that are called."""
+    calls = [f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})" for call in message.calls]
+    return "\n".join([message.content, *calls] if message.content else calls)
 
 
 def _conversations(example: Example) -> Iterator[Conversation]:

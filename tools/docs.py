@@ -310,7 +310,9 @@ def results(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         "# Results\n\nEach recipe states a claim; `turnsmith claims NAME` runs it in full and judges it from "
         "its interval alone: it holds where the whole interval lies beyond the bound, fails where all of it "
-        "lies on the other side, and is undecided otherwise. A claim that failed stays in the table. The "
+        "lies on the other side, and is undecided otherwise. The control is the same recipe with the method "
+        "taken out; it may show one statement of a claim, and where it shows all of them the claim fails. A "
+        "claim that failed stays in the table. The "
         f"figures are in `docs/results.json`.\n\n{table(rows)}\n"
     )
 

@@ -16,7 +16,7 @@ from turnsmith.recipes.pruning import claimed
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.schema import Arm, Recipe
 from turnsmith.recipes.summary import machine
-from turnsmith.recipes.verdict import judge, said
+from turnsmith.recipes.verdict import judge, named, said
 from turnsmith.registry import Registry
 from turnsmith.shelf import Shelf, write_text
 from turnsmith.types import is_list
@@ -94,7 +94,7 @@ def _judged(judging: Judging, arm: Arm) -> list[Row]:
                 "interval": [row.get("low"), row.get("high")],
                 "n": row.get("n"),
                 "seeds": recipe.replicates,
-                "baseline": statement.against,
+                "baseline": named(statement.against),
                 "verdict": "fails" if too and row["verdict"] == "holds" else row["verdict"],
                 "control": _figures(without[number]) if without else None,
                 "command": f"turnsmith claims {judging.name}",

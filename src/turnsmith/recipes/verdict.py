@@ -74,11 +74,13 @@ def said(statement: Statement) -> str:
     far = f" by more than {statement.by:g}" if statement.by else ""
     how = f"within {statement.by:g}" if statement.direction == "within" else f"{statement.direction}{far}"
     on = f" on {statement.on}" if statement.on else ""
-    of, against = (
-        side if isinstance(side, str) else f"{side[0]} since {side[1]}"
-        for side in (statement.of, statement.against)
-    )
+    of, against = named(statement.of), named(statement.against)
     return f"{statement.task}{on}: {statement.quantity} of {of} against {against} is {how}"
+
+
+def named(side: str | tuple[str, str]) -> str:
+    """A side of a statement in words: a model, or the change from one to another."""
+    return side if isinstance(side, str) else f"{side[0]} since {side[1]}"
 
 
 def _metric(statement: Statement, steps: Sequence[Mapping[str, Any]]) -> Metric | None:

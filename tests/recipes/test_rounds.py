@@ -229,6 +229,18 @@ def test_a_claim_that_the_control_shows_as_well_fails(file, tmp_path):
     assert row["verdict"] == "fails"
 
 
+def test_a_grid_is_judged_arm_by_arm_and_its_seeds_are_the_replicates(file, tmp_path):
+    plain = yaml12.load(file.read_text())
+    plain |= {"seeds": [5, 6, 7], "replicates": 1, "each": {"steps.2.repeat.steps.1.train.fit.lr": [0, 1e-2]}}
+    del plain["control"]
+    file.write_text(yaml12.dump(plain))
+    still, moved = judging.claims(file, to=tmp_path / "runs")
+    assert [still["method"], moved["method"]] == ["rounds lr=0", "rounds lr=0.01"]
+    assert [still["seeds"], moved["seeds"]] == [1, 1]
+    assert still["figure"] == 0 != moved["figure"]
+    assert still["control"] is None
+
+
 def test_a_tiny_claim_is_not_judged(file, tmp_path):
     (row,) = judging.claims(file, to=tmp_path / "runs", tiny=True)
     assert row["verdict"] == "not judged"

@@ -63,6 +63,7 @@ def claims(
     plain = schema.parse(file.read_text("utf-8"), file.name)
     if not plain.get("claim"):
         raise UsageError(f"{file.name} claims nothing: give it a `claim`")
+    plain.pop("seeds", None)  # the replicates stand in for them
     quiet: Say = say or (lambda text: None)
     judging = Judging(file.stem, plain, registry, Path(to) / file.stem, quiet, file.parent, tiny)
     found: list[Row] = []
@@ -115,7 +116,6 @@ def _run(judging: Judging, name: str, settings: Mapping[str, Any], *, whole: boo
     plain = schema.unshared(judging.plain)
     for path, value in settings.items():
         schema.assign(plain, path, value)
-    plain.pop("seeds", None)  # the replicates stand in for them
     arms = schema.arms(plain, judging.name, judging.registry, tiny=judging.tiny)
     recipe = next((one.recipe for one in arms if one.name == name), arms[0].recipe)
     kind = "control" if len(settings) > 1 else "seed"

@@ -40,6 +40,7 @@ steps:
   - evaluate:
       {model: policy, against: policy@1, suite: [{heldout: {on: held}}, {exact: {on: held, max_new: 4}}]}
   - evaluate: {model: reset, against: policy@1, suite: [{heldout: {on: held}}]}
+  - evaluate: {model: policy@3, against: policy@2, suite: [{margins: {on: pairs@2}}]}
 claim:
   - {task: heldout, quantity: loss, of: policy, against: policy@1, direction: lower}
 control: {steps.2.repeat.steps.1.train.fit.lr: 0}
@@ -164,7 +165,7 @@ def test_a_version_that_was_not_made_is_an_error(recipe):
 
 def test_the_recipe_that_was_given_is_left_as_it_was(recipe):
     before = json.dumps(recipe)
-    run(recipe, name="rounds", settings={"steps.2.repeat.times": 1})
+    run(recipe, name="rounds", settings={"steps.2.repeat.times": 2, "steps.0.data.seed": 0})
     assert json.dumps(recipe) == before
 
 
@@ -214,7 +215,7 @@ def test_only_what_the_claim_speaks_of_is_measured_on_further_seeds(file, tmp_pa
         for name in ("seed-0", "seed-1", "control-1")
     }
     assert measured == {
-        "seed-0": ["heldout", "exact", "heldout"],
+        "seed-0": ["heldout", "exact", "heldout", "margins"],
         "seed-1": ["heldout", "heldout"],
         "control-1": ["heldout", "heldout"],
     }

@@ -292,7 +292,12 @@ class Runner:
             for task in suite
             if "on" in task.options
         }
-        return sorted((name, parts) for name, parts in needed if name.partition("@")[0] in self.data)
+        return sorted((name, parts) for name, parts in needed if self._is_there(name))
+
+    def _is_there(self, name: str) -> bool:
+        """Whether data of this name, and of this version of it, were made already."""
+        base, _, number = name.partition("@")
+        return base in self.data and int(number or 1) <= len(self.data[base])
 
     # --------------------------------------------------------------------------------------- evaluate
 

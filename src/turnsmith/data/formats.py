@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
+from turnsmith.data import read
 from turnsmith.data.messages import (
     arguments_of,
     conversation,
@@ -219,6 +221,16 @@ def guess(rows: Sequence[Row], entries: Sequence[Entry]) -> str:
             f"columns {', '.join(sorted(common)) or '(none in common)'}: {what}. Say which: {known}"
         )
     return best[0]
+
+
+def from_file(path: Path, name: str, registry: Registry) -> tuple[list[Example], str, Counter[str]]:
+    """The examples of a file or folder, the name of its format, guessed where `name` is `auto`, and how many
+    rows were skipped for which reason."""
+    rows = list(read.rows(path))
+    if name == "auto":
+        name = guess([row for _, row in rows[:1000]], registry.entries("format"))
+    found, skipped = examples(rows, name, registry, str(path))
+    return found, name, skipped
 
 
 def examples(

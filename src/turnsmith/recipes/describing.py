@@ -23,11 +23,9 @@ def describe(data: str | Path, *, format: str = "auto", use: Sequence[Path | str
 
     known = components(use)
     path = read.locate(str(data))
-    rows = list(read.rows(path))
-    guessed = format == "auto"
-    name = formats.guess([row for _, row in rows[:1000]], known.entries("format")) if guessed else format
-    examples, skipped = formats.examples(rows, name, known, str(path))
-    found = {"file": str(path), "format": name, "guessed": guessed, "rows": len(rows)}
+    examples, name, skipped = formats.from_file(path, format, known)
+    rows = len(examples) + skipped.total()
+    found = {"file": str(path), "format": name, "guessed": format == "auto", "rows": rows}
     return {**found, "skipped": dict(skipped), **_contents(examples)}
 
 

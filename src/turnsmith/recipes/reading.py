@@ -66,11 +66,7 @@ def load(file: Path, runner: Runner) -> list[Example]:
 
 
 def _read(step: Data, runner: Runner, path: Path, counts: Counter[str]) -> tuple[list[Example], str]:
-    rows = list(read.rows(path))
-    name = step.format
-    if name == "auto":
-        name = formats.guess([row for _, row in rows[:1000]], runner.registry.entries("format"))
-    examples, skipped = formats.examples(rows, name, runner.registry, str(path))
+    examples, name, skipped = formats.from_file(path, step.format, runner.registry)
     counts.update({f"skipped: {reason}": count for reason, count in skipped.items()})
     return examples, name
 

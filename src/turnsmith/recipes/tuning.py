@@ -168,10 +168,7 @@ def _look(data: str, known: Registry) -> tuple[set[str], int]:
     now."""
     from turnsmith.data import formats, read
 
-    path = read.locate(data)
-    rows = list(read.rows(path))
-    name = formats.guess([row for _, row in rows[:1000]], known.entries("format"))
-    examples, _ = formats.examples(rows, name, known, str(path))
+    examples, _, _ = formats.from_file(read.locate(data), "auto", known)
     if not examples:
         raise UsageError(f"{data}: not one usable example")
     return set(examples[0].parts), len(examples)

@@ -83,6 +83,8 @@ def _judged(judging: Judging, arm: Arm) -> list[Row]:
     judged = _judge(judging, recipe, steps)
     without = _judge(judging, recipe, [run["steps"] for run in controls]) if controls else []
     too = bool(without) and all(one["verdict"] == "holds" for one in without)
+    minutes = round(work([*steps, *(run["steps"] for run in controls)]) / 60, 1)
+    here, today = _machine(), datetime.now(UTC).date().isoformat()
     found = []
     for number, (statement, row) in enumerate(zip(recipe.claim, judged, strict=True)):
         found.append(
@@ -99,9 +101,9 @@ def _judged(judging: Judging, arm: Arm) -> list[Row]:
                 "verdict": "fails" if too and row["verdict"] == "holds" else row["verdict"],
                 "control": _figures(without[number]) if without else None,
                 "command": f"turnsmith claims {judging.name}",
-                "minutes": round(work([*steps, *(run["steps"] for run in controls)]) / 60, 1),
-                "date": datetime.now(UTC).date().isoformat(),
-                "machine": _machine(),
+                "minutes": minutes,
+                "date": today,
+                "machine": here,
             }
         )
     return found

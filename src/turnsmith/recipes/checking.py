@@ -42,12 +42,12 @@ def _trains(runner: Runner) -> list[dict[str, Any]]:
     waits: dict[str, str] = {}  # data that are not there before the recipe runs, with the reason
     for step in schema.flat(runner.recipe.steps):
         if step.data is not None:
-            reason = _written(step.data, runner) or waits.get(_bare(step.data.given or ""))
+            reason = _written(step.data, runner) or waits.get(schema.bare(step.data.given or ""))
             if reason:
                 waits |= dict.fromkeys(step.data.names, reason)
             else:
                 runner.make_data(step.data)
-        elif step.train is not None and (reason := waits.get(_bare(step.train.data))):
+        elif step.train is not None and (reason := waits.get(schema.bare(step.train.data))):
             found.append({"name": step.train.name, "waits": reason})
         elif step.train is not None:
             found.append(forecast(step.train, runner))
@@ -61,7 +61,3 @@ def _written(step: schema.Data, runner: Runner) -> str | None:
             made = "+".join(step.names)
             return f"{made} is written by {stage.options[chat]!r} ({stage.name}) while the recipe runs"
     return None
-
-
-def _bare(name: str) -> str:
-    return name.partition("@")[0]

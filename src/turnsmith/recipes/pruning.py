@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from turnsmith.recipes.schema import Component, Evaluate, Recipe, Step, flat
+from turnsmith.recipes.schema import Component, Evaluate, Recipe, Step, bare, flat
 from turnsmith.registry import Registry
 
 
@@ -60,11 +60,11 @@ def _fits(task: Component, wanted: tuple[str, str | None]) -> bool:
 def _needed(steps: Sequence[Step], kept: Iterable[Evaluate], registry: Registry) -> set[str]:
     """The names of models and data that the kept measurements rest on."""
     found: set[str] = set()
-    new = {_bare(name) for one in kept for name in (one.model, one.against, *_on(one.suite))}
+    new = {bare(name) for one in kept for name in (one.model, one.against, *_on(one.suite))}
     while new - found:
         found |= new
         new = {
-            _bare(name)
+            bare(name)
             for step in steps
             if found.intersection(_made(step))
             for name in _taken(step, registry)
@@ -101,7 +101,3 @@ def _taken(step: Step, registry: Registry) -> list[str]:
 
 def _on(suite: Sequence[Component]) -> list[str]:
     return [str(task.options["on"]) for task in suite if "on" in task.options]
-
-
-def _bare(name: str) -> str:
-    return name.partition("@")[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
-from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, flat
+from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
 from turnsmith.recipes.summary import provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
@@ -359,7 +359,7 @@ class Runner:
 
     def model(self, name: str) -> Trained:
         """A model made by this run (the newest, or `name@N`), or any reference."""
-        return newest(self.models, name) if name.partition("@")[0] in self.models else self.reference(name)
+        return newest(self.models, name) if bare(name) in self.models else self.reference(name)
 
     def reference(self, reference: str) -> Trained:
         """A model that is on disk or can be fetched, with its hash."""

@@ -112,7 +112,7 @@ class Steps:
     def examples(self, name: str) -> list[Example]:
         """The examples of a data name, its newest version unless `name@N` says otherwise."""
         known = list(self._runner.data)
-        if name.partition("@")[0] not in known:
+        if schema.bare(name) not in known:
             raise UsageError(f"no data is called {name!r}{suggest(name, known)}")
         return self._runner.examples(name)
 

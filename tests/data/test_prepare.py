@@ -15,12 +15,18 @@ SHORT = chat("u: Hi", "a: Hello")
 LONG = chat("u: Hi", "a: Hello", "u: Tell me a story", "a: There was a boat on the sea and a boy")
 
 
+def rendered(renderer, *arguments, **options):
+    """The one sequence that a conversation becomes."""
+    [tokens] = renderer.render(*arguments, **options)
+    return tokens
+
+
 def example(name, **parts):
     return Example(parts or {"text": SHORT}, {"rating": 3.0}, {"id": name})
 
 
 def length(conversation):
-    return len(renderer().render(conversation))
+    return len(rendered(renderer(), conversation))
 
 
 def done(examples, parts=("text",), **options):
@@ -40,7 +46,7 @@ def test_what_fits_is_rendered_whole():
 def test_a_long_chat_is_cut_behind_the_last_whole_turn():
     ((kept,), counts) = done([example("a", text=LONG)], length=length(LONG) - 3)
     (tokens,) = kept.parts["text"]
-    assert tokens.inputs.tolist() == renderer().render(SHORT).inputs.tolist()[:-1]  # up to the stop token
+    assert tokens.inputs.tolist() == rendered(renderer(), SHORT).inputs.tolist()[:-1]  # up to the stop token
     assert counts == {CUT: 1}
 
 
@@ -83,7 +89,7 @@ def test_replies_are_dropped_together():
 def test_raw_text_is_cut_anywhere():
     text = Conversation((Message("text", "Once upon a time there was a boat"),))
     ((kept,), counts) = done([example("a", text=text)], length=5)
-    assert kept.parts["text"][0].inputs.tolist() == renderer().render(text).inputs.tolist()[:5]
+    assert kept.parts["text"][0].inputs.tolist() == rendered(renderer(), text).inputs.tolist()[:5]
     assert counts == {CUT_TEXT: 1}
 
 

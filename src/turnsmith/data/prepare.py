@@ -70,18 +70,30 @@ def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tu
         )
     found = example.parts[part]
     conversations: tuple[Conversation, ...] = found if isinstance(found, tuple) else (found,)
-    tokens = tuple(renderer.render(one, train, example.id) for one in conversations)
-    for conversation, one in zip(conversations, tokens, strict=True):
+    sequences = [renderer.render(one, train, example.id) for one in conversations]
+    if len(example.parts) > 1 or isinstance(found, tuple):
+        _hold_whole(example, part, sequences)
+    tokens = tuple(one for ones in sequences for one in ones)
+    for conversation, ones in zip(conversations, sequences, strict=True):
         said = [m for m in conversation.messages if m.role in ("assistant", "text")]
         spoken = [
             m for m in said if m.content.strip() or m.ids
         ]  # a model may say nothing but that it is done
-        if not spoken or not one.weights.any():
+        if not spoken or not any(one.weights.any() for one in ones):
             raise DataError(
                 f"example {example.id!r} has no assistant text to learn from in its part {part!r}: remove "
                 "the row, or give an assistant message a weight above 0"
             )
     return tokens
+
+
+def _hold_whole(example: Example, part: str, sequences: Sequence[Sequence[Tokens]]) -> None:
+    """Refuse what can only be compared as a whole and comes in pieces."""
+    if any(len(ones) > 1 for ones in sequences):
+        raise DataError(
+            f"part {part!r} of example {example.id!r} becomes {max(map(len, sequences))} sequences, since "
+            "this chat template rewrites earlier turns. It is compared as a whole: train on its last turn"
+        )
 
 
 def _is_raw(example: Example, parts: Sequence[str]) -> bool:

@@ -72,7 +72,7 @@ class Renderer:
         pieces = self._pieces(conversation, generation=True)
         return [id for piece in self._with_sampled(conversation, pieces) for id in piece.ids]
 
-    def render(self, conversation: Conversation, train: Train = "assistant", name: str = "?") -> Tokens:
+    def render(self, conversation: Conversation, train: Train = "assistant", name: str = "?") -> list[Tokens]:
         """The whole conversation; loss on the contents of assistant messages and the stop token after each.
 
         train: which assistant messages learn where `Message.weight` is None. name: the example's id, for
@@ -81,7 +81,7 @@ class Renderer:
         if not conversation.messages:
             raise RenderError(f"example {name!r} has no messages")
         if all(message.role == "text" for message in conversation.messages):
-            return self._render_text(conversation)
+            return [self._render_text(conversation)]
         weights_of = _policy(conversation, train)
         pieces = self._with_sampled(conversation, self._pieces(conversation, name=name))
         ids: list[int] = []
@@ -104,7 +104,7 @@ class Renderer:
             turns += [turn] * len(piece.ids)
         weights[0] = 0.0  # nothing predicts the first token
         array = np.array(ids, np.int32)
-        return Tokens(array, array, np.array(weights, np.float32), np.array(turns, np.int32))
+        return [Tokens(array, array, np.array(weights, np.float32), np.array(turns, np.int32))]
 
     def parse(self, ids: Sequence[int]) -> tuple[Message, Finish]:
         """The message that sampled ids stand for, and whether it ended by itself. Keeps the ids."""
@@ -262,7 +262,7 @@ class Renderer:
         whole: Any = self.tokenizer.apply_chat_template(
             [{"role": m.role, "content": m.content} for m in PROBE.messages], return_dict=True
         )
-        pieces = self.render(PROBE, name="probe").inputs.tolist()
+        pieces = self.render(PROBE, name="probe")[0].inputs.tolist()
         if pieces != list(whole["input_ids"]):
             raise RenderError("this tokenizer gives other ids for a whole conversation than for its messages")
         for turn in (1, 3):
@@ -274,7 +274,7 @@ class Renderer:
 
     def _fingerprint(self) -> str:
         template = self.tokenizer.chat_template
-        known = json.dumps([template, self.stop, self.render(PROBE).inputs.tolist()], sort_keys=True)
+        known = json.dumps([template, self.stop, self.render(PROBE)[0].inputs.tolist()], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 

@@ -71,7 +71,7 @@ def pair(name, chosen, rejected):
 def logprob(scoring, conversation):
     """Of the last answer with its stop token, by plain transformers."""
     start = len(RENDERER.prompt(conversation.upto(3)))
-    ids = RENDERER.render(conversation).inputs.tolist()
+    ids = RENDERER.render(conversation)[0].inputs.tolist()
     stop = len(ids) - ids[::-1].index(RENDERER.stop)  # what follows it is the template's
     logits = scoring.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
     return sum(float(logits[at - 1, ids[at]]) for at in range(start, stop))

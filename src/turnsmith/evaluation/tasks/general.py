@@ -167,7 +167,7 @@ def _likelihoods(subject: Subject, questions: Sequence[_Question]) -> list[list[
     rendered = []
     for question in questions:
         replies = tuple(
-            subject.renderer.render(_asking(question.prompt).then(Message("assistant", option)))
+            subject.renderer.render(_asking(question.prompt).then(Message("assistant", option)))[-1]
             for option in question.options
         )
         rendered.append(Rendered(question.id, {"options": replies}))

@@ -27,6 +27,7 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
 Finish = Literal["stop", "length"]
+Train = Literal["assistant", "last", "turn", "user", "calls", "all"]  # what learns
 
 
 def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
@@ -144,7 +145,8 @@ class Tokens:
     weights: loss weight of `targets[i]`, predicted from the state at i - 1; weights[0] is 0. A weight counts
     in the denominator; an advantage does not and is an extra.
     turns: index of the message that the token belongs to.
-    extras: further numbers per token, e.g. `reference` log-probs.
+    extras: further numbers per token, e.g. `reference` log-probs. crossing: how many tokens got the weight 0
+    since they lie across the border of two weights.
     """
 
     inputs: Ints
@@ -152,6 +154,7 @@ class Tokens:
     weights: Floats
     turns: Ints
     extras: Mapping[str, Floats] = field(default_factory=dict[str, "Floats"])
+    crossing: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -159,7 +162,8 @@ class Tokens:
     def cut(self, stop: int) -> Tokens:
         """The first `stop` tokens."""
         extras = {name: values[:stop] for name, values in self.extras.items()}
-        return Tokens(self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop], extras)
+        kept = (self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop])
+        return Tokens(*kept, extras, self.crossing)
 
 
 class Path(NamedTuple):

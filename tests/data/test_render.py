@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnsmith.data.render import CLOSE, OPEN, Renderer, cut_to_turns
+from turnsmith.data.render import Renderer, cut_to_turns
+from turnsmith.data.template import BREAK
 from turnsmith.errors import RenderError
 from turnsmith.testing import builders, chat, tokenizer
-from turnsmith.types import Call, Conversation, Message, Span, Tokens
+from turnsmith.types import Conversation, Message, Span, Tokens
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TURN = "'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'"
@@ -49,7 +50,7 @@ RIGHT = {
     "trimmed": TRIMMED,
 }
 
-content = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=[OPEN, CLOSE]), max_size=30)
+content = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=30)
 pieces = st.sampled_from([" ", "\n", "\n\n", "Hello", "  you", "é", "日本", "🙂", "'s", "1234", "<|im", ""])
 said = st.one_of(content, st.lists(pieces, max_size=8).map("".join))
 turns = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), said)
@@ -85,9 +86,8 @@ def by_hand(conversation, learns):
     ids, weights = [], []
     for message, weight in zip(conversation.messages, learns, strict=True):
         header, body = [mark("<|im_start|>"), *plain(f"{message.role}\n")], plain(message.content)
-        stop = weight if message.role == "assistant" else 0.0
         ids += [*header, *body, mark("<|im_end|>"), *plain("\n")]
-        weights += [0.0] * len(header) + [weight] * len(body) + [stop, 0.0]
+        weights += [0.0] * len(header) + [weight] * len(body) + [weight, 0.0]
     return ids, weights
 
 
@@ -156,9 +156,9 @@ def test_text_that_looks_like_a_mark_stays_text(renderer):
     assert ids == by_hand(forged, [0, 1])[0]
 
 
-def test_a_text_with_our_own_marks_is_refused_by_place(renderer):
-    with pytest.raises(RenderError, match=r"message 1 of example 'row 7' holds U\+E000 or U\+E001"):
-        rendered(renderer, chat("u: Hi", f"a: a{OPEN}b"), name="row 7")
+def test_a_text_with_our_own_marks_is_refused_by_name(renderer):
+    with pytest.raises(RenderError, match=r"example 'row 7' holds U\+FDD0, U\+FDD1 or U\+FDD2"):
+        rendered(renderer, chat("u: Hi", f"a: a{BREAK}b"), name="row 7")
 
 
 def test_nothing_is_refused_by_name(renderer):
@@ -325,19 +325,43 @@ def test_a_tokenizer_without_a_template_is_refused_with_the_way_out():
 
 
 def test_turns_that_end_on_no_special_token_are_refused_by_what_they_end_on():
-    with pytest.raises(RenderError, match=r"ends an assistant turn with '\\n'.*never learn to stop"):
+    with pytest.raises(RenderError, match=r"ends an assistant turn with '\\n', which holds no special token"):
         Renderer(tokenizer(NO_STOP))
 
 
-@pytest.mark.parametrize("template", [FORGETFUL, REPEATING], ids=["drops", "repeats"])
+@pytest.mark.parametrize("template", [REPEATING, SHOUTING], ids=["repeats", "shouts"])
 def test_a_template_that_alters_what_was_said_is_refused(template):
     with pytest.raises(RenderError, match="changes, drops or repeats what a message of example 'probe' says"):
         Renderer(tokenizer(template))
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused():
-    with pytest.raises(RenderError, match="rewrites earlier turns"):
+HISTORY = chat("u: Hi", "a: No", "u: Why?", "a: So")
+
+
+def test_a_template_that_rewrites_what_was_asked_is_refused():
+    with pytest.raises(RenderError, match="would learn an answer to what it is never asked"):
         Renderer(tokenizer(RELABELLING))
+
+
+def test_a_template_that_rewrites_earlier_turns_gives_each_answer_its_own_history():
+    renderer = Renderer(tokenizer(FORGETFUL))
+    first, second = renderer.render(HISTORY)
+    assert first.inputs.tolist() == whole(HISTORY.upto(2), FORGETFUL)
+    assert second.inputs.tolist() == whole(HISTORY, FORGETFUL)
+    assert tokenizer().decode(first.inputs[first.weights > 0]) == "No<|im_end|>"
+    assert tokenizer().decode(second.inputs[second.weights > 0]) == "So<|im_end|>"
+    for turn, tokens in ((1, first), (3, second)):
+        prompt = renderer.prompt(HISTORY.upto(turn))
+        assert tokens.inputs[: len(prompt)].tolist() == prompt
+
+
+def test_where_only_one_answer_learns_there_is_one_sequence():
+    renderer = Renderer(tokenizer(FORGETFUL))
+    [last] = renderer.render(HISTORY, "last")
+    assert last.inputs.tolist() == whole(HISTORY, FORGETFUL)
+    quiet = replace(HISTORY.messages[3], weight=0.0)
+    [first] = renderer.render(Conversation((*HISTORY.messages[:3], quiet)))
+    assert first.inputs.tolist() == whole(HISTORY.upto(2), FORGETFUL)
 
 
 def test_what_a_template_raises_is_told_with_the_example_and_its_roles():
@@ -358,15 +382,6 @@ def test_a_template_that_strips_contents_gives_the_stripped_ids():
     tokens = rendered(made(TRIMMED), conversation)
     assert tokens.inputs.tolist() == whole(conversation, TRIMMED)
     assert tokens.inputs[tokens.weights > 0].tolist() == [*plain("Hello there"), mark("<|im_end|>")]
-
-
-def test_a_template_that_changes_letters_gives_the_changed_ids_and_no_spans():
-    conversation = chat("u: Hi", "a: No")
-    ids = rendered(made(SHOUTING), conversation).inputs.tolist()
-    assert ids == whole(conversation, SHOUTING)
-    assert ids != whole(conversation)
-    with pytest.raises(RenderError, match="the chat template changes those of this message"):
-        spanned((0, 5, 0.5), template=SHOUTING)
 
 
 def test_the_fingerprint_tells_templates_apart():
@@ -432,25 +447,3 @@ def test_smollm2_renders_as_its_own_template_does():
     ids = words.apply_chat_template(rows, return_dict=True)["input_ids"]
     assert rendered(renderer, conversation).inputs.tolist() == ids
     assert renderer.prompt(conversation.upto(3)) == ids[: len(renderer.prompt(conversation.upto(3)))]
-
-
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        (
-            Conversation((Message("user", "Hi"),), ({"name": "add"},)),
-            "has tools, which cannot be rendered yet",
-        ),
-        (
-            Conversation((Message("user", "Hi"), Message("assistant", "", calls=(Call("add", {}),)))),
-            "message 1 .* calls",
-        ),
-        (
-            Conversation((Message("user", "Hi"), Message("assistant", "A", thinking="So."))),
-            "message 1 .* thinking",
-        ),
-    ],
-)
-def test_what_cannot_be_rendered_yet_is_refused_and_never_left_out(said, reason):
-    with pytest.raises(RenderError, match=reason):
-        rendered(Renderer(tokenizer()), said)

@@ -142,7 +142,7 @@ def test_what_cannot_be_answered_fails_alone(chat):
         (Conversation((Message("user", "x" * 400),)), r"\d+ tokens and 24 may follow, .* ends at 160"),
         (Conversation((Message("text", "Once upon"),)), "raw text"),
         (Conversation(()), "no messages"),
-        (Conversation((Message("user", "\ue000"),)), "U\\+E000"),
+        (Conversation((Message("user", "\ufdd0"),)), "U\\+FDD0"),
     ]
     mixed = [ASKED, *[conversation for conversation, _ in refused], OTHER]
     first, *failures, last = chat(mixed)

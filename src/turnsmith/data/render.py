@@ -1,9 +1,9 @@
-"""Conversations to tokens and back: the only module that knows chat templates, loss masks and stop tokens.
+"""Conversations to tokens and back: what the model reads, which of it learns, and what its replies say.
 
-A template is run once over a conversation whose contents are put between two marks. What stands between the
-marks is content and is tokenised with special tokens off, so that nobody can write a turn marker into a
-message; what stands outside is the template's own text. Prompts for sampling come from the same pieces, so
-the ids seen in training are the ids seen in serving.
+The reply of a turn is what stands between the prompt for it and the token that ends it, both as the chat
+template writes them. A sequence holds all replies that stand in it exactly as the model is to write them;
+where a template rewrites what was said before, a conversation becomes several sequences. Prompts for sampling
+come from the same text by the same encoder, so the ids seen in training are the ids seen in serving.
 """
 
 from __future__ import annotations
@@ -12,193 +12,199 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from turnsmith.data.encode import Encoder, Segment, special_tokens
+from turnsmith.data.parse import learn
+from turnsmith.data.probe import Reply, discover
+from turnsmith.data.template import BREAK, DATE, OPEN, Template, Text, frozen
+from turnsmith.data.weigh import Paint, policy
 from turnsmith.errors import RenderError
-from turnsmith.types import Conversation, Finish, Message, Tokens
+from turnsmith.types import Conversation, Finish, Json, Message, Tokens, Train
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedTokenizerBase
-
-OPEN, CLOSE = "\ue000", "\ue001"  # private-use characters; content that holds one is refused
-PIECES = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
-PROBE = Conversation(
-    (
-        Message("user", "Zwei Fragen?"),
-        Message("assistant", "Gladly."),
-        Message("user", "And two more."),
-        Message("assistant", "Of course!"),
-    )
-)
-
-Train = Literal["assistant", "last"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Token ids of one stretch of a rendered conversation. message: index if it is content, else None.
-    text: of a content, as the template left it."""
+class _View:
+    """One sequence: the text of the first `count` messages, and the replies in it that are as they were
+    given."""
 
-    ids: tuple[int, ...]
-    message: int | None = None
-    text: str = ""
+    text: Text
+    count: int
+    replies: list[Reply]
 
 
 class Renderer:
-    """The chat template of one tokenizer, proved on a probe when it is made.
+    """The chat template of one tokenizer, observed and proved on small conversations when it is made.
 
-    Raises RenderError where the template is missing, ends assistant turns by no special token, rewrites
-    earlier turns, or tokenises differently in pieces than as a whole.
+    stop: id of the token that ends a plain reply. stops: of all tokens that end one. template: the text of
+    the template as it is used, which is to be saved with the model. date: what it is told today is, as `01
+    Jan 2026`.
+
+    Raises RenderError where the template is missing or broken, where no plain reply follows its own prompt,
+    where replies end on no special token, or where the tokenizer gives other ids for a text than for its
+    parts.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, date: str = DATE) -> None:
+        source = frozen(_source(tokenizer), date=date)
         self.tokenizer = tokenizer
-        if not tokenizer.chat_template:
-            raise RenderError(
-                "this tokenizer has no chat template: a base model cannot be tuned on chats before one is "
-                "chosen. Put a chat_template.jinja beside its tokenizer files"
-            )
-        self._template_ids = lru_cache(maxsize=4096)(self._encode_template)
-        self.stop = self._find_stop()
+        self.date = date
+        special = special_tokens(tokenizer)
+        named = {
+            name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)
+        }
+        self._known = discover(Template(source, named, tuple(special)))
+        self._encoder = Encoder(tokenizer, self._known.template.pattern, self._known.header)
+        self.template = self._known.template.source
+        self.stops = tuple(special[text] for text in self._known.stops)
+        self.stop = self.stops[0]
+        self._grammar = learn(self._known)
         self._prove()
         self.fingerprint = self._fingerprint()
 
-    def prompt(self, conversation: Conversation) -> list[int]:
+    @property
+    def thinks(self) -> bool:
+        """Whether thoughts have a place in a reply."""
+        return self._known.template.dialect.reasoning != "none"
+
+    @property
+    def calls(self) -> bool:
+        """Whether calls of tools have a place in a reply."""
+        return self._known.template.dialect.arguments is not None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.tokenizer, self.date)
+
+    def prompt(self, conversation: Conversation, name: str = "?") -> list[int]:
         """Ids after which the model writes the next assistant message."""
-        pieces = self._pieces(conversation, generation=True)
-        return [id for piece in self._with_sampled(conversation, pieces) for id in piece.ids]
+        self._check(conversation, name)
+        text = self._known.template.text(conversation, prompt=True, name=name)
+        self._check_said(conversation, text, name)
+        sampled = [i for i, message in enumerate(conversation.messages) if message.ids is not None]
+        replies = [self._known.reply(conversation, i, name) for i in sampled]
+        view = _View(text, len(conversation.messages), [r for r in replies if _stands(r, text)])
+        return [id for ids, _ in self._pieces(conversation, view) for id in ids]
 
     def render(self, conversation: Conversation, train: Train = "assistant", name: str = "?") -> list[Tokens]:
-        """The whole conversation; loss on the contents of assistant messages and the stop token after each.
+        """The conversation as one sequence, or as several where the template rewrites what was said before.
 
-        train: which assistant messages learn where `Message.weight` is None. name: the example's id, for
-        errors. A sampled message that ended without a stop token gets one with weight 0.
+        train: what learns where no `Message.weight` says so: every reply of the assistant, the last one, all
+        since the last user message (`turn`), what the user says, the assistant's calls of tools, or every
+        token. name: of the example, for errors. Raises RenderError where the template leaves out or alters
+        something that is said.
         """
         if not conversation.messages:
             raise RenderError(f"example {name!r} has no messages")
         if all(message.role == "text" for message in conversation.messages):
             return [self._render_text(conversation)]
-        weights_of = _policy(conversation, train)
-        pieces = self._with_sampled(conversation, self._pieces(conversation, name=name))
-        ids: list[int] = []
-        weights: list[float] = []
-        turns: list[int] = []
-        turn = 0
-        for place, piece in enumerate(pieces):
-            before = pieces[place - 1].message if place else None
-            if piece.message is not None:
-                turn = piece.message
-                own = self._content_weights(conversation.messages[turn], piece, weights_of[turn])
-            else:
-                own = [0.0] * len(piece.ids)
-                if before is not None and conversation.messages[before].role == "assistant":
-                    own = self._after_turn(
-                        conversation.messages[before], piece.ids, weights_of[before], name, before
-                    )
-            ids += piece.ids
-            weights += own
-            turns += [turn] * len(piece.ids)
-        weights[0] = 0.0  # nothing predicts the first token
-        array = np.array(ids, np.int32)
-        return [Tokens(array, array, np.array(weights, np.float32), np.array(turns, np.int32))]
+        self._check(conversation, name)
+        weights = policy(conversation, train)
+        return [
+            self._tokens(conversation, view, weights, train, name)
+            for view in self._views(conversation, weights, name)
+        ]
 
-    def parse(self, ids: Sequence[int]) -> tuple[Message, Finish]:
-        """The message that sampled ids stand for, and whether it ended by itself. Keeps the ids."""
-        finish: Finish = "stop" if ids and ids[-1] == self.stop else "length"
-        content = ids[:-1] if finish == "stop" else ids
-        return Message("assistant", self._decode(content), ids=tuple(ids)), finish
+    def parse(self, ids: Sequence[int], tools: Sequence[Mapping[str, Json]] = ()) -> tuple[Message, Finish]:
+        """The message that sampled ids stand for, and whether it ended by itself. Keeps the ids.
 
-    # ------------------------------------------------------------------------------------ pieces
+        tools: schemas that tell texts from numbers in the arguments of calls.
+        """
+        finish: Finish = "stop" if ids and ids[-1] in self.stops else "length"
+        read = self._grammar.read(self.text(ids), tools)
+        message = Message("assistant", read.content, ids=tuple(ids), calls=read.calls, thinking=read.thinking)
+        return message, finish
 
-    def _pieces(self, conversation: Conversation, generation: bool = False, name: str = "?") -> list[_Piece]:
-        """Alternating template text and contents, tokenised."""
+    def text(self, ids: Sequence[int]) -> str:
+        """What sampled ids say, without the token that ends the reply."""
+        kept = list(ids[:-1] if ids and ids[-1] in self.stops else ids)
+        text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+    # ------------------------------------------------------------------------------------- sequences
+
+    def _views(self, conversation: Conversation, weights: Sequence[float], name: str) -> list[_View]:
+        """The fewest sequences in which every reply that learns stands as the model is to write it."""
         messages = conversation.messages
-        if conversation.tools:
-            raise RenderError(f"example {name!r} has tools, which cannot be rendered yet: leave them out")
-        for index, message in enumerate(messages):
-            if message.calls or message.call_id or message.thinking:
-                raise RenderError(
-                    f"message {index} of example {name!r} has calls or thinking, which cannot be rendered yet"
-                )
-            if message.role == "text":
-                raise RenderError(
-                    f"message {index} of example {name!r} is raw text: it has no place in a chat"
-                )
-            if OPEN in message.content or CLOSE in message.content:
-                raise RenderError(f"message {index} of example {name!r} holds U+E000 or U+E001: remove it")
-        plain = self._template([m.content for m in messages], messages, generation, name)
-        marked = self._template([f"{OPEN}{m.content}{CLOSE}" for m in messages], messages, generation, name)
-        stretches = PIECES.split(marked)
-        if "".join(stretches) != plain:
-            contents = [m.content.strip() for m in messages]  # templates that strip contents
-            marked = self._template(
-                [f"{OPEN}{content}{CLOSE}" for content in contents], messages, generation, name
-            )
-            stretches = PIECES.split(marked)
-        if "".join(stretches) != plain or len(stretches) != 2 * len(messages) + 1:
-            raise RenderError(
-                f"the chat template changes, drops or repeats what a message of example {name!r} says: "
-                "its tokens cannot be told apart. Simplify the messages or the template"
-            )
-        contents = self._encode_contents(stretches[1::2])
-        pieces = [_Piece(self._template_ids(stretches[0]))]
-        for index, (content, after) in enumerate(zip(contents, stretches[2::2], strict=True)):
-            pieces += [_Piece(content, index, stretches[2 * index + 1]), _Piece(self._template_ids(after))]
+        whole = self._known.template.text(conversation, name=name)
+        self._check_said(conversation, whole, name)
+        views = [_View(whole, len(messages), [])]
+        for index in reversed(range(len(messages))):
+            message = messages[index]
+            learns = weights[index] > 0 or any(span.weight > 0 for span in message.spans)
+            if message.role != "assistant" or not (learns or message.ids is not None):
+                continue
+            reply = self._known.reply(conversation, index, name)
+            self._check_reply(message, reply, name)
+            if not _stands(reply, views[-1].text):
+                if not learns:
+                    continue  # the template rewrote it: later turns see what the template makes of it
+                views.append(_View(reply.text, index + 1, []))
+            views[-1].replies.append(reply)
+        others = any(weight > 0 for m, weight in zip(messages, weights, strict=True) if m.role != "assistant")
+        needed = others or len(views) == 1 or any(weights[reply.index] > 0 for reply in views[0].replies)
+        return views[::-1] if needed else views[:0:-1]
+
+    def _tokens(
+        self, conversation: Conversation, view: _View, weights: Sequence[float], train: Train, name: str
+    ) -> Tokens:
+        paint = Paint(self._known, self._encoder, conversation, view.text, view.count)
+        if train == "all":
+            paint.all()
+        for index, message in enumerate(conversation.messages[: view.count]):
+            if message.role != "assistant" and (weights[index] > 0 or message.spans or train == "all"):
+                paint.content(index, weights[index], name)
+        for reply in view.replies:
+            paint.reply(reply, weights[reply.index], calls_only=train == "calls", name=name)
+        ids: list[int] = []
+        found: list[float] = []
+        turns: list[int] = []
+        for piece, segment in self._pieces(conversation, view):
+            ids += piece
+            found += paint.weights(piece, segment)
+            turns += [paint.turn(segment.start)] * len(piece)
+        if found:
+            found[0] = 0.0  # nothing predicts the first token
+        array = np.array(ids, np.int32)
+        return Tokens(
+            array, array, np.array(found, np.float32), np.array(turns, np.int32), crossing=paint.crossing
+        )
+
+    def _pieces(self, conversation: Conversation, view: _View) -> list[tuple[tuple[int, ...], Segment]]:
+        """Ids in order with the segment of text that they stand for; what was sampled keeps its ids.
+
+        A sampled reply that was cut off gets the end of its turn behind it.
+        """
+        segments = self._encoder.segments(view.text.text, [reply.start for reply in view.replies])
+        sampled = {r.start: r for r in view.replies if conversation.messages[r.index].ids is not None}
+        pieces: list[tuple[tuple[int, ...], Segment]] = []
+        skipped = 0
+        for segment in segments:
+            if segment.start < skipped:
+                continue
+            reply = sampled.get(segment.start)
+            if reply is None:
+                pieces.append((segment.ids, segment))
+                continue
+            given = conversation.messages[reply.index].ids
+            assert given is not None
+            [stop] = [one for one in segments if one.end == reply.end]
+            ended = bool(given) and given[-1] in self.stops
+            pieces.append((given[:-1] if ended else given, Segment(reply.start, stop.start, ())))
+            pieces.append((given[-1:] if ended else stop.ids, stop))
+            skipped = reply.end
         return pieces
 
-    def _with_sampled(self, conversation: Conversation, pieces: list[_Piece]) -> list[_Piece]:
-        """Contents that were sampled keep their ids; a stop token that was sampled is not written twice."""
-        kept: list[_Piece] = []
-        for piece in pieces:
-            sampled = None if piece.message is None else conversation.messages[piece.message].ids
-            if sampled is not None:
-                ended = bool(sampled) and sampled[-1] == self.stop
-                piece = replace(piece, ids=sampled[:-1] if ended else sampled)
-            kept.append(piece)
-        return kept
-
-    def _content_weights(self, message: Message, piece: _Piece, weight: float) -> list[float]:
-        if not message.spans:
-            return [weight] * len(piece.ids)
-        if message.ids is not None:
-            raise RenderError(
-                "spans count characters, but this message was sampled as ids: weigh it as a whole"
-            )
-        encoded = self.tokenizer(
-            piece.text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
-        )
-        weights = [weight] * len(piece.ids)
-        stripped = message.content.find(piece.text)  # characters that the template took off the front
-        if stripped < 0:
-            raise RenderError("spans count characters, but the chat template changes those of this message")
-        for place, (first, last) in enumerate(encoded["offset_mapping"]):
-            start, end = first + stripped, last + stripped
-            for span in message.spans:
-                if span.start <= start and end <= span.end:
-                    weights[place] = span.weight
-                elif start < span.end and span.start < end:
-                    weights[place] = 0.0  # a token across the border of a span belongs to neither side
-        return weights
-
-    def _after_turn(
-        self, message: Message, ids: Sequence[int], weight: float, name: str, turn: int
-    ) -> list[float]:
-        """Weights of the template's text after an assistant message: the stop token learns, the rest does
-        not."""
-        if not ids or ids[0] != self.stop:
-            raise RenderError(
-                f"turn {turn} of example {name!r} does not end on {self._decode([self.stop])!r}: the model "
-                "would never learn to stop. Does the template end every assistant turn?"
-            )
-        cut_off = message.ids is not None and not (message.ids and message.ids[-1] == self.stop)
-        return [0.0 if cut_off else weight] + [0.0] * (len(ids) - 1)
-
     def _render_text(self, conversation: Conversation) -> Tokens:
-        contents = self._encode_contents([message.content for message in conversation.messages])
+        contents = self._encoder.plain([message.content for message in conversation.messages])
         weights = [1.0 if m.weight is None else m.weight for m in conversation.messages]
         sizes = [len(content) for content in contents]
         ids = np.array([id for content in contents for id in content], np.int32)
@@ -206,86 +212,116 @@ class Renderer:
         weight[:1] = 0.0
         return Tokens(ids, ids, weight, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
 
-    # --------------------------------------------------------------------- tokenizer and template
+    # ---------------------------------------------------------------------------- what is checked
 
-    def _template(
-        self, contents: Sequence[str], messages: Sequence[Message], generation: bool, name: str
-    ) -> str:
-        from jinja2 import TemplateError
-
-        rows = [
-            {
-                **message.fields,
-                **({"name": message.name} if message.name else {}),
-                "role": message.role,
-                "content": content,
-            }
-            for message, content in zip(messages, contents, strict=True)
-        ]
-        try:
-            text = self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation)
-        except TemplateError as error:
-            roles = " ".join(message.role for message in messages)
+    def _check(self, conversation: Conversation, name: str) -> None:
+        """What this template cannot say is refused, never left out."""
+        dialect = self._known.template.dialect
+        if conversation.tools and not dialect.tools:
             raise RenderError(
-                f"the chat template refuses example {name!r} (roles: {roles}): {error}"
-            ) from None
-        assert isinstance(text, str)
-        return text
-
-    def _encode_contents(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
-        return [tuple(ids) for ids in encoded["input_ids"]]
-
-    def _encode_template(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)
-        return text
-
-    # ---------------------------------------------------------------------------- what is proved
-
-    def _find_stop(self) -> int:
-        texts = [f"{OPEN}{message.content}{CLOSE}" for message in PROBE.messages]
-        after = PIECES.split(self._template(texts, PROBE.messages, False, "probe"))[-1]
-        ids = self._template_ids(after)
-        special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
-        if not ids or ids[0] not in special:
-            raise RenderError(
-                f"the chat template ends an assistant turn with {after!r}, which starts with no special "
-                "token: the model could never learn to stop"
+                f"example {name!r} has tools, and this chat template does not show tools to the model: "
+                "leave them out, or choose a model whose template does"
             )
-        return ids[0]
-
-    def _prove(self) -> None:
-        whole: Any = self.tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in PROBE.messages], return_dict=True
-        )
-        pieces = self.render(PROBE, name="probe")[0].inputs.tolist()
-        if pieces != list(whole["input_ids"]):
-            raise RenderError("this tokenizer gives other ids for a whole conversation than for its messages")
-        for turn in (1, 3):
-            start = self.prompt(PROBE.upto(turn))
-            if pieces[: len(start)] != start:
+        for index, message in enumerate(conversation.messages):
+            if message.calls and dialect.arguments is None:
                 raise RenderError(
-                    "the chat template rewrites earlier turns: a later prompt does not extend them"
+                    f"message {index} of example {name!r} calls tools, and this chat template has no calls: "
+                    "leave them out, or choose a model whose template has them"
                 )
 
+    def _check_said(self, conversation: Conversation, text: Text, name: str) -> None:
+        """All that was said to the model is in the text, in order. What it said itself is checked by its
+        reply."""
+        at = 0
+        for index, message in enumerate(conversation.messages):
+            if message.role == "assistant":
+                continue
+            core = self._known.template.guarded(message.content).strip()
+            found = text.text.find(core, at)
+            if found >= 0:
+                at = found + len(core)
+            elif OPEN not in self._known.template.text(conversation, name=name, mark=(index,)).text:
+                raise RenderError(
+                    f"the chat template leaves out what message {index} of example {name!r} (role "
+                    f"{message.role}) says"
+                )
+
+    def _check_reply(self, message: Message, reply: Reply, name: str) -> None:
+        """The reply says all that the message says."""
+        said = {"content": message.content, "thinking": message.thinking or ""}
+        said |= {f"call of {call.name}": call.name for call in message.calls}
+        for what, text in said.items():
+            if self._known.template.guarded(text).strip() not in reply.said:
+                raise RenderError(
+                    f"the chat template leaves out or alters the {what} of message {reply.index} of example "
+                    f"{name!r}"
+                )
+
+    def _prove(self) -> None:
+        """The ids are the template's own, prompts are beginnings, marks cover replies."""
+        probe = self._known.probe
+        text = self._known.template.text(probe, name="probe").text
+        for anchored in (False, True):
+            self._encoder.anchor(anchored)
+            if self._encoder.ids(text) in (self.whole(probe), self.whole(probe, cut=True)):
+                break
+        else:
+            raise RenderError("this tokenizer gives other ids for a whole conversation than for its messages")
+        for turn in (1, 3):
+            [*_, last] = self.render(probe.upto(turn + 1), name="probe")
+            start = self.prompt(probe.upto(turn))
+            if last.inputs[: len(start)].tolist() != start or not last.weights[len(start) :].any():
+                raise RenderError(
+                    "this tokenizer gives other ids for a prompt than for the same text in a chat"
+                )
+            reply = self._known.reply(probe, turn, "probe")
+            at = reply.text.text.rindex(probe.messages[turn].content)
+            paint = Paint(self._known, self._encoder, probe, reply.text, turn + 1)
+            if (at, reply.end) not in [(at, b) for a, b in paint.marked(reply, reply.start) if a <= at]:
+                raise RenderError(
+                    "the {% generation %} marks of the chat template do not hold all that the model "
+                    f"writes, up to the end of its turn: {reply.said!r}. Put them around that, or take them "
+                    "out"
+                )
+
+    def whole(self, conversation: Conversation, *, cut: bool = False) -> list[int]:
+        """The ids that the tokenizer itself gives the template's text, special tokens in what is said
+        included.
+
+        cut: in pieces that end where replies begin, as a model that is asked for a reply sees them: there, a
+        tokenizer may join what a prompt has apart.
+        """
+        text = self._known.template.text(conversation).text.replace(BREAK, "")
+        pieces = (
+            re.split(f"(?<={re.escape(self._known.header)})", text) if cut and self._known.header else [text]
+        )
+        return [id for one in self.tokenizer(pieces, add_special_tokens=False)["input_ids"] for id in one]
+
     def _fingerprint(self) -> str:
-        template = self.tokenizer.chat_template
-        known = json.dumps([template, self.stop, self.render(PROBE)[0].inputs.tolist()], sort_keys=True)
+        ids = [one.inputs.tolist() for one in self.render(self._known.probe)]
+        known = json.dumps([self.template, list(self.stops), ids], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
-def _policy(conversation: Conversation, train: Train) -> list[float]:
-    """The loss weight of each message: its own if it has one, else what the policy says."""
-    assistants = [i for i, message in enumerate(conversation.messages) if message.role == "assistant"]
-    learns = set(assistants if train == "assistant" else assistants[-1:])
-    return [
-        (1.0 if i in learns else 0.0) if message.weight is None else message.weight
-        for i, message in enumerate(conversation.messages)
-    ]
+def _stands(reply: Reply, text: Text) -> bool:
+    """Whether the text begins with all that the reply's own does, the reply included."""
+    return text.text.startswith(reply.text.text[: reply.end])
+
+
+def _source(tokenizer: PreTrainedTokenizerBase) -> str:
+    found: Any = tokenizer.chat_template
+    if isinstance(found, dict):
+        found = found.get("tool_use") or found.get("default")
+    if not found:
+        raise RenderError(
+            "this tokenizer has no chat template: a base model cannot be tuned on chats before one is "
+            "chosen. Put a chat_template.jinja beside its tokenizer files"
+        )
+    return str(found)
+
+
+def _again(tokenizer: PreTrainedTokenizerBase, date: str) -> Renderer:
+    return Renderer(tokenizer, date=date)
 
 
 def cut_to_turns(tokens: Tokens, limit: int) -> Tokens | None:

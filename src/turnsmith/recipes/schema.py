@@ -25,6 +25,7 @@ from turnsmith.recipes import FOLDER, yaml12
 from turnsmith.recipes.checks import check
 from turnsmith.registry import Registry
 from turnsmith.train.options import Fit
+from turnsmith.types import Train as Learns
 from turnsmith.types import is_list, is_object
 
 FORGETTING = ("stopping", "divergence", "abilities")  # tasks of the general suite
@@ -92,14 +93,18 @@ class Data(Strict):
 
 
 class Train(Strict):
-    """Fit what `trainable` selects in `start` to `data` under `objective`."""
+    """Fit what `trainable` selects in `start` to `data` under `objective`.
+
+    train_on: what learns where no weight says so: every reply of the assistant, the `last` one, all since the
+    last user message (`turn`), what the `user` says, the assistant's `calls` of tools, or `all` tokens.
+    """
 
     name: str
     data: str
     start: str = "base"
     objective: Named = Component("sft", {})
     trainable: Named = Component("lora", {})
-    train_on: Literal["assistant", "last"] = "assistant"
+    train_on: Learns = "assistant"
     validate_on: str | None = None
     fit: Fit
 

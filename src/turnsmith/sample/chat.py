@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from turnsmith import seeds
 from turnsmith.errors import DataError, RenderError
-from turnsmith.types import Completion, Conversation, Engine, Failure, Message, Reply, Sampling, Usage
+from turnsmith.types import Completion, Conversation, Engine, Failure, Json, Message, Reply, Sampling, Usage
 
 if TYPE_CHECKING:
     from turnsmith.data.render import Renderer
@@ -51,17 +51,18 @@ class LocalChat:
         """
         sampling = sampling or self.sampling
         prompts = [self._prompt(conversation, sampling) for conversation in conversations]
-        asked = [tuple(prompt) for prompt in prompts if not isinstance(prompt, Failure)]
-        completions = iter(self.engine.generate(asked, sampling=sampling, seeds=_seeds(asked, seed)))
+        given = [tuple(prompt) for prompt in prompts if not isinstance(prompt, Failure)]
+        completions = iter(self.engine.generate(given, sampling=sampling, seeds=_seeds(given, seed)))
         return [
-            prompt if isinstance(prompt, Failure) else self._reply(prompt, next(completions))
-            for prompt in prompts
+            prompt if isinstance(prompt, Failure) else self._reply(prompt, next(completions), asked.tools)
+            for asked, prompt in zip(conversations, prompts, strict=True)
         ]
 
     def stream(
         self, conversation: Conversation, *, sampling: Sampling | None = None, seed: int = 0
     ) -> Generator[str, None, Reply]:
-        """The text of the reply that a call with this one conversation gives, in pieces of whole characters.
+        """What the model writes in the reply that a call with this one conversation gives, thoughts and calls
+        included, in pieces of whole characters.
 
         The generator's return value is the reply. Raises DataError where a call gives a Failure.
         """
@@ -72,10 +73,15 @@ class LocalChat:
         if not isinstance(self.engine, Streaming):
             raise DataError(f"{type(self.engine).__name__} gives whole replies only: call the chat instead.")
         (own,) = _seeds([tuple(prompt)], seed)
-        return self._stream(prompt, self.engine.stream(prompt, sampling=sampling, seed=own))
+        return self._stream(
+            prompt, self.engine.stream(prompt, sampling=sampling, seed=own), conversation.tools
+        )
 
     def _stream(
-        self, prompt: Sequence[int], tokens: Generator[int, None, Completion]
+        self,
+        prompt: Sequence[int],
+        tokens: Generator[int, None, Completion],
+        tools: Sequence[Mapping[str, Json]],
     ) -> Generator[str, None, Reply]:
         ids: list[int] = []
         said, start, shown = 0, 0, 0  # characters given; ids[start:shown] are context of what is decoded next
@@ -83,14 +89,14 @@ class LocalChat:
             try:
                 ids.append(next(tokens))
             except StopIteration as end:
-                reply = self._reply(prompt, end.value)
+                reply = self._reply(prompt, end.value, tools)
                 break
-            before, text = self._text(ids[start:shown]), self._text(ids[start:])
+            before, text = self.renderer.text(ids[start:shown]), self.renderer.text(ids[start:])
             if len(text) > len(before) and not text.endswith(BROKEN):
                 yield text[len(before) :]
                 said += len(text) - len(before)
                 start, shown = shown, len(ids)
-        if rest := reply.message.content[said:]:
+        if rest := self.renderer.text(reply.message.ids or ())[said:]:
             yield rest
         return reply
 
@@ -116,13 +122,12 @@ class LocalChat:
             )
         return prompt
 
-    def _reply(self, prompt: Sequence[int], completion: Completion) -> Reply:
-        message, _ = self.renderer.parse(completion.ids)
+    def _reply(
+        self, prompt: Sequence[int], completion: Completion, tools: Sequence[Mapping[str, Json]]
+    ) -> Reply:
+        message, _ = self.renderer.parse(completion.ids, tools)
         message = replace(message, logprobs=completion.logprobs)
         return Reply(message, completion.finish, Usage(len(prompt), len(completion.ids)))
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.renderer.parse(ids)[0].content
 
 
 def _seeds(prompts: Sequence[tuple[int, ...]], seed: int) -> list[int]:

@@ -26,7 +26,7 @@ def subject(*, seed: int = 0) -> Subject:
     whole = model(seed=seed, vocabulary=len(words))
     forest.attach(whole)
     renderer = Renderer(words)
-    chat = LocalChat(LocalEngine(whole, stop=[renderer.stop]), renderer)
+    chat = LocalChat(LocalEngine(whole, stop=renderer.stops), renderer)
     return Subject(f"tiny-{seed}", Scoring(whole), renderer, chat, pack)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import html
+import inspect
 import json
 import re
 import sys
@@ -23,6 +24,7 @@ import yaml
 from turnsmith.recipes import FOLDER, schema
 from turnsmith.registry import KINDS, REQUIRED, Entry, Registry
 from turnsmith.report.results import between, brief, table
+from turnsmith.testing.templates import properties
 from turnsmith.types import is_list, is_object
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +65,7 @@ def pages() -> dict[str, str]:
     found = {
         "index.md": index(entries, recipes),
         "papers.md": papers(entries, recipes),
+        "templates.md": templates(),
         **{f"{entry.kind}/{entry.name}.md": component(entry, recipes, registry) for entry in entries},
         **{f"recipe/{name}.md": recipe(name, plain, rows) for name, plain in recipes.items()},
         **{f"command/{name}.md": command(name, made) for name, made in commands().items()},
@@ -303,6 +306,24 @@ def papers(entries: Sequence[Entry], recipes: Mapping[str, Mapping[str, Any]]) -
         for paper, (ones, others) in sorted(found.items())
     ]
     return f"# Papers\n\n{rows_of(('paper', 'components', 'recipes'), lines)}"
+
+
+def templates() -> str:
+    """What holds for each real chat template."""
+    table = ROOT / "tests/data/templates.json"
+    known: dict[str, dict[str, str]] = json.loads(table.read_text("utf-8"))
+    heads = ("load", "ids", "text", "prompt", "parse", "thinking", "calls", "history")
+    made = [(name, row) for name, row in known.items() if row["load"] == "pass"]
+    rows = [(code(name), *(row[head] for head in heads[1:])) for name, row in made]
+    refused = [(code(name), prose(row["load"])) for name, row in known.items() if row["load"] != "pass"]
+    explained = inspect.getdoc(properties) or ""
+    return (
+        f"# Chat templates\n\n{len(made)} of {len(known)} templates of real models can be tuned on; the others "
+        "are refused with the reason. Each has SmolLM2's tokenizer, to which the special tokens that it writes "
+        "were added, and renders generated conversations: unicode, spaces, special tokens in what is said, "
+        f"thoughts, calls. `turnsmith.testing.properties` checks your own.\n\n{prose(explained)}\n\n"
+        f"{rows_of(('template', *heads[1:]), rows)}\n\n## Refused\n\n{rows_of(('template', 'why'), refused)}"
+    )
 
 
 def results(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # In this order; others follow by name.
-GUIDES = ("first-hour", "your-data", "your-method", "comparing", "from-python")
+GUIDES = ("first-hour", "your-data", "masks", "your-method", "comparing", "from-python")
 KINDS = ("format", "stage", "objective", "trainable", "merge", "task")
 
 
@@ -23,6 +23,7 @@ def on_config(config: Any) -> Any:
         {"Components": ["reference/index.md", *({f"{kind}s": _pages(reference, kind)} for kind in kinds)]},
         {"Commands": _pages(reference, "command")},
         {"Papers": "reference/papers.md"},
+        {"Templates": "reference/templates.md"},
         {"Results": "results.md"},
     ]
     return config

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from turnsmith.testing.recipes import RECIPE
     from turnsmith.testing.stages import STAGE
     from turnsmith.testing.tasks import TASK, TinyBench, subject
+    from turnsmith.testing.templates import properties
 
 __all__ = [
     "FORMAT",
@@ -63,6 +64,7 @@ __all__ = [
     "jsonl",
     "method",
     "model",
+    "properties",
     "scores",
     "stage",
     "subject",
@@ -78,6 +80,7 @@ LATER = {
     "FORMAT": "formats",
     "RECIPE": "recipes",
     "STAGE": "stages",
+    "properties": "templates",
     **dict.fromkeys(("TASK", "TinyBench", "subject"), "tasks"),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models import card, gguf, parity, preflight
+from turnsmith.models import card, gguf, parity, preflight, rendered
 from turnsmith.models.directory import base_reference, is_adapter, size
 from turnsmith.models.gguf import QUANTISATIONS, Quantisation
 from turnsmith.models.load import Dtype, load
@@ -52,6 +52,9 @@ def export(
     job = _job(reference, source, kind, renderer, tuned=known is not None or is_adapter(source))
     with wheels.aside(target, needed=_needed(job.model, form, kind)) as written:
         done, told = WRITERS[form](job, written)
+        for place in (file.parent for file in [*written.rglob("tokenizer_config.json")]):
+            if job.words.chat_template:
+                rendered.write(place, renderer(job.words))
         card.write(told, written, base=_base(reference, source, known), known=known)
     return done
 
@@ -67,6 +70,9 @@ def _job(
     """The loaded model and what it makes of the fixed texts."""
     model, words = load(str(source))
     own = renderer(words) if words.chat_template else None
+    if own is not None:
+        rendered.check(reference, own)
+        words.chat_template = own.template  # as it is used: with the day and the thoughts settled
     stops = _stops(model, words, own)
     before = parity.measure(model, words, own)
     return Job(_name(reference), source, model, words, renderer, kind, stops, before, tuned)
@@ -103,7 +109,7 @@ def _stops(
         return ()
     listed = settings.eos_token_id
     known = listed if isinstance(listed, list) else [listed]
-    stops = [*known, renderer.stop if renderer else None, words.eos_token_id]
+    stops = [*known, *(renderer.stops if renderer else ()), words.eos_token_id]
     found = tuple(dict.fromkeys(stop for stop in stops if stop is not None))
     if not found:
         raise ModelError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from turnsmith.data.prepare import prepare
-from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
 from turnsmith.models import load, locate
+from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.training import SHOWN, shown
 from turnsmith.train.place import device, faster_dtype
 
@@ -23,7 +23,7 @@ ACTIVATIONS = 60  # values of hidden size kept per token and layer for the backw
 def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     """Examples with their masks, what would be cut, and estimates of tokens, minutes and memory."""
     start = runner.models.get(step.start, runner.models["base"])[0]
-    renderer = Renderer(load.tokenizer(start.reference))
+    renderer = renderer_of(start.reference)
     traits = runner.registry.entry("objective", step.objective.name).traits
     parts = traits.get("parts", ["text"])
     assert isinstance(parts, list | tuple)

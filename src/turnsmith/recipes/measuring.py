@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from turnsmith import wheels
-from turnsmith.data.render import Renderer
 from turnsmith.evaluation.items import Item, compare
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
 from turnsmith.models.score import Scoring, to
+from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
 from turnsmith.recipes.training import layout_of
@@ -131,8 +131,8 @@ def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
     model.to(getattr(torch, dtype)).eval()
     layout = layout_of(model, runner)
-    renderer = Renderer(tokenizer)
-    chat = LocalChat(LocalEngine(model, stop=[renderer.stop]), renderer)
+    renderer = renderer_of(reference, tokenizer)
+    chat = LocalChat(LocalEngine(model, stop=renderer.stops), renderer)
     return Subject(reference, Scoring(model), renderer, chat, lambda run: to(layout(run), model.device))
 
 

@@ -64,10 +64,7 @@ def _needed(steps: Sequence[Step], kept: Iterable[Evaluate], registry: Registry)
     while new - found:
         found |= new
         new = {
-            bare(name)
-            for step in steps
-            if found.intersection(_made(step))
-            for name in _taken(step, registry)
+            bare(name) for step in steps if found.intersection(_made(step)) for name in _taken(step, registry)
         }
     return found
 

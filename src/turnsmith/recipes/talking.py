@@ -22,8 +22,8 @@ def chat(model: str | Path, *, sampling: Sampling = USUAL, system: str | None = 
     import torch
 
     from turnsmith import wheels
-    from turnsmith.data.render import Renderer
     from turnsmith.models import load
+    from turnsmith.recipes.rendering import renderer_of
     from turnsmith.sample.chat import LocalChat
     from turnsmith.sample.engine import LocalEngine
     from turnsmith.train.place import arithmetic, device
@@ -31,6 +31,6 @@ def chat(model: str | Path, *, sampling: Sampling = USUAL, system: str | None = 
     dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
     loaded, tokenizer = load.load(str(model), dtype=dtype, device=device())
     whole: Any = loaded
-    renderer = Renderer(tokenizer)
+    renderer = renderer_of(str(model), tokenizer)
     whole.to(getattr(torch, dtype)).eval()  # the adapter too
-    return LocalChat(LocalEngine(whole, stop=[renderer.stop]), renderer, sampling=sampling, system=system)
+    return LocalChat(LocalEngine(whole, stop=renderer.stops), renderer, sampling=sampling, system=system)

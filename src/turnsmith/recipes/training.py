@@ -19,8 +19,10 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
 from turnsmith.errors import UsageError
 from turnsmith.models import cost, forest, load
+from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
+from turnsmith.recipes.rendering import renderer_of
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, device
@@ -54,7 +56,7 @@ def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
 def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
-    renderer = Renderer(load.tokenizer(start.reference))
+    renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
     rendered, counts = _rendered(step, runner, renderer, parts)
     for name, needed in runner.measured_data():  # what is wrong with it should not show after the training
@@ -87,7 +89,9 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
             redraw=redraw,
         )
     peak = peak_memory_gib()
+    words.chat_template = renderer.template
     load.save(model, words, directory / "model", base=base)
+    rendered_as.write(directory / "model", renderer)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):
         file.unlink()

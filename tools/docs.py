@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import html
-import inspect
 import json
 import re
 import sys
@@ -24,7 +23,6 @@ import yaml
 from turnsmith.recipes import FOLDER, schema
 from turnsmith.registry import KINDS, REQUIRED, Entry, Registry
 from turnsmith.report.results import between, brief, table
-from turnsmith.testing.templates import properties
 from turnsmith.types import is_list, is_object
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -316,12 +314,14 @@ def templates() -> str:
     made = [(name, row) for name, row in known.items() if row["load"] == "pass"]
     rows = [(code(name), *(row[head] for head in heads[1:])) for name, row in made]
     refused = [(code(name), prose(row["load"])) for name, row in known.items() if row["load"] != "pass"]
-    explained = inspect.getdoc(properties) or ""
+    source = ast.parse((ROOT / "src/turnsmith/testing/templates.py").read_text("utf-8"))
+    checks = {one.name: one for one in source.body if isinstance(one, ast.FunctionDef)}
+    explained = ast.get_docstring(checks["properties"]) or ""
     return (
         f"# Chat templates\n\n{len(made)} of {len(known)} templates of real models can be tuned on; the others "
-        "are refused with the reason. Each has SmolLM2's tokenizer, to which the special tokens that it writes "
-        "were added, and renders generated conversations: unicode, spaces, special tokens in what is said, "
-        f"thoughts, calls. `turnsmith.testing.properties` checks your own.\n\n{prose(explained)}\n\n"
+        "are refused with the reason. Each has SmolLM2's tokenizer, to which the special tokens that it "
+        "writes were added, and renders generated conversations: unicode, spaces, special tokens in what is "
+        f"said, thoughts, calls. `turnsmith.testing.properties` checks your own.\n\n{prose(explained)}\n\n"
         f"{rows_of(('template', *heads[1:]), rows)}\n\n## Refused\n\n{rows_of(('template', 'why'), refused)}"
     )
 

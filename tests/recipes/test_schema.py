@@ -112,7 +112,7 @@ def test_what_is_no_mapping_is_refused(text, said):
         ("steps.1.train.fit.lr", "fast", r"steps.1.train.fit.lr: .*number"),
         ("steps.1.train.objective", ["sft"], r"steps.1.train.objective: expected the name of a component"),
         ("steps.1.train.objective", {"sft": {}, "dpo": {}}, "expected the name of a component"),
-        ("steps.1.train.train_on", "all", r"steps.1.train.train_on: .*'assistant' or 'last'"),
+        ("steps.1.train.train_on", "most", r"steps.1.train.train_on: .*'assistant', 'last', .* or 'all'"),
         ("steps.0.data.keep", 0, r"steps.0.data.keep: .*greater than or equal to 1"),
         ("steps.0.data.name", {"train": 0, "heldout": 1}, r"steps.0.data.name.*above 0"),
         ("claim.0.direction", "up", r"claim.0.direction: .*'lower', 'higher', .* or 'not higher'"),

@@ -1,6 +1,7 @@
 """Rows to examples: each format by hand, the guess, what is refused, and nothing lost on the way back."""
 
 import json
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnsmith.data import formats
+from turnsmith.data.quarantine import Id, Place, Quarantine
 from turnsmith.errors import DataError
 from turnsmith.registry import Registry
 from turnsmith.testing import chat
@@ -17,7 +19,7 @@ registry = cache(Registry)
 
 
 def read(row, name, id="x-1"):
-    (example,), _ = formats.examples([(id, row)], name, registry(), "x.jsonl")
+    (example,) = formats.examples([(id, row)], name, registry(), "x.jsonl", Counter())
     return example
 
 
@@ -244,10 +246,8 @@ def test_chitchat_joins_what_one_person_writes_in_a_row():
 
 @pytest.mark.parametrize(("lines", "count"), [([["a Hi"]], 1), ([["a Hi"], ["b Yo"], ["c Hey"]], 3), ([], 0)])
 def test_chitchat_needs_two_people_and_counts_the_others(lines, count):
-    found, skipped = formats.examples(
-        [("x", {"messages": said(*lines), "start": 0})], "chitchat", registry(), "x.json"
-    )
-    assert not found
+    row, skipped = {"messages": said(*lines), "start": 0}, Counter()
+    assert list(formats.examples([("x", row)], "chitchat", registry(), "x.json", skipped)) == []
     assert skipped == {f"{count} senders instead of two": 1}
 
 
@@ -256,8 +256,44 @@ def test_chitchat_needs_two_people_and_counts_the_others(lines, count):
 
 def test_ids_must_differ():
     rows = [("one", {"text": "a"}), ("two", {"text": "b"}), ("one", {"text": "c"})]
-    with pytest.raises(DataError, match=r"x.jsonl: two rows have the id 'one'; ids must differ"):
-        formats.examples(rows, "text", registry(), "x.jsonl")
+    with pytest.raises(DataError, match=r"x.jsonl, row 'one': an earlier row has the id 'one' too; ids must"):
+        list(formats.examples(rows, "text", registry(), "x.jsonl", Counter()))
+
+
+# ------------------------------------------------------------------------------------------- quarantine
+
+
+def test_bad_rows_go_to_the_quarantine_with_place_and_reason_and_the_others_on(tmp_path):
+    place = Place("y.jsonl", 7)
+    rows = [
+        ("one", {"text": "a"}),
+        (Id("two", place), {"text": 3}),
+        ("one", {"text": "b"}),
+        ("d", {"text": "c"}),
+    ]
+    bad = Quarantine(tmp_path / "bad-rows.jsonl")
+    found = formats.examples(rows, "text", registry(), "x.jsonl", Counter(), bad)
+    assert [(example.id, example.parts["text"].messages[0].content) for example in found] == [
+        ("one", "a"), ("d", "c")
+    ]  # fmt: skip
+    assert [json.loads(line) for line in bad.path.read_text().splitlines()] == [
+        {"file": "y.jsonl", "line": 7, "id": "two", "reason": "text: the content must be text, not 3",
+         "content": {"text": 3}},
+        {"file": "x.jsonl", "id": "one", "reason": "an earlier row has the id 'one' too; ids must differ",
+         "content": {"text": "b"}},
+    ]  # fmt: skip
+    assert bad.counts == {
+        "bad row: text: the content must be text, not N": 1,
+        "bad row: an earlier row has the id ... too; ids must differ": 1,
+    }
+
+
+def test_examples_are_made_one_at_a_time():
+    def rows():
+        yield "one", {"text": "a"}
+        raise AssertionError("the second row was asked for too early")
+
+    assert next(formats.examples(rows(), "text", registry(), "x.jsonl", Counter())).id == "one"
 
 
 # ------------------------------------------------------------------------------------------- guessing

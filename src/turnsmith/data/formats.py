@@ -4,8 +4,9 @@ said."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,11 +22,13 @@ from turnsmith.data.messages import (
     text_of,
     weight_of,
 )
+from turnsmith.data.quarantine import Id, Place, Quarantine, refuse
 from turnsmith.errors import DataError
 from turnsmith.registry import Entry, Registry, format
 from turnsmith.types import Call, Conversation, Example, Json, Message, Role, is_list, is_object
 
 Row = Mapping[str, Any]
+GUESSED = 1000  # rows that the guess of a format looks at
 SHAREGPT: dict[str, Role] = {
     "human": "user",
     "user": "user",
@@ -223,45 +226,57 @@ def guess(rows: Sequence[Row], entries: Sequence[Entry]) -> str:
     return best[0]
 
 
-def from_file(path: Path, name: str, registry: Registry) -> tuple[list[Example], str, Counter[str]]:
+def from_file(
+    path: Path, name: str, registry: Registry, bad: Quarantine | None = None
+) -> tuple[list[Example], str, Counter[str]]:
     """The examples of a file or folder, the name of its format, guessed where `name` is `auto`, and how many
-    rows were skipped for which reason."""
-    rows = list(read.rows(path))
+    rows were skipped for which reason. bad: takes the bad rows; without it, the first one is an error."""
+    rows = read.rows(path, bad)
     if name == "auto":
-        name = guess([row for _, row in rows[:1000]], registry.entries("format"))
-    found, skipped = examples(rows, name, registry, str(path))
-    return found, name, skipped
+        first = list(islice(rows, GUESSED))
+        name = guess([row for _, row in first], registry.entries("format"))
+        rows = chain(first, rows)
+    skipped: Counter[str] = Counter()
+    return list(examples(rows, name, registry, str(path), skipped, bad)), name, skipped
 
 
 def examples(
-    rows: Iterable[tuple[str, Row]], name: str, registry: Registry, where: str
-) -> tuple[list[Example], Counter[str]]:
-    """Examples of all rows, and how many rows were skipped for which reason.
+    rows: Iterable[tuple[str, Row]],
+    name: str,
+    registry: Registry,
+    where: str,
+    skipped: Counter[str],
+    bad: Quarantine | None = None,
+) -> Iterator[Example]:
+    """The examples of rows, one at a time. What is skipped is counted into `skipped` by its reason.
 
-    Raises DataError naming file and row where a row does not keep to the format.
+    where: what an error calls the rows that do not know their own place. A row that does not keep to the
+    format, or has the id of an earlier one, goes to `bad`; without it DataError names file, line and row.
     """
     parse: Callable[[Row], Parsed] = registry.function("format", name)
-    found: list[Example] = []
-    skipped: Counter[str] = Counter()
     seen: set[str] = set()
     for id, row in rows:
         try:
             parsed = parse(row)
+            if id in seen:
+                raise DataError(f"an earlier row has the id {str(id)!r} too; ids must differ")
         except Skip as reason:
             skipped[str(reason)] += 1
             continue
         except DataError as error:
-            raise DataError(f"{where}, row {id!r}: {error}") from None
+            refuse(str(error), _place(id, where), row, bad, id)
+            continue
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"{where}, row {id!r} is no {name} row ({type(error).__name__}: {error})"
-            ) from None
-        if id in seen:
-            raise DataError(f"{where}: two rows have the id {id!r}; ids must differ")
-        seen.add(id)
+            reason = f"is no {name} row ({type(error).__name__}: {error})"
+            refuse(reason, _place(id, where), row, bad, id)
+            continue
+        seen.add(str(id))
         rest = {key: value for key, value in row.items() if key not in parsed.used}
-        found.append(Example(parsed.parts, parsed.values, {**rest, **parsed.meta, "id": id}))
-    return found, skipped
+        yield Example(parsed.parts, parsed.values, {**rest, **parsed.meta, "id": str(id)})
+
+
+def _place(id: str, where: str) -> str | Place:
+    return id.place or where if isinstance(id, Id) else where
 
 
 def to_row(example: Example) -> dict[str, Json]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from turnsmith import wheels
+from turnsmith.data.quarantine import Place, Quarantine, refuse
 from turnsmith.errors import DataError, UsageError
 from turnsmith.shelf import digest, file_digest
 from turnsmith.types import is_list, is_object
@@ -57,19 +58,19 @@ def fingerprint(path: Path) -> str:
     return file_digest(path)
 
 
-def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(path: Path, bad: Quarantine | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(id, row) of each row. A row's id is its own `id`, or its key, or the file's name and row number.
 
-    path: a file, or a folder of which all data files are read. Raises DataError with file and line where
-    something cannot be parsed, or where there is no row at all.
+    path: a file, or a folder of which all data files are read. A row that cannot be parsed goes to `bad`;
+    without it DataError names file and line. It is an error where there is no row at all.
     """
     for file in files(path):
         count = 0
         for count, (name, row) in enumerate(_reader(file)(file), start=1):
             if not is_object(row):
-                raise DataError(
-                    f"{file}, row {count}: a row must be an object with named columns, not {row!r:.60}"
-                )
+                reason = f"a row must be an object with named columns, not {row!r:.60}"
+                refuse(reason, Place(str(file), count, "row"), row, bad)
+                continue
             yield str(name if row.get("id") is None else row["id"]), row
         if count == 0:
             raise DataError(f"{file} holds no rows")

@@ -61,8 +61,8 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
 
 def load(file: Path, runner: Runner) -> list[Example]:
     """The examples that a data step wrote."""
-    rows = [(str(row["meta"]["id"]), row) for _, row in read.rows(file)]
-    return formats.examples(rows, "turnsmith", runner.registry, str(file))[0]
+    rows = ((str(row["meta"]["id"]), row) for _, row in read.rows(file))
+    return list(formats.examples(rows, "turnsmith", runner.registry, str(file), Counter()))
 
 
 def _read(step: Data, runner: Runner, path: Path, counts: Counter[str]) -> tuple[list[Example], str]:

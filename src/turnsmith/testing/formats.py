@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -57,7 +58,7 @@ FORMAT: tuple[FormatCheck, ...] = (
 def read(name: str, rows: Sequence[Row], registry: Registry) -> list[Example]:
     """The examples of the rows, whose ids are their numbers."""
     numbered = ((str(number), row) for number, row in enumerate(rows))
-    return formats.examples(numbered, name, registry, "rows")[0]
+    return list(formats.examples(numbered, name, registry, "rows", Counter()))
 
 
 def refused(name: str, row: Row, registry: Registry) -> str | None:

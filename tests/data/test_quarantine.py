@@ -1,4 +1,4 @@
-"""The quarantine: bad rows and their reasons in a file, counted by reason; nothing of a user is overwritten."""
+"""The quarantine: bad rows with reasons in a file, counted by reason; no file of a user is overwritten."""
 
 import json
 import pickle

@@ -3,12 +3,14 @@
 import datetime as dt
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from turnsmith.data import read
+from turnsmith.data.quarantine import Quarantine
 from turnsmith.errors import DataError, UsageError
 
 
@@ -73,22 +75,22 @@ def test_line_separators_inside_a_text_do_not_end_a_row(file):
     ("name", "text", "said"),
     [
         ("x.jsonl", '{"a": 1}\n{"a": \n', r"x.jsonl, line 2: no JSON"),
-        ("x.jsonl", '{"a": 1}\n[1]\n', r"x.jsonl, row 2: a row must be an object.*not \[1\]"),
+        ("x.jsonl", '{"a": 1}\n[1]\n', r"x.jsonl, line 2: a row must be an object.*not \[1\]"),
         ("x.jsonl", "", "x.jsonl holds no rows"),
         ("x.jsonl", "\n\n", "x.jsonl holds no rows"),
-        ("x.jsonl", b'{"a": "\xff"}\n', "x.jsonl is not UTF-8 text"),
+        ("x.jsonl", b'{"a": "\xff"}\n', r"x.jsonl, line 1: no UTF-8 text: '\\xff' at byte offset 7 of"),
         ("x.json", "", "x.json: no JSON"),
         ("x.json", "[]", "x.json holds no rows"),
         ("x.json", "3", "expected a list of rows"),
         ("x.json", '{"a": 1}', "expected a list of rows, or an object of named rows"),
         ("x.json", '{"a": 1}\n{"a": 2}\n', "one JSON object a line.*call it .jsonl"),
-        ("x.json", b'["\xff"]', "x.json is not UTF-8 text"),
+        ("x.json", b'["\xff"]', r"x.json, line 1: no UTF-8 text: '\\xff' at byte offset 2 of the file"),
         ("x.csv", "", "x.csv holds no rows"),
         ("x.csv", "a,b\n", "x.csv holds no rows"),
         ("x.csv", "a,b\n1,2\n3\n", "x.csv, line 3: more or fewer cells than the header has columns"),
         ("x.csv", "a,b\n1,2,3\n", "x.csv, line 2: more or fewer cells"),
-        ("x.csv", 'a,b\n1,"2\n', "x.csv, after line 1: unexpected end of data"),
-        ("x.csv", b"a,b\n1,\xff\n", "x.csv is not UTF-8 text"),
+        ("x.csv", 'a,b\n1,"2\n', "x.csv, line 2: unexpected end of data: a quote opens in this row"),
+        ("x.csv", b"a,b\n1,\xff\n", r"x.csv, line 2: no UTF-8 text: '\\xff' at byte offset 2 of the row"),
         ("x.csv", "a,a\n1,2\n", "x.csv: two columns are called 'a'"),
     ],
 )  # fmt: skip
@@ -121,6 +123,123 @@ def test_the_fingerprint_is_that_of_the_bytes(file):
         read.fingerprint(file("x", "abc"))
         == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+# ------------------------------------------------------------------------------------ what is bad in it
+
+
+def quarantined(path):
+    """The rows that are left, and place and reason of those that are not."""
+    bad = Quarantine(path.parent / "out" / "bad-rows.jsonl")
+    found = list(read.rows(path, bad))
+    taken = [json.loads(line) for line in bad.path.read_text("utf-8").splitlines()]
+    assert bad.counts.total() == len(taken)
+    return found, [(one.get("line", one.get("row")), one["reason"], one["content"]) for one in taken]
+
+
+def test_a_broken_line_is_named_and_all_others_are_read(file):
+    lines = ['{"a": 1}'] * 50_000
+    lines[48_212] = '{"a": 1'
+    path = file("x.jsonl", "\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"x.jsonl, line 48213: no JSON \(Expecting ',' delimiter at char"):
+        rows(path)
+    found, taken = quarantined(path)
+    assert len(found) == 49_999
+    assert taken == [(48_213, "no JSON (Expecting ',' delimiter at character 8)", '{"a": 1')]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "content"),
+    [
+        # The first line has 9 bytes, and before the byte there are 6 in the second.
+        (b'{"a":"\xe9"}', "no UTF-8 text: '\\xe9' at byte offset 6 of the line, 15 of the", '{"a":"\\xe9"}'),
+        (b'{"a": \0\0}', "holds 2 NUL bytes: the file was torn while it was written", '{"a": \0\0}'),
+        (b'{"a": "\\ud83d"}', "holds half of a surrogate pair: the text was cut", '{"a": "\\ud83d"}'),
+        (b'{"a": 1} {"a": 2}', "no JSON (Extra data at character 10)", '{"a": 1} {"a": 2}'),
+        (b"[" * 100_000, "no JSON (maximum recursion depth exceeded", "[" * 100_000),
+        (b"1" * 5000, "no JSON (Exceeds the limit (4300 digits)", "1" * 5000),
+        (b"[1]", "a row must be an object with named columns, not [1]", [1]),
+        (b"[", "no JSON (Expecting value at character 2); if the file is one JSON value, call it .json", "["),
+    ],
+)  # fmt: skip
+def test_whatever_is_wrong_with_a_line_it_is_the_only_one_lost(file, line, reason, content):
+    path = file("x.jsonl", b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
+    with pytest.raises(DataError, match=re.escape(f"x.jsonl, line 2: {reason}")):
+        rows(path)
+    found, ((number, said, kept),) = quarantined(path)
+    assert found == [("x-1", {"a": 1}), ("x-3", {"a": 3})]
+    assert (number, kept) == (2, content)
+    assert said.startswith(reason)
+
+
+def test_both_halves_of_a_surrogate_pair_are_one_character(file):
+    assert rows(file("x.jsonl", r'{"a": "\ud83d\ude00"}')) == [("x-1", {"a": "\N{GRINNING FACE}"})]
+    assert rows(file("x.json", r'[{"a": "\ud83d\ude00"}]')) == [("x-1", {"a": "\N{GRINNING FACE}"})]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.jsonl.gz"])
+def test_other_encodings_are_known_by_their_mark_and_told_the_way_out(file, name, encoding):
+    mark = "\ufeff" if encoding.endswith("e") else ""  # without an order, Python writes the mark itself
+    content = f'{mark}{{"a": 1}}\n'.encode(encoding)
+    family = encoding[:6].upper()
+    path = file(name, gzip.compress(content) if name.endswith("gz") else content)
+    for bad in (None, Quarantine(path.parent / "bad-rows.jsonl")):
+        with pytest.raises(DataError, match=f"{name} is {family} text.*iconv -f {family} -t UTF-8 OLD > NEW"):
+            list(read.rows(path, bad))
+
+
+def test_a_row_of_10_mb_is_read(file):
+    long = "word " * 2_000_000
+    assert rows(file("x.jsonl", json.dumps({"a": long}))) == [("x-1", {"a": long})]
+    assert rows(file("x.csv", f"a,b\n{long},1\n")) == [("x-2", {"a": long, "b": "1"})]
+
+
+def test_of_a_json_file_no_row_can_be_set_aside(file):
+    path = file("x.json", '[{"a": 1}, {"a": ]')
+    with pytest.raises(
+        DataError, match=r"x.json: no JSON \(Expecting value: line 1 column 18 \(char 17\)\)$"
+    ):
+        rows(path)
+    with pytest.raises(
+        DataError, match=r"x.json: no JSON.*\. a .json file is one value.*a row a line, .jsonl"
+    ):
+        quarantined(path)
+
+
+def test_rows_of_json_that_are_none_are_set_aside(file):
+    found, taken = quarantined(file("x.json", r'[{"a": 1}, 3, {"a": "\ud83d"}]'))
+    assert found == [("x-1", {"a": 1})]
+    assert [(number, content) for number, _, content in taken] == [(2, 3), (3, {"a": "\ud83d"})]
+
+
+def test_two_rows_of_one_name_are_an_error_since_json_would_keep_the_last(file):
+    with pytest.raises(DataError, match=r"x.json: one object has the name 'one' twice; names must differ"):
+        rows(file("x.json", '{"one": {"a": 1}, "two": {"a": 2}, "one": {"a": 3}}'))
+
+
+def test_bad_rows_of_a_table_of_text_are_set_aside_with_their_lines(file):
+    text = b'a,b\n1,2\n3\n"4\n",\xff\n5,"6"7\n8,\0\n9,10\n'
+    found, taken = quarantined(file("x.csv", text))
+    assert found == [("x-2", {"a": "1", "b": "2"}), ("x-8", {"a": "9", "b": "10"})]
+    assert [(number, content) for number, _, content in taken] == [
+        (3, "3"), (4, '"4\n",\\xff'), (6, '5,"6"7'), (7, "8,\0")
+    ]  # fmt: skip
+    assert taken[0][1] == "more or fewer cells than the header has columns (1 instead of 2)"
+    assert taken[1][1].startswith("no UTF-8 text: '\\xff' at byte offset 5 of the row")
+
+
+def test_an_open_quote_is_an_error_also_with_a_quarantine_for_it_takes_all_rows_after_it(file):
+    path = file("x.csv", 'a,b\n1,2\n3,"4\n5,6\n')
+    with pytest.raises(DataError, match=r"x.csv, line 3: unexpected end of data: a quote opens in this row"):
+        quarantined(path)
+
+
+def test_where_all_rows_are_bad_it_says_where_they_are(file):
+    with pytest.raises(
+        DataError, match=r"x.jsonl holds no rows: the 2 that are there are all bad, see .*rows"
+    ):
+        quarantined(file("x.jsonl", "{\n}\n"))
 
 
 # ---------------------------------------------------------------------- packed files, tables, folders
@@ -202,8 +321,37 @@ def test_a_torn_table_is_an_error(tmp_path, name, write):
 
 def test_bytes_in_a_table_are_an_error_that_names_row_and_column(tmp_path):
     write_parquet(tmp_path / "x.parquet", table(image=[b"\x89PNG"]))
-    with pytest.raises(DataError, match=r"x.parquet, row 1, image: bytes cannot be read as text"):
+    with pytest.raises(DataError, match=r"x.parquet, row 1: image: bytes cannot be read as text"):
         rows(tmp_path / "x.parquet")
+
+
+def test_bad_rows_of_a_table_are_set_aside_by_number(tmp_path):
+    texts = pa.array([b"a", b"\xff", b"c"]).cast(pa.binary()).view(pa.string())
+    images = pa.array([None, None, b"\x89PNG"])
+    write_parquet(tmp_path / "x.parquet", pa.table({"text": texts, "image": images}))
+    found, taken = quarantined(tmp_path / "x.parquet")
+    assert found == [("x-1", {"text": "a", "image": None})]
+    assert [(number, reason[:25]) for number, reason, _ in taken] == [
+        (2, "text that is no UTF-8 ('u"), (3, "image: bytes cannot be re")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "cut"), [("x.jsonl.gz", 40), ("x.parquet", 100)])
+def test_what_is_torn_is_an_error_also_with_a_quarantine_for_nobody_knows_what_is_lost(tmp_path, name, cut):
+    if name.endswith("gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b'{"a": 1}\n' * 999))
+    else:
+        write_parquet(tmp_path / name, table(n=list(range(5000))))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:cut])
+    with pytest.raises(DataError, match=f"{name} is no whole (gzip|parquet) file"):
+        quarantined(tmp_path / name)
+
+
+def test_a_quarantine_beside_the_data_is_not_read_as_data(file, tmp_path):
+    file("a.jsonl", '{"n": 1}')
+    file("a.bad-rows.jsonl", "{}")
+    assert rows(tmp_path) == [("a-1", {"n": 1})]
 
 
 def test_a_packed_table_is_refused(file):

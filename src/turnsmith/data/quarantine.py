@@ -13,7 +13,9 @@ from turnsmith.shelf import writing
 from turnsmith.types import Json, is_object
 
 FILE = "bad-rows.jsonl"  # files whose names end so are never read as a part of a folder of data
-VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")  # what differs between rows that are bad for one reason
+VARYING = re.compile(
+    r"'[^']*'|\"[^\"]*\"|(?<![\w-])[0-9]+"
+)  # what differs between rows that are bad for one reason
 
 
 class Place(NamedTuple):

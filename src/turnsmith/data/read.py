@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from turnsmith import wheels
-from turnsmith.data.quarantine import Place, Quarantine, refuse
+from turnsmith.data import lines
+from turnsmith.data.quarantine import FILE, Id, Place, Quarantine, refuse
 from turnsmith.errors import DataError, UsageError
 from turnsmith.shelf import digest, file_digest
-from turnsmith.types import is_list, is_object
+from turnsmith.types import is_object
 
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-GZIP = ".gz"  # may follow the first four
-Named = Iterator[tuple[str, Any]]
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")  # .gz may follow the first four
 
 
 def locate(reference: str, near: Path | None = None) -> Path:
@@ -40,15 +34,16 @@ def locate(reference: str, near: Path | None = None) -> Path:
 
 
 def files(path: Path) -> list[Path]:
-    """The path itself, or the data files that lie in a folder, by name, and not deeper."""
+    """The path itself, or the data files that lie in a folder, by name, and not deeper; no quarantines."""
     if not path.is_dir():
         return [path]
-    return sorted(one for one in path.iterdir() if one.is_file() and ending(one) in ENDINGS)
+    found = (one for one in path.iterdir() if one.is_file() and ending(one) in ENDINGS)
+    return sorted(one for one in found if not one.name.endswith(FILE))
 
 
 def ending(path: Path) -> str:
     """What kind of file it is: the last ending, `.gz` apart."""
-    return Path(path.name.removesuffix(GZIP)).suffix.lower()
+    return Path(path.name.removesuffix(lines.GZIP)).suffix.lower()
 
 
 def fingerprint(path: Path) -> str:
@@ -62,96 +57,36 @@ def rows(path: Path, bad: Quarantine | None = None) -> Iterator[tuple[str, dict[
     """(id, row) of each row. A row's id is its own `id`, or its key, or the file's name and row number.
 
     path: a file, or a folder of which all data files are read. A row that cannot be parsed goes to `bad`;
-    without it DataError names file and line. It is an error where there is no row at all.
+    without it DataError names file and line. It is an error where there is no row at all, and where a file is
+    torn: what is lost of it cannot be counted.
     """
     for file in files(path):
-        count = 0
-        for count, (name, row) in enumerate(_reader(file)(file), start=1):
+        count, before = 0, bad.counts.total() if bad else 0
+        for place, name, row in _reader(file)(file, bad):
             if not is_object(row):
-                reason = f"a row must be an object with named columns, not {row!r:.60}"
-                refuse(reason, Place(str(file), count, "row"), row, bad)
+                refuse(f"a row must be an object with named columns, not {row!r:.60}", place, row, bad)
                 continue
-            yield str(name if row.get("id") is None else row["id"]), row
+            count += 1
+            yield Id(str(name if row.get("id") is None else row["id"]), place), row
         if count == 0:
-            raise DataError(f"{file} holds no rows")
+            taken = bad.counts.total() - before if bad else 0
+            there = f": the {taken:,} that are there are all bad, see {bad.path}" if bad and taken else ""
+            raise DataError(f"{file} holds no rows{there}")
 
 
-def _reader(file: Path) -> Callable[[Path], Named]:
-    text = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
-    readers = {**text, ".parquet": _table, ".arrow": _table}
-    found = readers.get(ending(file))
+def _reader(file: Path) -> Callable[[Path, Quarantine | None], lines.Named]:
+    text = {".jsonl": lines.jsonl, ".json": lines.whole, ".csv": lines.table, ".tsv": lines.table}
+    found = {**text, ".parquet": _table, ".arrow": _table}.get(ending(file))
     if found is None:
-        there = f"{', '.join(ENDINGS)}, and {GZIP} after the first four"
+        there = f"{', '.join(ENDINGS)}, and {lines.GZIP} after the first four"
         raise UsageError(f"{file}: files of type {file.suffix!r} are not read; there is {there}")
-    if file.name.endswith(GZIP) and ending(file) in (".parquet", ".arrow"):
+    if file.name.endswith(lines.GZIP) and ending(file) in (".parquet", ".arrow"):
         raise UsageError(f"{file}: {ending(file)} files are packed in themselves: unpack it (gunzip)")
     return found
 
 
-def _stem(path: Path) -> str:
-    return Path(path.name.removesuffix(GZIP)).stem
-
-
-@contextmanager
-def _opened(path: Path, newline: str | None = None) -> Generator[TextIO]:
-    """The text of a file, unpacked where it is packed; DataError where it is no UTF-8 or broken."""
-    opener = gzip.open if path.name.endswith(GZIP) else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline=newline) as lines:
-            yield lines
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error})") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is no whole gzip file ({error})") from None
-
-
-def _jsonl(path: Path) -> Named:
-    with _opened(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield f"{_stem(path)}-{number}", json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{path}, line {number}: no JSON ({error})") from None
-
-
-def _json(path: Path) -> Named:
-    with _opened(path) as opened:
-        text = opened.read()
-    try:
-        whole: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        lines = "; if it holds one JSON object a line, call it .jsonl" if error.msg == "Extra data" else ""
-        raise DataError(f"{path}: no JSON ({error}){lines}") from None
-    if is_object(whole):
-        if not all(is_object(row) for row in whole.values()):
-            raise DataError(f"{path}: expected a list of rows, or an object of named rows")
-        yield from whole.items()
-    elif is_list(whole):
-        yield from ((f"{_stem(path)}-{number}", row) for number, row in enumerate(whole, start=1))
-    else:
-        raise DataError(f"{path}: expected a list of rows, or an object of named rows")
-
-
-def _csv(path: Path) -> Named:
-    with _opened(path, newline="") as opened:
-        reader = csv.DictReader(opened, delimiter="\t" if ending(path) == ".tsv" else ",", strict=True)
-        try:
-            columns = reader.fieldnames or ()
-            for name in columns:
-                if list(columns).count(name) > 1:
-                    raise DataError(f"{path}: two columns are called {name!r}")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: more or fewer cells than the header has columns"
-                    )
-                yield f"{_stem(path)}-{reader.line_num}", row
-        except csv.Error as error:
-            raise DataError(f"{path}, after line {reader.line_num}: {error}") from None
-
-
-def _table(path: Path) -> Named:
+def _table(path: Path, bad: Quarantine | None) -> lines.Named:
     from turnsmith.data import tables
 
-    yield from ((f"{_stem(path)}-{number}", row) for number, row in enumerate(tables.rows(path), start=1))
+    for number, row in tables.rows(path, bad):
+        yield Place(str(path), number, "row"), f"{lines.stem(path)}-{number}", row

@@ -10,24 +10,43 @@ import pyarrow as pa
 from pyarrow import ipc
 from pyarrow.parquet import ParquetFile
 
+from turnsmith.data.quarantine import Place, Quarantine, refuse
 from turnsmith.errors import DataError
 from turnsmith.types import is_list, is_object
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows as JSON has them, a thousand or one stored batch in memory at a time.
+def rows(path: Path, bad: Quarantine | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number, row) of the rows as JSON has them, a thousand or one stored batch in memory at a time.
 
-    Times and decimals become text. Raises DataError where the file is torn, and, naming row and column, for
-    bytes.
+    Times and decimals become text. A row with bytes, or with text that is no UTF-8, goes to `bad`; without it
+    DataError names row and column. Raises DataError where the file is torn.
     """
     number = 0
     try:
         for batch in _parquet(path) if path.suffix.lower() == ".parquet" else _arrow(path):
-            for row in batch.to_pylist():
+            for row in _decoded(batch):
                 number += 1
-                yield _plain(row, f"{path}, row {number}")
+                place = Place(str(path), number, "row")
+                try:
+                    if isinstance(row, UnicodeDecodeError):
+                        raise DataError(f"text that is no UTF-8 ({row})")
+                    plain = {name: _plain(value, str(name)) for name, value in row.items()}
+                except DataError as reason:
+                    refuse(str(reason), place, str(row), bad)
+                else:
+                    yield number, plain
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no whole {path.suffix[1:].lower()} file ({error})") from None
+
+
+def _decoded(batch: pa.RecordBatch) -> list[dict[str, Any] | UnicodeDecodeError]:
+    """The rows; of one whose text is no UTF-8, the error."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            return [error]
+        return [row for number in range(batch.num_rows) for row in _decoded(batch.slice(number, 1))]
 
 
 def _parquet(path: Path) -> Iterator[pa.RecordBatch]:

@@ -149,3 +149,53 @@ def test_a_claim_on_a_figure_that_no_task_gives_is_refused(refused, recipe, rows
     said = refused("run", path)
     assert "no figure 'los'" in said
     assert "'loss'" in said
+
+
+# --------------------------------------------------------------------------------------- bad rows
+
+
+LONELY = {"id": "odd", "messages": [{"role": "asistant", "content": "Hm."}]}
+
+
+def broken(tmp_path):
+    """Twelve good rows, and three bad ones, each in its own way."""
+    lines = [json.dumps(row) for row in GOOD]
+    lines[3:3] = ["{broken", json.dumps(LONELY)]
+    path = tmp_path / "broken.jsonl"
+    path.write_bytes("\n".join([*lines, ""]).encode() + b'{"messages": "\xff"}\n')
+    return path
+
+
+def test_bad_rows_are_set_aside_told_counted_and_kept_beside_the_data(here, recipe, tmp_path, capfd):
+    from turnsmith.cli.main import call
+
+    path = recipe(broken(tmp_path))
+    plain = json.loads(path.read_text())
+    plain["steps"][0]["data"]["bad_rows"] = "quarantine"
+    path.write_text(json.dumps(plain))
+    assert call(["run", str(path), "--to", "out"]) == 0
+    said = capfd.readouterr().out
+    step = json.loads((here / "out" / "run.json").read_text())["steps"][0]
+    assert (step["rows"], step["examples"], sum(step["counts"].values())) == (15, 12, 3)
+    assert "1 bad row: messages[N] has the unknown role ..." in said
+    assert f"bad rows: {step['bad_rows']}" in said
+    taken = [json.loads(line) for line in Path(step["bad_rows"]).read_text().splitlines()]
+    assert {(one["line"], one["id"]) for one in taken} == {(4, None), (5, "odd"), (15, None)}
+    assert step["bad_rows"] in (here / "out" / "report.html").read_text()
+
+
+def test_tune_sets_bad_rows_aside_where_it_is_told_to(here, tiny, tmp_path, capfd, refused):
+    from turnsmith.cli.main import call
+
+    path = broken(tmp_path)
+    assert "broken.jsonl, line 4: no JSON" in refused("tune", tiny, path, "--dry")
+    assert call(["tune", str(tiny), str(path), "--dry", "--bad-rows", "quarantine"]) == 0
+    said = capfd.readouterr().out
+    assert "bad_rows: quarantine" in said
+    assert "of 11 examples" in said  # 0.9 of the 12 that are left, rounded
+    assert list(here.iterdir()) == []
+
+
+def test_an_unknown_way_with_bad_rows_is_refused(refused, tiny, rows):
+    said = refused("tune", tiny, rows(GOOD), "--bad-rows", "ignore")
+    assert "'ignore' is not one of 'stop', 'quarantine'" in said

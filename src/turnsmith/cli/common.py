@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from turnsmith.data import quarantine
 from turnsmith.errors import UsageError
 
 AsJson = Annotated[
@@ -22,6 +23,12 @@ Use = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe, e.g. steps.1.train.fit.lr=1e-4."),
+]
+BadRows = Annotated[
+    quarantine.BadRows,
+    typer.Option(
+        help="At a row that cannot be used: stop, or set it aside in a file with the reason and go on."
+    ),
 ]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where report and results go.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from turnsmith.cli.common import AsJson, Set, To, Use, changes
+from turnsmith.cli.common import AsJson, BadRows, Set, To, Use, changes
 
 
 def command(
@@ -23,6 +23,7 @@ def command(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     length: Annotated[int | None, typer.Option(help="Most tokens of one conversation.")] = None,
     name: Annotated[str, typer.Option(help="What the result is called.")] = "tuned",
+    bad_rows: BadRows = "stop",
     set: Set = None,
     use: Use = None,
     to: To = None,
@@ -42,6 +43,7 @@ def command(
         lr=lr,
         length=length,
         name=name,
+        bad_rows=bad_rows,
         settings=changes(set),
         use=use or (),
     )

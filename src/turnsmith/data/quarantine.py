@@ -6,12 +6,13 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.shelf import writing
 from turnsmith.types import Json, is_object
 
+BadRows = Literal["stop", "quarantine"]  # what becomes of the first row that cannot be used
 FILE = "bad-rows.jsonl"  # files whose names end so are never read as a part of a folder of data
 VARYING = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w-])[0-9]+"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
 from turnsmith.data import formats, read
+from turnsmith.data.quarantine import FILE, Quarantine
 from turnsmith.data.split import BETWEEN, split
 from turnsmith.errors import DataError
 from turnsmith.shelf import write_text
@@ -30,8 +31,9 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     version: the how-manieth data of this name these are; chats draw anew for each.
     """
     counts: Counter[str] = Counter()
+    bad = Quarantine(directory / FILE) if step.bad_rows == "quarantine" else None
     if path is not None:
-        examples, name = _read(step, runner, path, counts)
+        examples, name = _read(step, runner, path, counts, bad)
     else:
         examples, name = runner.examples(step.given) if step.given else [], "turnsmith"
     rows = sum(counts.values()) + len(examples)
@@ -55,6 +57,7 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
         "guessed": path is not None and step.format == "auto",
         "rows": rows,
         "counts": counts,
+        "bad_rows": FILE if bad and bad.counts else None,
         "sizes": {part: len(ones) for part, ones in parts.items()},
     }
 
@@ -65,9 +68,12 @@ def load(file: Path, runner: Runner) -> list[Example]:
     return list(formats.examples(rows, "turnsmith", runner.registry, str(file), Counter()))
 
 
-def _read(step: Data, runner: Runner, path: Path, counts: Counter[str]) -> tuple[list[Example], str]:
-    examples, name, skipped = formats.from_file(path, step.format, runner.registry)
+def _read(
+    step: Data, runner: Runner, path: Path, counts: Counter[str], bad: Quarantine | None
+) -> tuple[list[Example], str]:
+    examples, name, skipped = formats.from_file(path, step.format, runner.registry, bad)
     counts.update({f"skipped: {reason}": count for reason, count in skipped.items()})
+    counts.update(bad.counts if bad else {})
     return examples, name
 
 

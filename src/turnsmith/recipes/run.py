@@ -155,8 +155,9 @@ class Runner:
         origin = {"read": f"from {step.given}" if step.given else "made by stages"}
         if step.read is not None:
             path = read.locate(step.read, self.near)
-            source = read.fingerprint(path)
-            origin = {"read": step.read, "sha256": source, **provenance(step.read)}
+            file = read.fingerprint(path)
+            origin = {"read": step.read, "sha256": file, **provenance(step.read)}
+            source = file if step.bad_rows == "stop" else [file, step.bad_rows]
         given = self._hashes(step.given) if step.given else None
         version = len(self.data.get(step.names[0], [])) + 1
         stages = [self._stage(one, version) for one in step.stages]
@@ -180,11 +181,15 @@ class Runner:
         counted = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
         self._told("data", "+".join(step.names), reused, f"{counted} examples; format {record['format']}")
         self._tell_counts(record["counts"])
+        bad = str(self.shelf.path(key) / record["bad_rows"]) if record.get("bad_rows") else None
+        if bad:
+            self.say(f"        bad rows: {bad}")
         named = {
             "verb": "data",
             "name": "+".join(step.names),
             "artefact": key,
             "path": str(self.shelf.path(key)),
+            "bad_rows": bad,
         }
         known = {name: record[name] for name in ("format", "guessed", "rows", "counts", "seconds")}
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}

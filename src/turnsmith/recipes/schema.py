@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, yaml12
 from turnsmith.recipes.checks import check
@@ -68,13 +69,15 @@ class Data(Strict):
     """Read a file, take data made before (`from`), or let the stages make it; run stages; split by a key.
 
     seed: of the split and of what stages draw. It is not the run's, so that all seeds of a run share the
-    data. keep: so many versions of the data are handed on together, the newest last.
+    data. keep: so many versions of the data are handed on together, the newest last. bad_rows: whether the
+    first row that cannot be used is an error, or all such go to a file `bad-rows.jsonl` beside the data.
     """
 
     name: str | dict[str, float]
     read: str | None = None
     given: str | None = Field(None, alias="from")
     format: str = "auto"
+    bad_rows: BadRows = "stop"
     stages: tuple[Named, ...] = ()
     by: str = "id"
     seed: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnsmith.data.quarantine import BadRows
 from turnsmith.recipes import components, references, schema
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.tuning import plan
@@ -69,6 +70,7 @@ def tune(
     lr: float | None = None,
     length: int | None = None,
     name: str = "tuned",
+    bad_rows: BadRows = "stop",
     settings: Mapping[str, Any] | None = None,
     use: Sequence[Path | str] = (),
     to: Path | str | None = None,
@@ -77,11 +79,12 @@ def tune(
     """Tune a model on data with settings that are chosen by size and told to `say` with their reasons.
 
     data: a file of chats, completions or preference pairs, or shipped data. objective: by the data where
-    absent. name: what the result is called. The others as of `run`; so is what comes back.
+    absent. name: what the result is called. bad_rows: as of a `data` step. The others as of `run`; so is
+    what comes back.
     """
     made = plan(
         model, data, objective=objective, trainable=trainable, steps=steps, lr=lr, length=length,
-        name=name, settings=settings, use=use,
+        name=name, bad_rows=bad_rows, settings=settings, use=use,
     )  # fmt: skip
     for choice in made.choices:
         if say is not None:

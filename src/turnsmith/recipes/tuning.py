@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
 from turnsmith.recipes import components, references, schema
 from turnsmith.recipes.schema import FORGETTING
@@ -49,6 +51,7 @@ def plan(
     lr: float | None = None,
     length: int | None = None,
     name: str = "tuned",
+    bad_rows: BadRows = "stop",
     settings: Mapping[str, Any] | None = None,
     use: Sequence[Path | str] = (),
 ) -> Plan:
@@ -58,7 +61,7 @@ def plan(
     known = components(use)
     options = (("steps", steps), ("lr", lr), ("length", length))
     given = {option: value for option, value in options if value is not None}
-    parts, count = _look(str(data), known)
+    parts, count = _look(str(data), known, bad_rows)
     chosen = objective or ("dpo" if "chosen" in parts else "sft")
     choices = choose(
         parameters=load.parameters(str(model)),
@@ -71,6 +74,8 @@ def plan(
     plain = recipe(
         str(model), read, name=name, objective=chosen, trainable=trainable, choices=choices, overrides=given
     )
+    if bad_rows != "stop":
+        plain["steps"][0]["data"]["bad_rows"] = bad_rows
     for path, value in (settings or {}).items():
         schema.assign(plain, path, value)
     schema.arms(plain, "tune", known)
@@ -163,12 +168,14 @@ def recipe(
     }
 
 
-def _look(data: str, known: Registry) -> tuple[set[str], int]:
+def _look(data: str, known: Registry, bad_rows: BadRows) -> tuple[set[str], int]:
     """The parts that the examples have, and how many there are. Everything is read, so that bad rows show
     now."""
-    from turnsmith.data import formats, read
+    from turnsmith.data import formats, quarantine, read
 
-    examples, _, _ = formats.from_file(read.locate(data), "auto", known)
+    with TemporaryDirectory() as place:  # the data step will read again and keep its own quarantine
+        bad = quarantine.Quarantine(Path(place) / quarantine.FILE) if bad_rows == "quarantine" else None
+        examples, _, _ = formats.from_file(read.locate(data), "auto", known, bad)
     if not examples:
         raise UsageError(f"{data}: not one usable example")
     return set(examples[0].parts), len(examples)

@@ -70,13 +70,14 @@ def opened(path: Path) -> Generator[io.BufferedReader | gzip.GzipFile]:
 
 def jsonl(path: Path, bad: Quarantine | None) -> Named:
     """One JSON value a line. A line that is none, or no UTF-8, is one bad row."""
+    name = stem(path)
     with opened(path) as lines:
         start = lines.tell()
         for number, line in enumerate(lines, start=1):
             place = Place(str(path), number)
             try:
                 if line.strip():
-                    yield place, f"{stem(path)}-{number}", _value(line, start)
+                    yield place, f"{name}-{number}", _value(line, start)
             except Unfit as reason:
                 more = (
                     "; if the file is one JSON value, call it .json" if line.strip() in (b"[", b"{") else ""
@@ -179,7 +180,7 @@ def table(path: Path, bad: Quarantine | None) -> Named:
     A row's place is its first line. For its cells Python's limit of csv is raised to 256 Mi characters.
     """
     csv.field_size_limit(max(csv.field_size_limit(), CELL))
-    taken: list[str] = []
+    taken, name = list[str](), stem(path)
     with opened(path) as raw:
         lines = _taking(io.TextIOWrapper(raw, "utf-8", "surrogateescape", newline=""), taken)
         tabs = ".tsv" in path.suffixes[-2:]
@@ -193,7 +194,7 @@ def table(path: Path, bad: Quarantine | None) -> Named:
                 if cells is None:
                     return
                 if cells:
-                    yield place, f"{stem(path)}-{reader.line_num}", _row(columns, cells, "".join(taken))
+                    yield place, f"{name}-{reader.line_num}", _row(columns, cells, "".join(taken))
             except Unfit as reason:
                 refuse(str(reason), place, _readable(taken), bad)
             except csv.Error as error:
@@ -211,7 +212,7 @@ def _taking(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
 
 def _header(path: Path, reader: Iterator[list[str]], taken: Sequence[str]) -> list[str]:
     try:
-        columns = next((cells for cells in reader if cells), [])
+        columns = next((cells for cells in reader if cells), list[str]())
         _row(columns, columns, "".join(taken))
     except (Unfit, csv.Error) as reason:
         raise DataError(f"{path}: the header with the names of the columns {reason}") from None

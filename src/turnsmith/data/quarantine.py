@@ -74,9 +74,10 @@ class Quarantine:
 def refuse(
     reason: str, where: str | Place, content: Json, bad: Quarantine | None, id: str | None = None
 ) -> None:
-    """Put a bad row into the quarantine; without one, raise DataError naming its place and id."""
+    """Put a bad row into the quarantine; without one, raise DataError naming its place and its own id."""
     if bad is None:
-        raise DataError(f"{where}{'' if id is None else f', row {str(id)!r}'}: {reason}")
+        own = id is not None and not (isinstance(where, Place) and id.endswith(f"-{where.number}"))
+        raise DataError(f"{where}{f', row {str(id)!r}' if own else ''}: {reason}")
     bad.take(reason, where, content, id)
 
 

@@ -66,7 +66,7 @@ def pages() -> dict[str, str]:
         "templates.md": templates(),
         **{f"{entry.kind}/{entry.name}.md": component(entry, recipes, registry) for entry in entries},
         **{f"recipe/{name}.md": recipe(name, plain, rows) for name, plain in recipes.items()},
-        **{f"command/{name}.md": command(name, made) for name, made in commands().items()},
+        **{page(name): command(name, made) for name, made in commands().items()},
     }
     readme = (ROOT / "README.md").read_text("utf-8")
     tables = {"components": inventory(entries), "commands": verbs(), "results": brief(rows)}
@@ -200,13 +200,23 @@ def _uses(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def commands() -> dict[str, Any]:
-    """Name -> the command that typer made."""
+    """Name -> the command that typer made. `data show` is a name; `data` is what it does without a verb."""
     import typer
 
     from turnsmith.cli.main import app
 
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, made in group.commands.items():
+        inner: dict[str, Any] = getattr(made, "commands", {})
+        found |= {name: inner[made.default]} if inner else {name: made}
+        found |= {f"{name} {verb}": one for verb, one in inner.items() if verb != made.default}
+    return found
+
+
+def page(name: str) -> str:
+    """Where the page of a command lies in the reference."""
+    return f"command/{name.replace(' ', '-')}.md"
 
 
 def command(name: str, made: Any) -> str:
@@ -281,7 +291,7 @@ def index(entries: Sequence[Entry], recipes: Mapping[str, Mapping[str, Any]]) ->
         parts += [f"## {kind.capitalize()}s", rows_of((kind, ""), own)] if own else []
     named = [(f"[{name}](recipe/{name}.md)", prose(str(plain["title"]))) for name, plain in recipes.items()]
     parts += ["## Recipes", rows_of(("recipe", ""), named)]
-    typed = [(f"[{name}](command/{name}.md)", sentence(made.help or "")) for name, made in commands().items()]
+    typed = [(f"[{name}]({page(name)})", sentence(made.help or "")) for name, made in commands().items()]
     parts += ["## Commands", rows_of(("command", ""), typed)]
     return "\n\n".join(parts)
 

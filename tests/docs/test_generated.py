@@ -50,6 +50,14 @@ def test_a_stale_page_is_named_and_written_anew_and_a_page_of_nothing_is_removed
     assert not gone.exists()
 
 
+def test_the_verbs_of_a_group_have_pages_and_the_group_is_its_default(docs):
+    pages = docs.pages()
+    assert "turnsmith data FILE [OPTIONS]" in pages["docs/reference/command/data.md"]
+    assert "turnsmith data show FILE [ID...]" in pages["docs/reference/command/data-show.md"]
+    assert "docs/reference/command/data-describe.md" not in pages
+    assert "[data show](command/data-show.md)" in pages["docs/reference/index.md"]
+
+
 def test_torch_is_not_imported():
     code = "import docs, sys; docs.pages(); print('torch' in sys.modules)"
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from turnsmith.data import quarantine
 from turnsmith.errors import UsageError
 
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
 ]
@@ -30,6 +32,14 @@ BadRows = Annotated[
         help="At a row that cannot be used: stop, or set it aside in a file with the reason and go on."
     ),
 ]
+BadRowsTo = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Where rows that are set aside go.", show_default=False),
+]
+DataFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="A data file or folder, or shipped data such as chitchat.")
+]
+Format = Annotated[str, typer.Option(help="Say which format it has instead of letting it be guessed.")]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where report and results go.")]
 
 
@@ -44,6 +54,15 @@ def changes(settings: Sequence[str] | None) -> dict[str, Any]:
             raise UsageError(f"--set {text}: write it as PATH=VALUE, e.g. steps.1.train.fit.lr=1e-4")
         found[path.strip()] = yaml12.load(value)
     return found
+
+
+def visible(text: str) -> str:
+    """The text with control characters as pictures of themselves, so that data cannot steer the terminal.
+
+    >>> visible("a\\x1b[2Jb")
+    'a\u241b[2Jb'
+    """
+    return CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 0x20 else "\ufffd", text)
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -25,8 +25,9 @@ app = typer.Typer(
 )
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-for verb in (run, tune, check, claims, data, chat, evaluate, export, methods, show, new, doctor):
+for verb in (run, tune, check, claims, chat, evaluate, export, methods, show, new, doctor):
     app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
+app.add_typer(data.app, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -231,13 +231,22 @@ def from_file(
 ) -> tuple[list[Example], str, Counter[str]]:
     """The examples of a file or folder, the name of its format, guessed where `name` is `auto`, and how many
     rows were skipped for which reason. bad: takes the bad rows; without it, the first one is an error."""
+    skipped: Counter[str] = Counter()
+    name, found = stream(path, name, registry, skipped, bad)
+    return list(found), name, skipped
+
+
+def stream(
+    path: Path, name: str, registry: Registry, skipped: Counter[str], bad: Quarantine | None = None
+) -> tuple[str, Iterator[Example]]:
+    """The name of the format of a file or folder, guessed where `name` is `auto`, and its examples, one at a
+    time. skipped and bad: as of `examples`."""
     rows = read.rows(path, bad)
     if name == "auto":
         first = list(islice(rows, GUESSED))
         name = guess([row for _, row in first], registry.entries("format"))
         rows = chain(first, rows)
-    skipped: Counter[str] = Counter()
-    return list(examples(rows, name, registry, str(path), skipped, bad)), name, skipped
+    return name, examples(rows, name, registry, str(path), skipped, bad)
 
 
 def examples(

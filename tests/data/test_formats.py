@@ -288,6 +288,31 @@ def test_bad_rows_go_to_the_quarantine_with_place_and_reason_and_the_others_on(t
     }
 
 
+MIXED = [{"text": "a"}, {"text": "b", "source": "web"}, {"prompt": "c", "completion": "d"}, {"text": "e"}]
+
+
+def mixed(tmp_path, rows):
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_with_a_quarantine_the_format_is_that_of_most_rows_and_the_others_are_bad(tmp_path):
+    bad = Quarantine(tmp_path / "bad-rows.jsonl")
+    found, name, _ = formats.from_file(mixed(tmp_path, MIXED), "auto", registry(), bad)
+    assert (name, [example.id for example in found]) == ("text", ["x-1", "x-2", "x-4"])
+    (taken,) = [json.loads(line) for line in bad.path.read_text().splitlines()]
+    assert (taken["line"], taken["content"]) == (3, MIXED[2])
+    assert taken["reason"].startswith("is no text row (KeyError: 'text')")
+
+
+def test_where_no_kind_of_rows_is_the_most_the_format_is_asked_for(tmp_path):
+    path = mixed(tmp_path, [MIXED[0], MIXED[2]])
+    for bad in (None, Quarantine(tmp_path / "bad-rows.jsonl")):
+        with pytest.raises(DataError, match=r"columns \(none in common\): no known format has them"):
+            formats.from_file(path, "auto", registry(), bad)
+
+
 def test_examples_are_made_one_at_a_time():
     def rows():
         yield "one", {"text": "a"}

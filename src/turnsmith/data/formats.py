@@ -244,9 +244,17 @@ def stream(
     rows = read.rows(path, bad)
     if name == "auto":
         first = list(islice(rows, GUESSED))
-        name = guess([row for _, row in first], registry.entries("format"))
+        shown = [row for _, row in first]
+        name = guess(shown if bad is None else _alike(shown), registry.entries("format"))
         rows = chain(first, rows)
     return name, examples(rows, name, registry, str(path), skipped, bad)
+
+
+def _alike(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows with all columns that more than half of the rows have; the others are bad, whatever they are."""
+    counts = Counter(column for row in rows for column in row)
+    common = {column for column, count in counts.items() if 2 * count > len(rows)}
+    return [row for row in rows if common <= set(row)] or rows
 
 
 def examples(

@@ -158,6 +158,7 @@ def test_a_broken_line_is_named_and_all_others_are_read(file):
         (b'{"a": 1} {"a": 2}', "no JSON (Extra data at character 10)", '{"a": 1} {"a": 2}'),
         (b"[" * 100_000, "no JSON (maximum recursion depth exceeded", "[" * 100_000),
         (b"1" * 5000, "no JSON (Exceeds the limit (4300 digits)", "1" * 5000),
+        (b'{"a": "b', "no JSON (Unterminated string starting at character 7)", '{"a": "b'),
         (b"[1]", "a row must be an object with named columns, not [1]", [1]),
         (b"[", "no JSON (Expecting value at character 2); if the file is one JSON value, call it .json", "["),
     ],

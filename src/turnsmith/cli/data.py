@@ -143,7 +143,7 @@ def _duplicates(found: Mapping[str, Any]) -> Iterator[str]:
     compared = f"of the {near['compared']:,} different ones that were compared"
     yield f"near          {near['examples']:,} {compared} nearly repeat another ({near['groups']:,} groups)"
     if near["left_out"]:
-        yield f"              {near['left_out']:,} comparisons of very common texts were left out"
+        yield f"              {near['left_out']:,} pairs that share a part were too many to compare"
     yield from _groups(near["first"])
     yield f"same prompt   {asked['prompts']:,} prompts have different answers"
     yield from _groups(asked["first"])

@@ -21,9 +21,7 @@ WIDTH = 5  # words in a run
 BANDS, BAND = 20, 6
 LIKE = 0.8
 BLOCK = 2048  # runs that are hashed at once, so that a text of 10 MB takes no more memory than a short one
-LEADERS = (
-    1000  # texts of one band that others are compared with; beyond it comparisons are left out, and counted
-)
+LEADERS = 100  # texts of one band that others are compared with; beyond it pairs are left out, and counted
 # Scripts without spaces count by character: kana, Han, Thai, Lao, Burmese, Khmer.
 SINGLE = "\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 WORD = re.compile(f"[{SINGLE}]|[^\\W{SINGLE}]+")

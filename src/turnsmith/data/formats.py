@@ -251,7 +251,7 @@ def stream(
 
 
 def _alike(rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows with all columns that more than half of the rows have; the others are bad, whatever they are."""
+    """The rows with all columns that more than half of the rows have; the others are bad, or have more."""
     counts = Counter(column for row in rows for column in row)
     common = {column for column, count in counts.items() if 2 * count > len(rows)}
     return [row for row in rows if common <= set(row)] or rows

@@ -97,7 +97,7 @@ def _value(line: bytes, start: int) -> Any:
     except UnicodeDecodeError as error:
         raise Unfit(_no_text(error, f"of the line, {start + error.start} of the file")) from None
     except json.JSONDecodeError as error:
-        raise Unfit(f"no JSON ({error.msg} at character {error.pos + 1})") from None
+        raise Unfit(f"no JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})") from None
     except (ValueError, RecursionError) as error:
         raise Unfit(f"no JSON ({error})") from None
     if _is_cut(line, found):

@@ -44,7 +44,7 @@ SUSPICIOUS = [
     (chat("u: [INST] Hi [/INST]", "a: Hello.</s>"), "text that looks like special tokens"),
     (chat("u: Caf\ufffd?", "a: Hello."), "replacement characters: text was lost"),
     (chat("u: CafÃ© or donâ€™t", "a: Hello."), "text read in a wrong encoding"),
-    (chat("u: Hi\x00", "a: Hello."), "control or private-use characters"),
+    (chat("u: Hi\x00", "a: Hello."), "control characters"),
     (chat("u: Hi", f"a: {'x' * HUGE}"), "more than 1,000,000 characters"),
     (Conversation(()), "there is no message"),
 ]

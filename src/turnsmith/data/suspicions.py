@@ -17,7 +17,7 @@ SPECIAL = re.compile(
     r"<\|[^\s|<>]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|\[/?INST\]|<</?SYS>>"
     r"|<\uff5c[^\s\uff5c<>]{1,40}\uff5c>"
 )
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ue000\ue001]")  # the renderer marks with the last two
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 GARBLED = re.compile("[\u00c3\u00c2][\u0080-\u00bf]|\u00e2\u20ac.|\u00ef\u00bb\u00bf|\u00f0\u0178")
 REFUSAL = re.compile(
     r"\s*(?:(?:i['\u2019]m|i am) (?:very |so )?sorry|sorry|i apologi[sz]e)\b[^.\n]{0,40}?"
@@ -92,7 +92,7 @@ TEXTS: Mapping[str, Callable[[str], bool]] = {
     "text that looks like special tokens": lambda text: SPECIAL.search(text) is not None,
     "replacement characters: text was lost": lambda text: "\ufffd" in text,
     "text read in a wrong encoding": lambda text: not text.isascii() and GARBLED.search(text) is not None,
-    "control or private-use characters": lambda text: CONTROL.search(text) is not None,
+    "control characters": lambda text: CONTROL.search(text) is not None,
     f"more than {HUGE:,} characters": lambda text: len(text) > HUGE,
 }
 

@@ -26,6 +26,8 @@ from turnsmith.report.results import between, brief, table
 from turnsmith.types import is_list, is_object
 
 ROOT = Path(__file__).resolve().parent.parent
+HELD = ROOT / "tests/data/templates.json"  # what holds for chat templates
+CHECKS = ROOT / "src/turnsmith/testing/templates.py"
 REFERENCE = Path("docs", "reference")
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 LISTS = {"stages": "stage", "suite": "task"}  # keys of a recipe that hold several components of a kind
@@ -318,20 +320,19 @@ def papers(entries: Sequence[Entry], recipes: Mapping[str, Mapping[str, Any]]) -
 
 def templates() -> str:
     """What holds for each real chat template."""
-    table = ROOT / "tests/data/templates.json"
-    known: dict[str, dict[str, str]] = json.loads(table.read_text("utf-8"))
+    known: dict[str, dict[str, str]] = json.loads(HELD.read_text("utf-8"))
     heads = ("load", "ids", "text", "prompt", "parse", "thinking", "calls", "history")
     made = [(name, row) for name, row in known.items() if row["load"] == "pass"]
     rows = [(code(name), *(row[head] for head in heads[1:])) for name, row in made]
     refused = [(code(name), prose(row["load"])) for name, row in known.items() if row["load"] != "pass"]
-    source = ast.parse((ROOT / "src/turnsmith/testing/templates.py").read_text("utf-8"))
+    source = ast.parse(CHECKS.read_text("utf-8"))
     checks = {one.name: one for one in source.body if isinstance(one, ast.FunctionDef)}
     explained = ast.get_docstring(checks["properties"]) or ""
     return (
-        f"# Chat templates\n\n{len(made)} of {len(known)} templates of real models can be tuned on; the others "
-        "are refused with the reason. Each has SmolLM2's tokenizer, to which the special tokens that it "
-        "writes were added, and renders generated conversations: unicode, spaces, special tokens in what is "
-        f"said, thoughts, calls. `turnsmith.testing.properties` checks your own.\n\n{prose(explained)}\n\n"
+        f"# Chat templates\n\n{len(made)} of {len(known)} templates of real models can be tuned on; the "
+        "others are refused with the reason. Each has SmolLM2's tokenizer, to which the special tokens that "
+        "it writes were added, and renders generated conversations: unicode, spaces, special tokens in what "
+        f"is said, thoughts, calls. `turnsmith.testing.properties` checks your own.\n\n{prose(explained)}\n\n"
         f"{rows_of(('template', *heads[1:]), rows)}\n\n## Refused\n\n{rows_of(('template', 'why'), refused)}"
     )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from turnsmith.data.opaque import is_opaque
 from turnsmith.data.render import Renderer
 from turnsmith.data.template import BREAK, CLOSE, OPEN, Dialect, Template, frozen
+from turnsmith.data.views import _made
 from turnsmith.errors import RenderError
 from turnsmith.testing import builders, chat, tokenizer
 from turnsmith.types import Call, Conversation, Message
@@ -160,24 +161,32 @@ pairs = st.lists(st.tuples(said, said), min_size=1, max_size=3)
 
 @pytest.mark.parametrize("name", OPAQUE)
 @settings(max_examples=30, deadline=None)
-@given(pairs=pairs, prompt=st.booleans(), mark=st.sets(st.integers(0, 5)))
-def test_what_is_remembered_is_what_the_template_itself_makes(name, pairs, prompt, mark):
-    known = Renderer(tool.speaking(tokenizer(), tool.templates()[name]))._known.template
-    messages = [
+@given(pairs=pairs, weights=st.lists(st.sampled_from([0.0, 1.0]), min_size=6, max_size=6))
+def test_what_is_remembered_is_what_the_template_itself_makes(name, pairs, weights):
+    views = Renderer(tool.speaking(tokenizer(), tool.templates()[name]))._views
+    said = [
         Message(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
-    conversation = Conversation(tuple(messages))
-    assert known.opaque
-    assert known.text(conversation, prompt=prompt, mark=mark) == known._run(conversation, prompt, "?", mark)
+    conversation = Conversation(tuple(said))
+    assert views.known.template.opaque
+    found = views.of(conversation, weights[: len(said)], "?")
+    made = _made(views.known, conversation, weights[: len(said)], "?")
+    assert [(one.text, one.count) for one in found] == [(one.text, one.count) for one in made]
+    for one, other in zip(found, made, strict=True):
+        assert [(r.index, r.start, r.end) for r in one.replies] == [
+            (r.index, r.start, r.end) for r in other.replies
+        ]
 
 
 def test_what_only_the_template_can_tell_is_left_to_it():
-    source = EACH + "{{ m.content ~ (m.name or '') }}{% endfor %}"
-    one = template(source)
-    assert one.opaque
-    assert one.text(chat("u: Hi")).text == "Hi"
-    assert one.text(Conversation((Message("user", "Hi", name="Ada"),))).text == "HiAda"
-    assert one.text(Conversation((Message("user", "Hi", fields={"name": "Bo"}),))).text == "HiBo"
+    source = builders.CHATML.replace("message['role']", "(message['name'] or message['role'])")
+    renderer = Renderer(tokenizer(source))
+    assert renderer._views.known.template.opaque
+    for name, fields in (("Ada", {}), (None, {"name": "Bo"}), (None, {})):
+        asked = Conversation((Message("user", "Hi", name=name, fields=fields), Message("assistant", "Oh")))
+        [tokens] = renderer.render(asked)
+        said = tokenizer().decode(tokens.inputs)
+        assert said.startswith(f"<|im_start|>{name or fields.get('name', 'user')}\n")
 
 
 def test_marks_lie_inside_the_spaces():

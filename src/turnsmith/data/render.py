@@ -12,15 +12,15 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from turnsmith.data.encode import Encoder, Segment, special_tokens
 from turnsmith.data.parse import learn
-from turnsmith.data.probe import Reply, discover
-from turnsmith.data.template import BREAK, DATE, OPEN, Template, Text, frozen
+from turnsmith.data.probe import discover
+from turnsmith.data.template import BREAK, DATE, Template, frozen
+from turnsmith.data.views import View, Views, check_said, stands
 from turnsmith.data.weigh import Paint, policy
 from turnsmith.errors import RenderError
 from turnsmith.types import Conversation, Finish, Json, Message, Tokens, Train
@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """One sequence: the text of the first `count` messages, and the replies in it that are as they were
-    given."""
-
-    text: Text
-    count: int
-    replies: list[Reply]
 
 
 class Renderer:
@@ -66,6 +56,7 @@ class Renderer:
         self.template = self._known.template.source
         self.stops = tuple(special[text] for text in self._known.stops)
         self.stop = self.stops[0]
+        self._views = Views(self._known)
         self._grammar = learn(self._known)
         self._prove()
         self.fingerprint = self._fingerprint()
@@ -87,10 +78,10 @@ class Renderer:
         """Ids after which the model writes the next assistant message."""
         self._check(conversation, name)
         text = self._known.template.text(conversation, prompt=True, name=name)
-        self._check_said(conversation, text, name)
+        check_said(self._known, conversation, text, name)
         sampled = [i for i, message in enumerate(conversation.messages) if message.ids is not None]
         replies = [self._known.reply(conversation, i, name) for i in sampled]
-        view = _View(text, len(conversation.messages), [r for r in replies if _stands(r, text)])
+        view = View(text, len(conversation.messages), [r for r in replies if stands(r, text)])
         return [id for ids, _ in self._pieces(conversation, view) for id in ids]
 
     def render(self, conversation: Conversation, train: Train = "assistant", name: str = "?") -> list[Tokens]:
@@ -109,7 +100,7 @@ class Renderer:
         weights = policy(conversation, train)
         return [
             self._tokens(conversation, view, weights, train, name)
-            for view in self._views(conversation, weights, name)
+            for view in self._views.of(conversation, weights, name)
         ]
 
     def parse(self, ids: Sequence[int], tools: Sequence[Mapping[str, Json]] = ()) -> tuple[Message, Finish]:
@@ -131,30 +122,8 @@ class Renderer:
 
     # ------------------------------------------------------------------------------------- sequences
 
-    def _views(self, conversation: Conversation, weights: Sequence[float], name: str) -> list[_View]:
-        """The fewest sequences in which every reply that learns stands as the model is to write it."""
-        messages = conversation.messages
-        whole = self._known.template.text(conversation, name=name)
-        self._check_said(conversation, whole, name)
-        views = [_View(whole, len(messages), [])]
-        for index in reversed(range(len(messages))):
-            message = messages[index]
-            learns = weights[index] > 0 or any(span.weight > 0 for span in message.spans)
-            if message.role != "assistant" or not (learns or message.ids is not None):
-                continue
-            reply = self._known.reply(conversation, index, name)
-            self._check_reply(message, reply, name)
-            if not _stands(reply, views[-1].text):
-                if not learns:
-                    continue  # the template rewrote it: later turns see what the template makes of it
-                views.append(_View(reply.text, index + 1, []))
-            views[-1].replies.append(reply)
-        others = any(weight > 0 for m, weight in zip(messages, weights, strict=True) if m.role != "assistant")
-        needed = others or len(views) == 1 or any(weights[reply.index] > 0 for reply in views[0].replies)
-        return views[::-1] if needed else views[:0:-1]
-
     def _tokens(
-        self, conversation: Conversation, view: _View, weights: Sequence[float], train: Train, name: str
+        self, conversation: Conversation, view: View, weights: Sequence[float], train: Train, name: str
     ) -> Tokens:
         paint = Paint(self._known, self._encoder, conversation, view.text, view.count)
         if train == "all":
@@ -178,7 +147,7 @@ class Renderer:
             array, array, np.array(found, np.float32), np.array(turns, np.int32), crossing=paint.crossing
         )
 
-    def _pieces(self, conversation: Conversation, view: _View) -> list[tuple[tuple[int, ...], Segment]]:
+    def _pieces(self, conversation: Conversation, view: View) -> list[tuple[tuple[int, ...], Segment]]:
         """Ids in order with the segment of text that they stand for; what was sampled keeps its ids.
 
         A sampled reply that was cut off gets the end of its turn behind it.
@@ -229,34 +198,6 @@ class Renderer:
                     "leave them out, or choose a model whose template has them"
                 )
 
-    def _check_said(self, conversation: Conversation, text: Text, name: str) -> None:
-        """All that was said to the model is in the text, in order. What it said itself is checked by its
-        reply."""
-        at = 0
-        for index, message in enumerate(conversation.messages):
-            if message.role == "assistant":
-                continue
-            core = self._known.template.guarded(message.content).strip()
-            found = text.text.find(core, at)
-            if found >= 0:
-                at = found + len(core)
-            elif OPEN not in self._known.template.text(conversation, name=name, mark=(index,)).text:
-                raise RenderError(
-                    f"the chat template leaves out what message {index} of example {name!r} (role "
-                    f"{message.role}) says"
-                )
-
-    def _check_reply(self, message: Message, reply: Reply, name: str) -> None:
-        """The reply says all that the message says."""
-        said = {"content": message.content, "thinking": message.thinking or ""}
-        said |= {f"call of {call.name}": call.name for call in message.calls}
-        for what, text in said.items():
-            if self._known.template.guarded(text).strip() not in reply.said:
-                raise RenderError(
-                    f"the chat template leaves out or alters the {what} of message {reply.index} of example "
-                    f"{name!r}"
-                )
-
     def _prove(self) -> None:
         """The ids are the template's own, prompts are beginnings, marks cover replies."""
         probe = self._known.probe
@@ -301,11 +242,6 @@ class Renderer:
         ids = [one.inputs.tolist() for one in self.render(self._known.probe)]
         known = json.dumps([self.template, list(self.stops), ids], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()[:16]
-
-
-def _stands(reply: Reply, text: Text) -> bool:
-    """Whether the text begins with all that the reply's own does, the reply included."""
-    return text.text.startswith(reply.text.text[: reply.end])
 
 
 def _source(tokenizer: PreTrainedTokenizerBase) -> str:

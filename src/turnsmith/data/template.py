@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -21,8 +21,7 @@ from turnsmith.types import Call, Conversation, Json, Message, is_list, is_objec
 BREAK, OPEN, CLOSE = "\ufdd0", "\ufdd1", "\ufdd2"
 OURS = re.compile(f"[{BREAK}{OPEN}{CLOSE}]")
 DATE = "01 Jan 2026"  # what a template is told today is: prompts must not change while a model is tuned
-GAP = re.compile(f"( ?){OPEN}([0-9]+){CLOSE}( ?)")
-SHAPES = 4096  # sequences of roles that are remembered
+REMEMBERED = 4096  # texts
 STRFTIME = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1")
 FROZEN = "{%- macro strftime_now(format) -%}"
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -67,6 +66,7 @@ class Template:
         named: Mapping[str, str],
         special: Sequence[str],
         dialect: Dialect | None = None,
+        memory: dict[Any, Text] | None = None,
     ) -> None:
         self.source, self.named, self.special = source, dict(named), tuple(special)
         self.dialect = dialect or Dialect()
@@ -76,8 +76,13 @@ class Template:
         self.pattern = re.compile(inner or r"(?!)")
         self._starts = {one[0] for one in special}
         self.opaque = not self.marked and is_opaque(source)
-        self._gapped: dict[_Shape, list[str | _Gap]] = {}  # what the template makes of roles alone
+        self._memory = memory
         self._kept = lru_cache(maxsize=4096)(self._guard)
+
+    def remembering(self) -> Template:
+        """The same template, which does not make a text twice: for conversations that come again and
+        again."""
+        return Template(self.source, self.named, self.special, self.dialect, {})
 
     def reading(self, dialect: Dialect) -> Template:
         """The same template, given messages in another form."""
@@ -93,29 +98,19 @@ class Template:
     ) -> Text:
         """The conversation as text, BREAKs included.
 
-        A template that only passes on what is said is not run again for the same roles.
-
         prompt: with what comes before an answer behind it. mark: messages that get OPEN and CLOSE around what
         they say. Raises RenderError with what the template raised, naming the example.
         """
-        shape = _shape(conversation, prompt) if self.opaque else None
-        if shape is None or any(at in mark and not said for at, said in enumerate(shape.said)):
+        if self._memory is None or mark:
             return self._run(conversation, prompt, name, mark)
-        gapped = self._gapped.get(shape)
-        if gapped is None:
-            messages = conversation.messages
-            empty = replace(conversation, messages=tuple(map(_gap, range(len(messages)), messages)))
-            spoken = {at for at, said in enumerate(shape.said) if said}
-            gapped = _split(self._run(empty, prompt, name, spoken).text)
-            if len(self._gapped) >= SHAPES:
-                self._gapped.clear()
-            self._gapped[shape] = gapped
-        said = [self._guarded(message.content, name) for message in conversation.messages]
-        said = [marked(text) if at in mark else text for at, text in enumerate(said)]
-        return Text("".join(one if isinstance(one, str) else one.filled(said) for one in gapped), None)
+        key = (tuple((message.role, message.content) for message in conversation.messages), prompt)
+        if key not in self._memory:
+            if len(self._memory) >= REMEMBERED:
+                self._memory.clear()
+            self._memory[key] = self._run(conversation, prompt, name, mark)
+        return self._memory[key]
 
     def _run(self, conversation: Conversation, prompt: bool, name: str, mark: Container[int]) -> Text:
-        """The text that the template itself makes of the conversation."""
         from jinja2 import TemplateError, TemplateSyntaxError
         from jinja2.exceptions import SecurityError
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -180,6 +175,15 @@ class Template:
             rows.append(row)
         return rows
 
+    def said(self, text: str, name: str) -> str:
+        """What a message says, guarded. Raises RenderError where it holds a character that is ours."""
+        kept = self._kept(text)
+        if kept is None:
+            raise RenderError(
+                f"example {name!r} holds U+FDD0, U+FDD1 or U+FDD2, which no text may: remove it"
+            )
+        return kept
+
     def _guard(self, text: str) -> str | None:
         """Guarded; None where the text holds a character that is ours."""
         return None if OURS.search(text) else self.guarded(text)
@@ -206,12 +210,7 @@ class Template:
 
     def _guarded(self, value: Json, name: str) -> Any:
         if isinstance(value, str):
-            kept = self._kept(value)
-            if kept is None:
-                raise RenderError(
-                    f"example {name!r} holds U+FDD0, U+FDD1 or U+FDD2, which no text may: remove it"
-                )
-            return kept
+            return self.said(value, name)
         if is_object(value):
             return {self._guarded(key, name): self._guarded(one, name) for key, one in value.items()}
         if is_list(value):
@@ -224,54 +223,6 @@ def marked(text: str) -> str:
     core = text.strip()
     start = text.find(core)
     return f"{text[:start]}{OPEN}{core}{CLOSE}{text[start + len(core) :]}"
-
-
-class _Shape(NamedTuple):
-    """All that an opaque template may tell apart: roles, which messages say something, and the prompt."""
-
-    roles: tuple[str, ...]
-    said: tuple[bool, ...]
-    prompt: bool
-
-
-class _Gap(NamedTuple):
-    """Where message `at` says something. left, right: whether spaces stay."""
-
-    at: int
-    left: bool
-    right: bool
-
-    def filled(self, said: list[str]) -> str:
-        text = said[self.at]
-        text = text if self.left else text.lstrip()
-        return text if self.right else text.rstrip()
-
-
-def _shape(conversation: Conversation, prompt: bool) -> _Shape | None:
-    """None where more than roles and contents may reach the template, or a message says nothing but
-    spaces."""
-    if conversation.tools:
-        return None
-    for message in conversation.messages:
-        more = message.fields or message.calls or message.thinking or message.name or message.call_id
-        if more or message.role == "text" or (message.content and message.content.isspace()):
-            return None
-    messages = conversation.messages
-    return _Shape(tuple(m.role for m in messages), tuple(bool(m.content) for m in messages), prompt)
-
-
-def _gap(index: int, message: Message) -> Message:
-    return replace(message, content=f" {index} ") if message.content else message
-
-
-def _split(text: str) -> list[str | _Gap]:
-    """Alternating text of the template and gaps."""
-    found: list[str | _Gap] = []
-    at = 0
-    for gap in GAP.finditer(text):
-        found += [text[at : gap.start()], _Gap(int(gap[2]), bool(gap[1]), bool(gap[3]))]
-        at = gap.end()
-    return [*found, text[at:]]
 
 
 def frozen(source: str, *, date: str = DATE) -> str:

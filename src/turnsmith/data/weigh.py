@@ -46,6 +46,7 @@ class Paint:
         self._starts = [0]  # of stretches of one weight each
         self._weights = [0.0]
         self._turns = {0: 0}  # where tokens begin -> the message that they belong to
+        self._places = [0]
 
     def all(self) -> None:
         """Every character learns."""
@@ -90,7 +91,9 @@ class Paint:
 
     def turn(self, at: int) -> int:
         """The message that the token at this character belongs to; between messages that learn, a guess."""
-        start = max(start for start in self._turns if start <= at)
+        if len(self._places) < len(self._turns):
+            self._places = sorted(self._turns)
+        start = self._places[bisect_right(self._places, at) - 1]
         return min(self._turns[start], len(self.conversation.messages) - 1)
 
     # -------------------------------------------------------------------------------------- details

@@ -131,21 +131,13 @@ class Renderer:
         for index, message in enumerate(conversation.messages[: view.count]):
             if message.role != "assistant" and (weights[index] > 0 or message.spans or train == "all"):
                 paint.content(index, weights[index], name)
-        for reply in view.replies:
+        for reply in sorted(view.replies, key=lambda reply: reply.start):
             paint.reply(reply, weights[reply.index], calls_only=train == "calls", name=name)
-        ids: list[int] = []
-        found: list[float] = []
-        turns: list[int] = []
-        for piece, segment in self._pieces(conversation, view):
-            ids += piece
-            found += paint.weights(piece, segment)
-            turns += [paint.turn(segment.start)] * len(piece)
-        if found:
-            found[0] = 0.0  # nothing predicts the first token
-        array = np.array(ids, np.int32)
-        return Tokens(
-            array, array, np.array(found, np.float32), np.array(turns, np.int32), crossing=paint.crossing
-        )
+        pieces = self._pieces(conversation, view)
+        ids = np.array([id for piece, _ in pieces for id in piece], np.int32)
+        found, turns = paint.read(pieces)
+        found[:1] = 0.0  # nothing predicts the first token
+        return Tokens(ids, ids, found, turns, crossing=paint.crossing)
 
     def _pieces(self, conversation: Conversation, view: View) -> list[tuple[tuple[int, ...], Segment]]:
         """Ids in order with the segment of text that they stand for; what was sampled keeps its ids.

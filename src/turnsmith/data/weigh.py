@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from turnsmith.data.encode import Encoder, Segment
 from turnsmith.data.probe import Known, Reply
 from turnsmith.data.template import BREAK, CLOSE, OPEN, Text
 from turnsmith.errors import RenderError
 from turnsmith.types import Conversation, Message
+
+if TYPE_CHECKING:
+    from turnsmith.types import Floats, Ints
 
 
 def policy(conversation: Conversation, train: str) -> list[float]:
@@ -46,7 +52,6 @@ class Paint:
         self._starts = [0]  # of stretches of one weight each
         self._weights = [0.0]
         self._turns = {0: 0}  # where tokens begin -> the message that they belong to
-        self._places = [0]
 
     def all(self) -> None:
         """Every character learns."""
@@ -81,25 +86,37 @@ class Paint:
         if ids is not None and not (ids and ids[-1] in stops):
             self._paint(self.known.last(reply), reply.end, 0.0)  # it was cut off: the end is not its own
 
-    def weights(self, ids: Sequence[int], segment: Segment) -> list[float]:
-        """The weight of each token of a segment; sampled ids all have that of their first character."""
-        first = bisect_right(self._starts, segment.start) - 1
-        last = bisect_right(self._starts, max(segment.end - 1, segment.start)) - 1
-        if first == last or not segment.ids:
-            return [self._weights[first]] * len(ids)
-        return [self._of(*span) for span in self.encoder.spans(segment, self.text.text)]
+    def read(self, pieces: Sequence[tuple[Sequence[int], Segment]]) -> tuple[Floats, Ints]:
+        """The weight of each token, and the message that it belongs to: between messages that learn, a guess.
 
-    def turn(self, at: int) -> int:
-        """The message that the token at this character belongs to; between messages that learn, a guess."""
-        if len(self._places) < len(self._turns):
-            self._places = sorted(self._turns)
-        start = self._places[bisect_right(self._places, at) - 1]
-        return min(self._turns[start], len(self.conversation.messages) - 1)
+        pieces: ids with their segments. Ids of a segment without its own (they were sampled) all have the
+        weight of its first character.
+        """
+        sizes = np.array([len(ids) for ids, _ in pieces])
+        starts = np.array([segment.start for _, segment in pieces])
+        ends = np.array([segment.end if segment.ids else segment.start + 1 for _, segment in pieces])
+        first = np.searchsorted(self._starts, starts, "right") - 1
+        last = np.searchsorted(self._starts, np.maximum(ends - 1, starts), "right") - 1
+        weights = np.repeat(np.array(self._weights, np.float32)[first], sizes)
+        offsets = np.cumsum(sizes) - sizes
+        for at in np.flatnonzero(first != last).tolist():
+            spans = self.encoder.spans(pieces[at][1], self.text.text)
+            weights[offsets[at] : offsets[at] + sizes[at]] = [self._of(*span) for span in spans]
+        places = sorted(self._turns)
+        owners = np.array([self._turns[place] for place in places], np.int32)
+        turns = owners[np.searchsorted(places, starts, "right") - 1]
+        most = len(self.conversation.messages) - 1
+        return weights, np.repeat(np.minimum(turns, most), sizes).astype(np.int32)
 
     # -------------------------------------------------------------------------------------- details
 
     def _paint(self, start: int, end: int, weight: float) -> None:
         if end <= start:
+            return
+        if start > self._starts[-1]:  # in order, as it usually is
+            more = [(start, weight), *([(end, self._weights[-1])] if end < len(self.text.text) else [])]
+            self._starts += [at for at, _ in more]
+            self._weights += [one for _, one in more]
             return
         after = self._weights[bisect_right(self._starts, end) - 1]
         kept = [(s, w) for s, w in zip(self._starts, self._weights, strict=True) if not start <= s <= end]

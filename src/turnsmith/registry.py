@@ -21,18 +21,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from turnsmith.errors import UsageError
-from turnsmith.types import Json, is_object
+from turnsmith.types import Example, Json, is_object
 
 Kind = Literal["format", "stage", "objective", "trainable", "merge", "task"]
 KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "merge", "task")
-HOMES = (
-    "data",
-    "objectives",
-    "trainables",
-    "stages",
-    "merges",
-    "evaluation",
-)  # folders of the package that hold components
+# Folders of the package that hold components.
+HOMES = ("data", "objectives", "trainables", "stages", "merges", "evaluation")
 ENTRY_POINTS = "turnsmith.components"
 REQUIRED = "(required)"
 GIVEN = ("rng", "counts")  # keywords that the runner fills in; they are no options
@@ -83,27 +77,37 @@ class Entry:
 # ------------------------------------------------------------------------------------- decorators
 
 F = TypeVar("F", bound=Callable[..., Any])
+Write = Callable[[Example], tuple[dict[str, Json], tuple[str, ...]]]
 _loaded: dict[tuple[str, str], Callable[..., Any]] = {}
+_writers: dict[str, Write] = {}
 
 
 def _register(kind: Kind, name: str) -> Callable[[F], F]:
     def keep(function: F) -> F:
-        known = _loaded.get((kind, name))
-        if known is not None and (known.__module__, known.__qualname__) != (
-            function.__module__,
-            function.__qualname__,
-        ):
-            raise UsageError(
-                f"{kind} {name!r} is registered twice: in {known.__module__} and {function.__module__}"
-            )
+        known, place = _loaded.get((kind, name)), function.__module__
+        if known is not None and (known.__module__, known.__qualname__) != (place, function.__qualname__):
+            raise UsageError(f"{kind} {name!r} is registered twice: in {known.__module__} and {place}")
         _loaded[kind, name] = function
         return function
 
     return keep
 
 
-def format(name: str, *, columns: tuple[tuple[str, ...], ...] = (), version: int = 1) -> Callable[[F], F]:
-    """A reader of rows: `(row) -> Example parts`. columns: sets of keys, any of which marks this format."""
+def format(
+    name: str,
+    *,
+    columns: tuple[tuple[str, ...], ...] = (),
+    marks: Mapping[str, str] | None = None,
+    writer: Write | None = None,
+    version: int = 1,
+) -> Callable[[F], F]:
+    """A reader of rows: `(row) -> Parsed`. columns: sets of keys, any of which marks this format.
+
+    marks: regular expressions for what the text of columns begins with, where their names alone do not tell.
+    writer: the way back, `(example) -> (row, names of what the format cannot say)`.
+    """
+    if writer is not None:
+        _writers[name] = writer
     return _register("format", name)
 
 
@@ -186,11 +190,16 @@ def _entries(text: str, module: str) -> Iterator[Entry]:
             kind = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
             if kind in KINDS:
                 doc = ast.get_docstring(node) or ""
-                traits = {k.arg: _literal(k.value, module) for k in call.keywords if k.arg}
+                traits = {k.arg: _trait(k.arg, k.value, module) for k in call.keywords if k.arg}
                 name = _literal(call.args[0], module)
                 summary = " ".join(doc.split("\n\n")[0].split())
                 options = tuple(_options(node))
                 yield Entry(kind, name, node.name, module, node.lineno, summary, doc, options, traits)
+
+
+def _trait(name: str, node: ast.expr, module: str) -> Any:
+    """What a trait says; of a writer, only that there is one."""
+    return True if name == "writer" else _literal(node, module)
 
 
 def _literal(node: ast.expr, module: str) -> Any:
@@ -265,6 +274,14 @@ class Registry:
         if (kind, name) not in _loaded:
             _import(entry.module)
         return _loaded[kind, name]
+
+    def writer(self, name: str) -> Write:
+        """What makes rows of the format `name`; UsageError where it is only read."""
+        self.function("format", name)
+        if name not in _writers:
+            written = [entry.name for entry in self.entries("format") if entry.traits.get("writer")]
+            raise UsageError(f"the format {name!r} is read and not written; written are {', '.join(written)}")
+        return _writers[name]
 
     def options(self, kind: Kind, name: str, given: Mapping[str, Json]) -> dict[str, Json]:
         """`given`, checked against the signature and completed by its defaults, without importing the

@@ -22,6 +22,56 @@ ROWS = {
     "completion": [{"prompt": "Hi", "completion": "Hello", "page": 3}],
     "pairs": [{"prompt": "Hi", "chosen": "Hello", "rejected": "Go away", "page": 3}],
     "text": [{"text": "The cat sat on the mat.", "page": 3}],
+    "prompt": [{"prompt": "Hi", "page": 3}],
+    "exchanges": [{"conversation": [{"human": "Hi", "assistant": "Hello"}], "system": "Be kind.", "page": 3}],
+    "pairs-hh": [
+        {
+            "chosen": "\n\nHuman: Hi\n\nAssistant: Hello",
+            "rejected": "\n\nHuman: Hi\n\nAssistant: Go away",
+            "page": 3,
+        }
+    ],
+    "pairs-sharegpt": [
+        {
+            "conversations": [{"from": "human", "value": "Hi"}],
+            "chosen": {"from": "gpt", "value": "Hello"},
+            "rejected": {"from": "gpt", "value": "Go away"},
+            "page": 3,
+        }
+    ],
+    "pairs-alpaca": [
+        {"instruction": "Add", "input": "1 2", "chosen": "3", "rejected": "4", "margin": 0.5, "page": 3}
+    ],
+    "pairs-messages": [
+        {"messages": SAID, "rejected_response": "Go away", "page": 3},
+        {"messages": SAID, "rejected_response": [{"role": "assistant", "content": "No"}], "page": 3},
+    ],
+    "kto": [{"prompt": "Hi", "completion": "Hello", "label": True, "page": 3}],
+    "kto-messages": [{"messages": SAID, "label": False, "page": 3}],
+    "kto-sharegpt": [
+        {
+            "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
+            "kto_tag": True,
+            "page": 3,
+        }
+    ],
+    "kto-alpaca": [{"instruction": "Add", "input": "1 2", "output": "3", "kto_tag": False, "page": 3}],
+    "stepwise": [{"prompt": "9 or 8?", "completions": ["9.", "No, 8."], "labels": [True, False], "page": 3}],
+    "oasst": [
+        {
+            "message_tree_id": "t",
+            "page": 3,
+            "prompt": {
+                "message_id": "a",
+                "text": "Hi",
+                "role": "prompter",
+                "replies": [
+                    {"message_id": "b", "text": "Hello", "role": "assistant", "rank": 0, "replies": []},
+                    {"message_id": "c", "text": "Hallo", "role": "assistant", "lang": "de", "replies": []},
+                ],
+            },
+        }
+    ],
     "turnsmith": [json.loads(json.dumps(formats.to_row(example))) for example in variety()],
     "chitchat": [
         {

@@ -64,7 +64,10 @@ def test_messages():
         ("x", r"messages\[0\] must be an object"),
         ({"role": "user"}, r"messages\[0\]: the content must be text, not None"),
         ({"role": "user", "content": 3}, r"messages\[0\]: the content must be text, not 3"),
-        ({"role": "user", "content": [{"type": "image_url"}]}, r"messages\[0\]: the content must be text"),
+        (
+            {"role": "user", "content": [{"type": "image_url"}]},
+            r"messages\[0\].content\[0\]: the content must be text",
+        ),
         ({"role": "assistant", "content": "", "tool_calls": [{}]}, r"messages\[0\].tool_calls\[0\] must"),
         ({"role": "assistant", "content": "", "function_call": {"a": 1}}, "must name a function"),
         ({"role": "user", "content": "x", "weight": -1}, r"messages\[0\]: the weight must be a number"),
@@ -116,7 +119,7 @@ def test_sharegpt():
     [
         ({"from": "narrator", "value": "x"}, r"conversations\[0\] has the unknown role 'narrator'"),
         ({"from": "function_call", "value": "x"}, r"conversations\[0\]: the arguments are no JSON"),
-        ({"from": "function_call", "value": "{}"}, r"conversations\[0\]: a function_call must have `name`"),
+        ({"from": "function_call", "value": "{}"}, r"conversations\[0\]: a call must have `name`"),
         ({"value": "x"}, r"conversations\[0\] must have `from` and `value`"),
         ({"from": "human", "value": None}, r"conversations\[0\]: the content must be text"),
     ],
@@ -325,7 +328,7 @@ def test_examples_are_made_one_at_a_time():
 
 
 def guess(*rows):
-    return formats.guess(rows, registry().entries("format"))
+    return formats.guess(rows, registry().entries("format")).name
 
 
 @pytest.mark.parametrize(
@@ -359,7 +362,8 @@ def test_columns_that_fit_no_format_are_named():
 
 
 def test_columns_that_fit_two_formats_are_no_guess():
-    with pytest.raises(DataError, match="columns messages, text: messages and text fit equally well"):
+    tie = r"messages \(by column messages\) and text \(by column text\) fit equally well. Say which"
+    with pytest.raises(DataError, match=f"columns messages, text: {tie}"):
         guess({"messages": [], "text": ""})
 
 

@@ -93,7 +93,10 @@ def test_parts_of_the_content_may_weigh_on_their_own():
         ({"tool_calls": [{"name": "add", "arguments": "{"}]}, "the arguments are no JSON"),
         ({"tool_calls": [{"name": "add", "arguments": "[1]"}]}, "the arguments must be an object"),
         ({"content": None}, "the content must be text, not None"),
-        ({"content": [{"type": "image_url"}]}, "a part of it is 'image_url'"),
+        (
+            {"content": [{"type": "image_url"}]},
+            r"here.content\[0\]: the content must be text, and this part of it is 'image_url'",
+        ),
         ({"weight": True}, "the weight must be a number"),
         ({"loss_scale": "high"}, "the loss_scale must be a number"),
         ({"train_detail": [{"begin_offset": 0}]}, "train_detail needs begin_offset, end_offset and train"),

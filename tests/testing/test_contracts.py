@@ -92,10 +92,18 @@ def test_a_stage_of_ones_own_gets_what_it_asks_for(tmp_path):
 
 READER = """
 from turnsmith.data.formats import Parsed
+from turnsmith.data.write import BARE, WEIGHTS, Writer, single
+from turnsmith.errors import DataError
 from turnsmith.registry import format
 from turnsmith.testing import chat
 
-@format("{name}", columns=({columns},))
+def row(example):
+    first, *others = single(example).messages
+    if others or first.role != "user":
+        {refusal}
+    return {{"odd": {written}}}
+
+@format("{name}", columns=({columns},), writer=Writer(row, ("odd",), (*BARE, WEIGHTS)))
 def odd(row):
     said = chat("u: " + row["odd"])
     {line}
@@ -109,12 +117,21 @@ def odd(row):
         (formats.its_rows_are_told_by_their_columns, DataError, {"columns": "('even',)"}),
         (formats.a_row_is_left_as_it_was, AssertionError, {"line": "row['seen'] = True"}),
         (formats.what_is_read_is_written_and_read_again, AssertionError, {"at": "(1, 2)"}),
+        (formats.what_is_written_is_read_as_it_was, AssertionError, {"written": "first.content.lower()"}),
+        (formats.what_a_writer_has_no_place_for_is_said, AssertionError, {"refusal": "pass"}),
         (formats.a_broken_row_is_an_error_that_names_it, ZeroDivisionError, {"line": "1 / len(row['odd'])"}),
     ],
 )
 def test_a_broken_format_is_found_by_its_check_alone(tmp_path, check, error, broken):
     name, file = check.__name__, tmp_path / "mine.py"  # a name is registered once in a process
-    file.write_text(READER.format(**{"name": name, "columns": "('odd',)", "line": "", "at": "1", **broken}))
+    fine = {
+        "columns": "('odd',)",
+        "line": "",
+        "at": "1",
+        "refusal": "raise DataError('no')",
+        "written": "first.content",
+    }
+    file.write_text(READER.format(**{"name": name, **fine, **broken}))
     registry = Registry()
     registry.use(file)
     with pytest.raises(error):

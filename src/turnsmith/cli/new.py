@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SKELETONS = Path(__file__).parent / "skeletons"  # a folder for each kind that has a skeleton
 HOMES = {
-    "format": "data",
+    "format": "data/formats",
     "stage": "stages",
     "objective": "objectives",
     "trainable": "trainables",

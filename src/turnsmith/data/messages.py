@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
+from turnsmith.data.cells import unpacked
+from turnsmith.data.loss_control import STRETCHES, WEIGHT, stretches_of, weight_of
 from turnsmith.errors import DataError
 from turnsmith.types import ROLES, Call, Conversation, Json, Message, Role, Span, is_list, is_object
 
 SAID = ("call_id", "name", "thinking")  # texts of a message that may be absent
 ROLE: dict[str, Role] = {"developer": "system", "function": "tool"}  # other names of roles
 THINKING = ("thinking", "reasoning_content", "reasoning")
-# How others say what a message's loss weighs: OpenAI, axolotl, ms-swift (two), verl (two).
-WEIGHT = ("weight", "train", "loss", "loss_scale", "loss_mask", "trainable")
-KNOWN = {"role", "content", "spans", "name", "tool_calls", "function_call", "tool_call_id", "train_detail"}
+OURS = ("role", "content", "name", "tool_calls", "function_call", "tool_call_id")
+KEYS = frozenset((*OURS, *THINKING, *WEIGHT, *STRETCHES))  # what a message may have beside fields of its own
 
 
 def conversation(value: Any, where: str, role: Role | None = None, tools: Any = None) -> Conversation:
@@ -25,7 +25,7 @@ def conversation(value: Any, where: str, role: Role | None = None, tools: Any = 
     tools: schemas of what may be called, as a list or as its JSON text. Raises DataError naming the message.
     """
     schemas = schemas_of(tools)
-    if isinstance(value, str) and role is not None and not _is_messages(_parsed(value)):
+    if isinstance(value, str) and role is not None and not _is_messages(unpacked(value)):
         return Conversation((Message(role, value),), schemas)
     given = listed(value, where)
     return Conversation(tuple(message(m, f"{where}[{i}]") for i, m in enumerate(given)), schemas)
@@ -39,18 +39,16 @@ def message(value: Any, where: str) -> Message:
     role = ROLE.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
         raise DataError(f"{where} has the unknown role {role!r}; known are {', '.join((*ROLES, *ROLE))}")
-    calls = _calls(value, where)
-    content = value.get("content")
-    said, spans = _content("" if content is None and calls else content, where)
-    thought = [value[key] for key in THINKING if value.get(key) is not None]
-    read = {*KNOWN, *THINKING, *WEIGHT}
+    calls, content = _calls(value, where), value.get("content")
+    said = _content("" if content is None and calls else content, where)
+    thought = [value[key] for key in THINKING if value.get(key) is not None] or said.thoughts
     return Message(
         role,
-        said,
+        said.text,
         weight_of(value, where),
-        (*spans, *_details(value, where), *(Span(*span) for span in value.get("spans", ()))),
-        {key: field for key, field in value.items() if key not in read and field is not None},
-        calls=calls,
+        (*said.spans, *stretches_of(value, where)),
+        {key: one for key, one in value.items() if key not in KEYS and one is not None},
+        calls=(*calls, *said.calls),
         call_id=value.get("tool_call_id"),
         name=value.get("name"),
         thinking=text_of(thought[0], where) if thought else None,
@@ -59,31 +57,15 @@ def message(value: Any, where: str) -> Message:
 
 def text_of(value: Any, where: str) -> str:
     """A text, or parts of text put together; DataError for anything else."""
-    return _content(value, where)[0]
-
-
-def weight_of(value: Mapping[str, Any], where: str) -> float | None:
-    """What the loss on a message weighs, however it is said; None where nothing is.
-
-    Raises DataError where it is no number of at least 0, and where two ways of saying it differ.
-    """
-    found: dict[str, float] = {}
-    for key in (key for key in WEIGHT if value.get(key) is not None):
-        weight = value[key]
-        flag = isinstance(weight, bool)
-        number = isinstance(weight, int | float) and (not flag or key != "weight")
-        if not number or not 0 <= weight < math.inf:
-            raise DataError(f"{where}: the {key} must be a number of at least 0, not {weight!r}")
-        found[key] = float(weight)
-    if len(set(found.values())) > 1:
-        said = " and ".join(f"{key} {weight:g}" for key, weight in found.items())
-        raise DataError(f"{where} says {said}: which of them counts?")
-    return next(iter(found.values()), None)
+    said = _content(value, where)
+    if said.thoughts or said.calls:
+        raise DataError(f"{where} must be text, and has parts that think or call")
+    return said.text
 
 
 def schemas_of(tools: Any) -> tuple[Mapping[str, Json], ...]:
     """Schemas of tools from a list or from its JSON text; empty where there is nothing."""
-    tools = _parsed(tools)
+    tools = unpacked(tools)
     if not tools:
         return ()
     if not is_list(tools) or not all(is_object(tool) for tool in tools):
@@ -104,18 +86,52 @@ def arguments_of(value: Any, where: str) -> Mapping[str, Json]:
     return found
 
 
-def silent(given: Conversation) -> Conversation:
-    """The same messages, none of which learns unless it says so itself."""
-    quiet = (replace(m, weight=0.0 if m.weight is None else m.weight) for m in given.messages)
-    return replace(given, messages=tuple(quiet))
-
-
 def listed(value: Any, where: str) -> list[Any]:
     """A list of messages, which may stand as JSON text in a cell of a table."""
-    value = _parsed(value)
+    value = unpacked(value)
     if not is_list(value):
         raise DataError(f"{where} must be a list of messages, not {value!r:.60}")
     return value
+
+
+# --------------------------------------------------------------------------------- as OpenAI writes them
+
+
+def say(message: Message) -> dict[str, Json]:
+    """A message as OpenAI writes it, with `spans` of our own; `message` gives it back, sampled ids apart.
+
+    The arguments of calls are JSON text: as objects they would have another type in every row.
+    """
+    row: dict[str, Json] = {"role": message.role, "content": message.content}
+    row |= {} if message.thinking is None else {"reasoning_content": message.thinking}
+    row |= {"tool_calls": [_say_call(call) for call in message.calls]} if message.calls else {}
+    row |= {} if message.call_id is None else {"tool_call_id": message.call_id}
+    row |= {} if message.name is None else {"name": message.name}
+    return {**row, **say_weights(message), **message.fields}
+
+
+def say_weights(message: Message) -> dict[str, Json]:
+    """`weight`, a whole number where it is one, and `spans`; what is not said is left out."""
+    row: dict[str, Json] = {} if message.weight is None else {"weight": _whole(message.weight)}
+    spans: list[Json] = [[span.start, span.end, _whole(span.weight)] for span in message.spans]
+    return row | ({"spans": spans} if spans else {})
+
+
+def plain(message: Message, role: Role) -> bool:
+    """Whether a message can stand as bare text where `conversation` is told the role."""
+    return say(message) == {"role": role, "content": message.content} and not _is_messages(
+        unpacked(message.content)
+    )
+
+
+def _say_call(call: Call) -> Json:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    wire: dict[str, Json] = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return wire if call.id is None else {"id": call.id, **wire}
+
+
+def _whole(weight: float) -> float:
+    return int(weight) if float(weight).is_integer() else weight
 
 
 # ------------------------------------------------------------------------------- as Turnsmith keeps them
@@ -165,22 +181,52 @@ def load(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------- details
 
 
-def _content(value: Any, where: str) -> tuple[str, tuple[Span, ...]]:
-    """The text, and what those parts of it weigh that say so themselves."""
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What the parts of a content come to."""
+
+    text: str = ""
+    spans: tuple[Span, ...] = ()
+    thoughts: list[str] = field(default_factory=list[str])
+    calls: tuple[Call, ...] = ()
+
+
+def _content(value: Any, where: str) -> _Content:
+    """A text; or parts of it, each of which may say what it weighs, with thoughts and calls among them."""
     if isinstance(value, str):
-        return value, ()
+        return _Content(value)
     if not is_list(value):
         raise DataError(f"{where}: the content must be text, not {value!r:.60}")
-    said = ""
+    said, thought = "", ""
     spans: list[Span] = []
-    for part in value:
-        if not is_object(part) or part.get("type") != "text":
-            kind: Any = part.get("type") if is_object(part) else part
-            raise DataError(f"{where}: the content must be text, and a part of it is {kind!r:.60}")
-        start, said = len(said), said + str(part["text"])
-        weight = weight_of(part, where)
-        spans += [Span(start, len(said), weight)] if weight is not None else []
-    return said, tuple(spans)
+    calls: list[Call] = []
+    for number, part in enumerate(value):
+        place = f"{where}.content[{number}]"
+        kind: Any = part.get("type") if is_object(part) else part
+        found: Any = part.get("text", part.get("value")) if is_object(part) else None
+        if kind not in ("text", "reasoning", "tool_call") or not isinstance(found, str):
+            raise DataError(
+                f"{place}: the content must be text, and this part of it is {kind!r:.60}: a model of text "
+                "would learn answers to what it cannot see"
+            )
+        if kind == "reasoning":
+            thought += found
+        elif kind == "tool_call":
+            calls += written_calls(found, place)
+        else:
+            start, said = len(said), said + found
+            weight = weight_of(part, place)
+            spans += [Span(start, len(said), weight)] if weight is not None else []
+    return _Content(said, tuple(spans), [thought] if thought else [], tuple(calls))
+
+
+def written_calls(text: str, where: str) -> tuple[Call, ...]:
+    """The call, or the calls in a list, that stand as JSON text."""
+    made: Any = arguments_of(f'{{"calls": {text}}}', where)["calls"]
+    calls: list[Any] = made if is_list(made) else [made]
+    if not all(is_object(call) and isinstance(call.get("name"), str) for call in calls):
+        raise DataError(f"{where}: a call must have `name` and `arguments`, not {text!r:.60}")
+    return tuple(Call(call["name"], arguments_of(call.get("arguments", {}), where)) for call in calls)
 
 
 def _calls(value: Mapping[str, Any], where: str) -> tuple[Call, ...]:
@@ -197,30 +243,6 @@ def _calls(value: Mapping[str, Any], where: str) -> tuple[Call, ...]:
             raise DataError(f"{place} must name a function, and is {call!r:.60}")
         found.append(Call(inner["name"], arguments_of(inner.get("arguments", {}), place), call.get("id")))
     return tuple(found)
-
-
-def _details(value: Mapping[str, Any], where: str) -> list[Span]:
-    """Axolotl's `train_detail`: stretches of characters, the last one included."""
-    found: list[Span] = []
-    for detail in value.get("train_detail") or ():
-        try:
-            start, stop, train = detail["begin_offset"], detail["end_offset"] + 1, detail["train"]
-        except (KeyError, TypeError):
-            raise DataError(
-                f"{where}: train_detail needs begin_offset, end_offset and train, not {detail!r:.60}"
-            ) from None
-        found.append(Span(start, stop, float(train)))
-    return found
-
-
-def _parsed(value: Any) -> Any:
-    """A list that was written into a cell of a table; anything else as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            pass
-    return value
 
 
 def _is_messages(value: Any) -> bool:

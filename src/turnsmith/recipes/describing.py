@@ -47,15 +47,16 @@ def describe(
     path = read.locate(str(data))
     bad = quarantine(path, bad_rows, bad_rows_to)
     skipped: Counter[str] = Counter()
-    name, examples = formats.stream(path, format, known, skipped, bad)
+    guessed, examples = formats.stream(path, format, known, skipped, bad)
     looked = _Look(sample, near)
     for example in examples:
         looked.take(example)
     taken = bad.counts if bad else Counter[str]()
     return {
         "file": str(path),
-        "format": name,
+        "format": guessed.name,
         "guessed": format == "auto",
+        "why": guessed.why,
         "rows": looked.examples + skipped.total() + taken.total(),
         "skipped": dict(skipped),
         "bad_rows": dict(taken),

@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from turnsmith.data import formats
 from turnsmith.errors import DataError
 from turnsmith.registry import Registry
+from turnsmith.testing.builders import variety
 from turnsmith.types import Example
 
 Row = Mapping[str, Any]
@@ -19,7 +21,7 @@ NONSENSE: tuple[Any, ...] = (None, 3, "", "word", [], [3], [[3]], {}, {"x": 1}, 
 
 def its_rows_are_told_by_their_columns(name: str, rows: Sequence[Row], registry: Registry) -> None:
     """Nobody has to say that data are in this format."""
-    assert formats.guess([dict(row) for row in rows], registry.entries("format")) == name
+    assert formats.guess([dict(row) for row in rows], registry.entries("format")).name == name
 
 
 def a_row_is_left_as_it_was(name: str, rows: Sequence[Row], registry: Registry) -> None:
@@ -37,6 +39,31 @@ def what_is_read_is_written_and_read_again(name: str, rows: Sequence[Row], regis
     assert read("turnsmith", written, registry) == found
 
 
+def what_is_written_is_read_as_it_was(name: str, rows: Sequence[Row], registry: Registry) -> None:
+    """Where the format has a writer: an example of its own rows comes back whole, and nothing is lost."""
+    if not registry.entry("format", name).traits.get("writer"):
+        return
+    for example in read(name, rows, registry):
+        row, lost = registry.writer(name)(example)
+        assert not lost, f"a row of its own loses {lost}"
+        assert read(name, [json.loads(json.dumps(row, ensure_ascii=False))], registry, [example.id]) == [
+            example
+        ]
+
+
+def what_a_writer_has_no_place_for_is_said(name: str, rows: Sequence[Row], registry: Registry) -> None:
+    """Any example is written whole, written with what is lost, or refused by DataError."""
+    if not registry.entry("format", name).traits.get("writer"):
+        return
+    for example in (replace(one, values={}) for one in variety()):
+        try:
+            row, lost = registry.writer(name)(example)
+        except DataError:
+            continue
+        (back,) = read(name, [json.loads(json.dumps(row, ensure_ascii=False))], registry, [example.id])
+        assert back == example or lost, f"{example.id} is not what it was, and nothing is said to be lost"
+
+
 def a_broken_row_is_an_error_that_names_it(name: str, rows: Sequence[Row], registry: Registry) -> None:
     """Whatever stands in a column: the row is read, skipped with a reason, or refused by its id."""
     for row in rows:
@@ -51,14 +78,18 @@ FORMAT: tuple[FormatCheck, ...] = (
     its_rows_are_told_by_their_columns,
     a_row_is_left_as_it_was,
     what_is_read_is_written_and_read_again,
+    what_is_written_is_read_as_it_was,
+    what_a_writer_has_no_place_for_is_said,
     a_broken_row_is_an_error_that_names_it,
 )
 
 
-def read(name: str, rows: Sequence[Row], registry: Registry) -> list[Example]:
-    """The examples of the rows, whose ids are their numbers."""
-    numbered = ((str(number), row) for number, row in enumerate(rows))
-    return list(formats.examples(numbered, name, registry, "rows", Counter()))
+def read(
+    name: str, rows: Sequence[Row], registry: Registry, ids: Sequence[str] | None = None
+) -> list[Example]:
+    """The examples of the rows, whose ids are their numbers where none are given."""
+    named = zip(ids or map(str, range(len(rows))), rows, strict=True)
+    return list(formats.examples(named, name, registry, "rows", Counter()))
 
 
 def refused(name: str, row: Row, registry: Registry) -> str | None:

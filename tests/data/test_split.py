@@ -7,6 +7,14 @@ from turnsmith.errors import DataError
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
+PINNED = (
+    {
+        "a": [str(i) for i in (0, *range(2, 5), *range(9, 13), *range(21, 24), *range(25, 31), *range(32, 36))],
+        "b": ["5", "14", "17"],
+    },
+    12,
+)
+
 
 def talk(name, people):
     return Example({"text": chat("u: Hi", "a: Hello")}, {}, {"id": name, "people": people})
@@ -85,3 +93,20 @@ def test_an_empty_split_is_an_error():
 def test_shares_must_be_above_zero():
     with pytest.raises(DataError, match="shares of a split must be above 0"):
         split(round_of(4), {"a": 1, "b": 0}, by="id")
+
+
+def test_the_split_of_a_seed_is_pinned_whatever_characters_the_values_have():
+    """As it was when the values were sorted as a list of Python's strings."""
+    people = ["ann", "b\x00b", "b\x01", "éva", "", "zo\U0001f600", "10", "9"]
+    pairs = [[a, b] for a in people for b in people if a <= b]
+    chats = [talk(str(number), pair) for number, pair in enumerate(pairs)]
+    found, between = split(chats, {"a": 0.7, "b": 0.3}, by="people", seed=5)
+    assert ({name: [e.id for e in ones] for name, ones in found.items()}, between) == PINNED
+
+
+@pytest.mark.parametrize("fresh", [1, 7, 1000])
+def test_many_values_are_packed_and_split_alike(monkeypatch, fresh):
+    chats = round_of(60)
+    before, _ = split(chats, {"a": 2, "b": 1}, by="people", seed=1)
+    monkeypatch.setattr("turnsmith.data.split.FRESH", fresh)
+    assert split(chats, {"a": 2, "b": 1}, by="people", seed=1)[0] == before

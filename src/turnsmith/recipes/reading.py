@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
-from turnsmith.data import formats, read
+from turnsmith.data import archive, formats
+from turnsmith.data.archive import Archive
+from turnsmith.data.distinct import Distinct
 from turnsmith.data.quarantine import FILE, Quarantine
-from turnsmith.data.split import BETWEEN, split
+from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
 from turnsmith.errors import DataError
-from turnsmith.shelf import write_text
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -28,53 +30,83 @@ WHOLE = "all"  # the file of data that are not split
 def make(step: Data, runner: Runner, path: Path | None, directory: Path, version: int) -> dict[str, Any]:
     """Read rows of `path`, or take over what `from` names; run the stages, split, write. Gives the record.
 
-    version: the how-manieth data of this name these are; chats draw anew for each.
+    version: the how-manieth data of this name these are; chats draw anew for each. Examples pass one at a
+    time from file to file: a stage, which may ask for any of them, has all of them in a file.
     """
+    unread: Counter[str] = Counter()
     counts: Counter[str] = Counter()
+    between = directory / "stages"
+    between.mkdir(exist_ok=True)
     bad = Quarantine(directory / FILE) if step.bad_rows == "quarantine" else None
-    if path is not None:
-        examples, name = _read(step, runner, path, counts, bad)
-    else:
-        examples, name = runner.examples(step.given) if step.given else [], "turnsmith"
-    rows = sum(counts.values()) + len(examples)
+    name, examples = _source(step, runner, path, unread, bad)
+    keys = Keys(step.by) if isinstance(step.name, dict) else None
+    made: list[Archive] = []
     for number, component in enumerate(step.stages):
+        made.append(archive.write(between / f"{number}.jsonl", examples))
         given = _given(component, runner, (step.names[0], version, number), step.seed)
-        examples = _put_through(component, runner, examples, given, counts)
-    if not examples:
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
-        named = step.read or step.given or "+".join(step.names)
-        raise DataError(f"{named}: not one usable example ({reasons or 'it is empty'})")
-    parts = {WHOLE: examples}
-    if isinstance(step.name, dict):
-        parts, between = split(examples, step.name, by=step.by, seed=step.seed)
-        counts.update({BETWEEN: between} if between else {})
-    for part, ones in parts.items():
-        lines = [json.dumps(formats.to_row(one), ensure_ascii=False) for one in ones]
-        write_text(directory / f"{part}.jsonl", "\n".join(lines) + "\n")
+        examples = _put_through(component, runner, made[-1], given, counts)
+    examples = _distinct(examples, "+".join(step.names))
+    last = between / "last.jsonl" if keys else directory / f"{WHOLE}.jsonl"
+    made.append(archive.write(last, keys.noting(examples) if keys else examples))
+    if not made[-1]:
+        raise _empty(step, unread + counts)
+    sizes = _deal_out(made[-1], step, keys, directory, counts) if keys else {WHOLE: len(made[-1])}
+    shutil.rmtree(between)
     return {
         "kind": "data",
         "format": name,
         "guessed": path is not None and step.format == "auto",
-        "rows": rows,
-        "counts": counts,
+        "rows": len(made[0]) + unread.total(),
+        "counts": unread + counts,
         "bad_rows": FILE if bad and bad.counts else None,
-        "sizes": {part: len(ones) for part, ones in parts.items()},
+        "sizes": sizes,
     }
 
 
-def load(file: Path, runner: Runner) -> list[Example]:
-    """The examples that a data step wrote."""
-    rows = ((str(row["meta"]["id"]), row) for _, row in read.rows(file))
-    return list(formats.examples(rows, "turnsmith", runner.registry, str(file), Counter()))
+def _empty(step: Data, counts: Counter[str]) -> DataError:
+    reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    named = step.read or step.given or "+".join(step.names)
+    return DataError(f"{named}: not one usable example ({reasons or 'it is empty'})")
 
 
-def _read(
-    step: Data, runner: Runner, path: Path, counts: Counter[str], bad: Quarantine | None
-) -> tuple[list[Example], str]:
-    examples, name, skipped = formats.from_file(path, step.format, runner.registry, bad)
-    counts.update({f"skipped: {reason}": count for reason, count in skipped.items()})
-    counts.update(bad.counts if bad else {})
-    return examples, name
+def _source(
+    step: Data, runner: Runner, path: Path | None, unread: Counter[str], bad: Quarantine | None
+) -> tuple[str, Iterable[Example]]:
+    """The format of what the step starts from, and its examples. Rows that become none are in `unread` once
+    all were read."""
+    if path is None:
+        return "turnsmith", runner.examples(step.given) if step.given else ()
+    skipped: Counter[str] = Counter()
+    name, examples = formats.stream(path, step.format, runner.registry, skipped, bad)
+
+    def read() -> Iterator[Example]:
+        yield from examples
+        unread.update({f"skipped: {reason}": count for reason, count in skipped.items()})
+        unread.update(bad.counts if bad else {})
+
+    return name, read()
+
+
+def _distinct(examples: Iterable[Example], names: str) -> Iterator[Example]:
+    """The examples, as long as no two have one id."""
+    seen = Distinct()
+    for example in examples:
+        if not seen.add(example.id):
+            raise DataError(f"{names}: two examples have the id {example.id!r}; ids must differ")
+        yield example
+
+
+def _deal_out(data: Archive, step: Data, keys: Keys, directory: Path, counts: Counter[str]) -> dict[str, int]:
+    """Write each split into its own file. Gives their sizes."""
+    assert isinstance(step.name, dict)
+    sides = deal(keys, step.name, step.seed)
+    left = int((sides == NOWHERE).sum())
+    counts.update({BETWEEN: left} if left else {})
+    sizes: dict[str, int] = {}
+    for number, part in enumerate(step.name):
+        lines = compress(data.lines(0, len(data)), sides == number)
+        sizes[part] = len(archive.write_lines(directory / f"{part}.jsonl", lines))
+    return sizes
 
 
 def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
@@ -106,21 +138,24 @@ class Seeded:
 def _put_through(
     component: Component,
     runner: Runner,
-    examples: list[Example],
+    examples: Sequence[Example],
     given: dict[str, Any],
     counts: Counter[str],
-) -> list[Example]:
+) -> Iterator[Example]:
+    """What the stage makes of the examples. What it leaves out is in `counts` once all was taken."""
     function = runner.registry.function("stage", component.name)
     options = runner.registry.options("stage", component.name, component.options)
     own: Counter[str] = Counter()
     told = {"counts": own} if "counts" in inspect.signature(function).parameters else {}
-    kept = list(function(examples, **{**options, **given, **told}))
+    kept = 0
+    for example in function(examples, **{**options, **given, **told}):
+        kept += 1
+        yield example
     for reason, count in own.items():  # numbers differ from example to example, and the reason is the same
         counts[f"{component.name}: {re.sub('[0-9]+', 'N', reason)}"] += count
     if not kept:
         raise DataError(
             f"the stage {component} left none of {len(examples):,} examples ({dict(own) or 'no reason'})"
         )
-    if len(kept) < len(examples):
-        counts[f"left out by {component}"] += len(examples) - len(kept)
-    return kept
+    if kept < len(examples):
+        counts[f"left out by {component}"] += len(examples) - kept

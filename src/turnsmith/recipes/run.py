@@ -17,9 +17,9 @@ from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step
 from turnsmith.recipes.summary import provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
-from turnsmith.types import Example
 
 if TYPE_CHECKING:
+    from turnsmith.data.archive import Archive
     from turnsmith.evaluation.suite import Subject
 
 Say = Callable[[str], None]
@@ -158,11 +158,11 @@ class Runner:
             file = read.fingerprint(path)
             origin = {"read": step.read, "sha256": file, **provenance(step.read)}
             source = file if step.bad_rows == "stop" else [file, step.bad_rows]
-        given = self._hashes(step.given) if step.given else None
+        given = self.hashes(step.given) if step.given else None
         version = len(self.data.get(step.names[0], [])) + 1
         stages = [self._stage(one, version) for one in step.stages]
         splits: Any = [step.name, step.by] if isinstance(step.name, dict) else None
-        key = digest("data 3", source, given, step.format, stages, splits, step.seed)
+        key = digest("data 4", source, given, step.format, stages, splits, step.seed)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import reading
@@ -194,12 +194,11 @@ class Runner:
         known = {name: record[name] for name in ("format", "guessed", "rows", "counts", "seconds")}
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
-    def examples(self, name: str) -> list[Example]:
+    def examples(self, name: str) -> Archive:
         """The examples of a data name, its newest version unless `name@N` says otherwise."""
-        from turnsmith.recipes import reading
+        from turnsmith.data.archive import Archive
 
-        files = [self.shelf.path(held.key) / f"{held.file}.jsonl" for held in self._held(name)]
-        return [example for file in files for example in reading.load(file, self)]
+        return Archive([self.shelf.path(held.key) / f"{held.file}.jsonl" for held in self._held(name)])
 
     def _stage(self, component: Component, version: int) -> dict[str, Any]:
         """What a stage's examples depend on, beside what it is given; what chats draw depends on the run."""
@@ -211,7 +210,8 @@ class Runner:
     def _held(self, name: str) -> tuple[Held, ...]:
         return newest(self.data, name)
 
-    def _hashes(self, name: str) -> list[dict[str, str]]:
+    def hashes(self, name: str) -> list[dict[str, str]]:
+        """What stands for the data of a name in the hash of what is made from them."""
         return [asdict(held) for held in self._held(name)]
 
     # ------------------------------------------------------------------------------------------ train
@@ -222,14 +222,14 @@ class Runner:
         seed = self.recipe.seed if version == 1 else seeds.number(self.recipe.seed, "version", version)
         key = digest(
             "train 2",
-            self._hashes(step.data),
+            self.hashes(step.data),
             start.fingerprint,
             self._described("objective", step.objective),
             self._described("trainable", step.trainable),
             {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
             step.train_on,
             seed,
-            self._hashes(step.validate_on) if step.validate_on else None,
+            self.hashes(step.validate_on) if step.validate_on else None,
         )
 
         def make(directory: Path) -> dict[str, Any]:
@@ -333,7 +333,7 @@ class Runner:
         on = described["options"].get("on")
         needs = self.registry.entry("task", component.name).names("needs")
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
-        return {**described, "data": self._hashes(str(on)) if on else None, "needs": asked}
+        return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked}
 
     def measurement_key(
         self, component: Component, suite: Sequence[Component], model: Trained, dtype: str

@@ -114,7 +114,7 @@ class Steps:
         known = list(self._runner.data)
         if schema.bare(name) not in known:
             raise UsageError(f"no data is called {name!r}{suggest(name, known)}")
-        return self._runner.examples(name)
+        return list(self._runner.examples(name))
 
     def model(self, name: str) -> str:
         """What to load a model of this run by, e.g. with `turnsmith.chat`."""

@@ -115,7 +115,7 @@ def test_where_checkpoints_fall_changes_nothing(here, fresh, recipe, rows):
 
 
 def test_ctrl_c_stops_at_a_step_and_the_same_command_goes_on(here, fresh, recipe, rows):
-    fit = {"steps": 150, "batch": 2, "length": 64, "dtype": "float32", "checkpoint": 60}
+    fit = {"steps": 150, "batch": 2, "length": 64, "over": "right", "dtype": "float32", "checkpoint": 60}
     path = str(recipe(rows(CHATS), fit=fit))
     command = [sys.executable, "-m", "turnsmith", "run", path]
     process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -4,8 +4,9 @@ from functools import cache
 
 import pytest
 
-from turnsmith.data.prepare import CUT, CUT_TEXT, DROPPED, NO_TURN, prepare
+from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
+from turnsmith.data.shorten import APART, CUT_TEXT, DROPPED, NO_TURN, REASONS
 from turnsmith.errors import DataError
 from turnsmith.testing import chat, tokenizer
 from turnsmith.types import Conversation, Example, Message
@@ -44,15 +45,15 @@ def test_what_fits_is_rendered_whole():
 
 
 def test_a_long_chat_is_cut_behind_the_last_whole_turn():
-    ((kept,), counts) = done([example("a", text=LONG)], length=length(LONG) - 3)
+    ((kept,), counts) = done([example("a", text=LONG)], length=length(LONG) - 3, over="right")
     (tokens,) = kept.parts["text"]
     assert tokens.inputs.tolist() == rendered(renderer(), SHORT).inputs.tolist()[:-1]  # up to the stop token
-    assert counts == {CUT: 1}
+    assert counts == {REASONS["right"]: 1}
 
 
 def test_where_not_one_turn_fits_it_is_dropped_and_counted():
     story = example("story", text=chat("u: Hi", "a: There was a boat on the sea and a boy"))
-    kept, counts = done([example("a"), story], length=length(SHORT))
+    kept, counts = done([example("a"), story], length=length(SHORT), over="right")
     assert [one.id for one in kept] == ["a"]
     assert counts == {NO_TURN: 1}
 
@@ -63,32 +64,35 @@ def test_long_chats_may_be_dropped():
     assert counts == {DROPPED: 1}
 
 
-def test_long_chats_may_be_refused_with_both_lengths():
-    with pytest.raises(
-        DataError, match=f"'b' has {length(LONG)} tokens, the limit is {length(SHORT)}: raise"
-    ):
-        done([example("a"), example("b", text=LONG)], length=length(SHORT), over="error")
+def test_without_a_word_on_it_long_chats_are_refused_with_both_lengths_and_the_ways_out():
+    said = f"'b' has {length(LONG)} tokens, the limit is {length(SHORT)}: raise fit.length, or .* fit.over"
+    with pytest.raises(DataError, match=f"{said}.* drop .* oldest .* right .* left"):
+        done([example("a"), example("b", text=LONG)], length=length(SHORT))
 
 
-def test_a_pair_is_dropped_whole_and_never_cut():
+def test_a_pair_is_dropped_whole_and_never_cut_on_the_right():
     pair = example("pair", chosen=LONG, rejected=SHORT)
     kept, counts = done(
-        [pair, example("b", chosen=SHORT, rejected=SHORT)], ("chosen", "rejected"), length=30 + length(SHORT)
+        [pair, example("b", chosen=SHORT, rejected=SHORT)],
+        ("chosen", "rejected"),
+        length=30 + length(SHORT),
+        over="right",
     )
     assert [one.id for one in kept] == ["b"]
-    assert counts == {NO_TURN: 1}
+    assert counts == {APART: 1}
 
 
 def test_replies_are_dropped_together():
     several = example("several", replies=(SHORT, LONG))
-    kept, _ = done([several, example("b", replies=(SHORT, SHORT))], ("replies",), length=length(SHORT))
+    given = [several, example("b", replies=(SHORT, SHORT))]
+    kept, _ = done(given, ("replies",), length=length(SHORT), over="drop")
     assert [one.id for one in kept] == ["b"]
     assert len(kept[0].parts["replies"]) == 2
 
 
 def test_raw_text_is_cut_anywhere():
     text = Conversation((Message("text", "Once upon a time there was a boat"),))
-    ((kept,), counts) = done([example("a", text=text)], length=5)
+    ((kept,), counts) = done([example("a", text=text)], length=5, over="right")
     assert kept.parts["text"][0].inputs.tolist() == rendered(renderer(), text).inputs.tolist()[:5]
     assert counts == {CUT_TEXT: 1}
 
@@ -105,7 +109,7 @@ def test_losing_more_than_the_allowed_share_is_an_error(share, raised):
 
 def test_losing_everything_is_an_error_whatever_is_allowed():
     with pytest.raises(DataError, match="1 of 1 examples do not fit"):
-        done([example("a")], length=2, max_dropped=1.0)
+        done([example("a")], length=2, max_dropped=1.0, over="oldest")
 
 
 def test_a_missing_part_is_named_with_those_that_are_there():

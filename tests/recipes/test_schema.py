@@ -315,3 +315,16 @@ def test_a_recipe_is_found_by_name_or_path(tmp_path):
         schema.find("quickstrat")
     with pytest.raises(UsageError, match=r"no recipe at nothing.yaml: there is no such file"):
         schema.find("nothing.yaml")
+
+
+@pytest.mark.parametrize(("before", "now"), [("cut", "right"), ("error", "fail")])
+def test_an_old_word_for_long_conversations_is_refused_with_the_new_one(plain, before, now):
+    plain["steps"][1]["train"]["fit"]["over"] = before
+    with pytest.raises(UsageError, match=f"train.fit: over: what was '{before}' is now called '{now}'"):
+        arms(plain)
+
+
+def test_an_unknown_word_for_long_conversations_is_refused_with_those_that_there_are(plain):
+    plain["steps"][1]["train"]["fit"]["over"] = "trim"
+    with pytest.raises(UsageError, match=r"over: .*'fail', 'drop', 'oldest', 'left' or 'right'"):
+        arms(plain)

@@ -29,3 +29,9 @@ def test_epochs_become_steps(epochs, examples, batch, total):
 
 def test_steps_do_not_depend_on_the_number_of_examples():
     assert Fit(steps=7).total(1000) == 7
+
+
+@pytest.mark.parametrize(("before", "now"), [("cut", "right"), ("error", "fail")])
+def test_what_becomes_of_long_ones_is_asked_for_by_its_new_name(before, now):
+    with pytest.raises(ValueError, match=f"over: what was '{before}' is now called '{now}'"):
+        Fit(steps=1, over=before)

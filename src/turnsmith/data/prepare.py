@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from turnsmith.data.render import Renderer, Train, cut_to_turns
+from turnsmith.data.render import Renderer, Train
+from turnsmith.data.shorten import DROPPED, Over, shortened
 from turnsmith.errors import DataError
 from turnsmith.types import Conversation, Example, Rendered, Tokens
 
-Over = Literal["cut", "drop", "error"]
-CUT = "cut after the last whole turn that fits"
-CUT_TEXT = "cut to the limit: raw text"
-DROPPED = "dropped: too long"
-NO_TURN = "dropped: not one whole turn fits"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What is wanted of examples as tokens: which parts, which assistant messages learn, the most tokens of
+    one conversation, and what happens to a longer one."""
+
+    parts: tuple[str, ...]
+    length: int
+    over: Over = "fail"
+    train: Train = "assistant"
 
 
 def prepare(
@@ -23,43 +30,60 @@ def prepare(
     parts: Sequence[str],
     *,
     length: int,
-    over: Over = "cut",
+    over: Over = "fail",
     max_dropped: float = 0.5,
     train: Train = "assistant",
 ) -> tuple[list[Rendered], Counter[str]]:
     """The named parts of each example as tokens, and counts of what was cut or dropped, by reason.
 
-    length: most tokens of one conversation. An example of several parts is dropped whole, never cut: its
-    parts would no longer be comparable. Raises DataError naming the example where a part is missing or has
-    nothing to learn from, where `over` is `error` and one is too long, and where more than `max_dropped`
-    would go.
+    length: most tokens of one conversation; over: what happens to longer ones, see `shorten`. Raises
+    DataError naming the example where a part is missing or has nothing to learn from, where `over` is `fail`
+    and one is too long, and where more than `max_dropped` would go.
     """
     counts: Counter[str] = Counter()
-    kept: list[Rendered] = []
+    terms = Terms(parts=tuple(parts), length=length, over=over, train=train)
+    kept = list(rendered(examples, renderer, terms, counts))
+    hold_to(max_dropped, kept=len(kept), examples=len(examples), length=length)
+    return kept, counts
+
+
+def rendered(
+    examples: Iterable[Example], renderer: Renderer, terms: Terms, counts: Counter[str]
+) -> Iterator[Rendered]:
+    """The examples as tokens, one at a time; what is cut or dropped is counted into `counts`."""
     for example in examples:
-        rendered = {part: _render(example, part, renderer, train) for part in parts}
-        longest = max(len(tokens) for ones in rendered.values() for tokens in ones)
-        if longest > length:
-            if over == "error":
-                raise DataError(
-                    f"example {example.id!r} has {longest} tokens, the limit is {length}: raise "
-                    "fit.length, or set fit.over to cut or drop"
-                )
-            raw = _is_raw(example, parts)
-            shorter = _shorten(rendered, length, raw) if over == "cut" else None
-            cut = CUT_TEXT if raw else CUT
-            counts[cut if shorter else NO_TURN if over == "cut" else DROPPED] += 1
-            if shorter is None:
-                continue
-            rendered = shorter
-        kept.append(Rendered(example.id, rendered, example.values))
-    dropped = len(examples) - len(kept)
-    if not kept or dropped > max_dropped * len(examples):
+        parts = {part: _render(example, part, renderer, terms.train) for part in terms.parts}
+        longest = max(len(tokens) for ones in parts.values() for tokens in ones)
+        if longest <= terms.length:
+            yield Rendered(example.id, parts, example.values)
+        elif terms.over == "fail":
+            raise DataError(_too_long(example.id, longest, terms.length))
+        elif terms.over == "drop":
+            counts[DROPPED] += 1
+        else:
+            render = partial(renderer.render, train=terms.train, name=example.id)
+            left, reason = shortened(example, parts, render, length=terms.length, over=terms.over)
+            counts[reason] += 1
+            if left is not None:
+                yield Rendered(example.id, left, example.values)
+
+
+def hold_to(max_dropped: float, *, kept: int, examples: int, length: int) -> None:
+    """Raise DataError where a larger share of the examples was dropped, or all of them."""
+    dropped = examples - kept
+    if not kept or dropped > max_dropped * examples:
         raise DataError(
-            f"{dropped} of {len(examples)} examples do not fit into {length} tokens: raise fit.length, or "
+            f"{dropped:,} of {examples:,} examples do not fit into {length} tokens: raise fit.length, or "
             "fit.max_dropped if that is meant"
         )
-    return kept, counts
+
+
+def _too_long(name: str, tokens: int, limit: int) -> str:
+    return (
+        f"example {name!r} has {tokens} tokens, the limit is {limit}: raise fit.length, or say in fit.over "
+        "what becomes of longer ones: drop (they are left out), oldest (they lose their oldest turns), right "
+        "(the turns at the end that do not fit) or left (the tokens at the start)"
+    )
 
 
 def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tuple[Tokens, ...]:
@@ -94,19 +118,3 @@ def _hold_whole(example: Example, part: str, sequences: Sequence[Sequence[Tokens
             f"part {part!r} of example {example.id!r} becomes {max(map(len, sequences))} sequences, since "
             "this chat template rewrites earlier turns. It is compared as a whole: train on its last turn"
         )
-
-
-def _is_raw(example: Example, parts: Sequence[str]) -> bool:
-    """Whether it is one conversation of raw text, which may be cut anywhere."""
-    found = example.parts[parts[0]]
-    return isinstance(found, Conversation) and all(message.role == "text" for message in found.messages)
-
-
-def _shorten(
-    rendered: dict[str, tuple[Tokens, ...]], length: int, raw: bool
-) -> dict[str, tuple[Tokens, ...]] | None:
-    if len(rendered) > 1 or any(len(ones) > 1 for ones in rendered.values()):
-        return None
-    ((part, (tokens,)),) = rendered.items()
-    cut = tokens.cut(length) if raw else cut_to_turns(tokens, length)
-    return {part: (cut,)} if cut is not None and cut.weights.any() else None

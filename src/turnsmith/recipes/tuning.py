@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,7 @@ def choose(
             max(5, steps // 10),
             "ten times over the run on held-out data; the best state is kept",
         ),
+        Choice("fit.over", "oldest", "too long conversations lose their oldest turns, and are counted"),
     ]
     if trainable == "lora":
         if rank is not None:
@@ -175,10 +177,12 @@ def _look(data: str, known: Registry, bad_rows: BadRows) -> tuple[set[str], int]
 
     with TemporaryDirectory() as place:  # the data step will read again and keep its own quarantine
         bad = quarantine.Quarantine(Path(place) / quarantine.FILE) if bad_rows == "quarantine" else None
-        examples, _, _ = formats.from_file(read.locate(data), "auto", known, bad)
-    if not examples:
+        _, examples = formats.stream(read.locate(data), "auto", known, Counter(), bad)
+        first = next(examples, None)
+        count = sum(1 for _ in examples) + 1
+    if first is None:
         raise UsageError(f"{data}: not one usable example")
-    return set(examples[0].parts), len(examples)
+    return set(first.parts), count
 
 
 def _rank(model: Path) -> int | None:

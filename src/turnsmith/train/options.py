@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+OVER_BEFORE = {"cut": "right", "error": "fail"}  # what values of `over` were called before
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """Options of a `train` step.
 
     steps, epochs: how long; exactly one of them. batch: examples per optimiser step. row: most tokens of one
-    micro-batch. length: most tokens of one conversation; `over` says what happens to a longer one: cut after
-    the last whole assistant turn that fits, drop it, or stop with an error. max_dropped: share of examples
-    that may be dropped before it is an error.
+    micro-batch. length: most tokens of one conversation; `over` says what happens to a longer one: stop with
+    an error (`fail`), leave it out (`drop`), cut its `oldest` whole turns, cut the tokens on the `left`, or
+    on the `right` after the last whole turn that fits. max_dropped: share of examples that may be dropped
+    before it is an error.
     lr: peak learning rate, reached after `warmup` (share of the steps), then `schedule` to zero. clip:
     largest gradient norm. temperature: divides the logits, where the data were sampled at that temperature.
     reference: log-probs under the start, computed once before the first step, or at each step (`live`).
@@ -28,7 +31,7 @@ class Fit:
     batch: int = 8
     row: int = 2048
     length: int = 1024
-    over: Literal["cut", "drop", "error"] = "cut"
+    over: Literal["fail", "drop", "oldest", "left", "right"] = "fail"
     max_dropped: float = 0.5
     order: Literal["shuffled", "given"] = "shuffled"
     lr: float = 2e-4
@@ -45,6 +48,8 @@ class Fit:
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.over in OVER_BEFORE:
+            raise ValueError(f"over: what was {self.over!r} is now called {OVER_BEFORE[self.over]!r}")
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("say how long to train: exactly one of steps and epochs")
         for name in ("batch", "row", "length", "checkpoint", "temperature"):

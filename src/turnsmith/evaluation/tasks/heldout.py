@@ -44,7 +44,7 @@ class Heldout:
 def losses(subject: Subject, examples: Sequence[Example], length: int) -> list[Item]:
     """For each conversation: nats over all trained tokens (`all`, `tokens`) and without stop tokens
     (`content`, `words`)."""
-    rendered, _ = prepare(examples, subject.renderer, ("text",), length=length, max_dropped=1.0)
+    rendered, _ = prepare(examples, subject.renderer, ("text",), length=length, over="right", max_dropped=1.0)
     items = []
     for run in micro_batches(rendered, subject.row):
         batch = subject.batch(run)

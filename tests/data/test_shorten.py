@@ -1,0 +1,158 @@
+"""What is left of examples that are too long, under each policy, and that all parts lose the same."""
+
+from functools import cache
+
+import pytest
+
+from turnsmith.data.prepare import prepare
+from turnsmith.data.render import Renderer
+from turnsmith.data.shorten import APART, CUT_TEXT, NO_TURN, REASONS
+from turnsmith.testing import chat, tokenizer
+from turnsmith.types import Conversation, Example, Message
+
+renderer = cache(lambda: Renderer(tokenizer()))
+SAID = ("s: Be brief.", "u: One?", "a: Yes.", "u: Two?", "a: No.", "u: Three?", "a: Why not.")
+OTHER = Message("assistant", "Never.")
+
+
+def example(**parts):
+    return Example(parts, {"rating": 3.0}, {"id": "it"})
+
+
+def length(*said):
+    [tokens] = renderer().render(chat(*said))
+    return len(tokens)
+
+
+def left(over, limit, *, train="assistant", **parts):
+    """The texts of what is left of each part, and the counts. A short example beside it always stays."""
+    short = {
+        part: chat("u: Hi", "a: Yo")
+        if isinstance(one, Conversation)
+        else tuple(chat("u: Hi", "a: Yo") for _ in one)
+        for part, one in parts.items()
+    }
+    given = [Example(short, {}, {"id": "short"}), example(**parts)]
+    kept, counts = prepare(given, renderer(), list(parts), length=limit, over=over, train=train)
+    texts = [
+        {part: [(decoded(one.inputs), learnt(one)) for one in ones] for part, ones in found.parts.items()}
+        for found in kept
+        if found.id == "it"
+    ]
+    return (texts[0] if texts else None), counts
+
+
+def decoded(ids):
+    return renderer().tokenizer.decode(ids.tolist())
+
+
+def learnt(tokens):
+    return decoded(tokens.targets[tokens.weights > 0])
+
+
+def whole(*said):
+    [tokens] = renderer().render(chat(*said))
+    return decoded(tokens.inputs), learnt(tokens)
+
+
+@pytest.mark.parametrize("gone", [2, 4])
+def test_the_oldest_turns_go_and_the_system_message_stays(gone):
+    rest = (SAID[0], *SAID[1 + gone :])
+    found, counts = left("oldest", length(*rest), text=chat(*SAID))
+    assert found == {"text": [whole(*rest)]}
+    assert counts == {REASONS["oldest"]: 1}
+
+
+def test_no_more_turns_go_than_have_to():
+    rest = (SAID[0], *SAID[3:])
+    assert left("oldest", length(*rest) - 1, text=chat(*SAID))[0] == {"text": [whole(SAID[0], *SAID[5:])]}
+
+
+def test_what_is_left_starts_with_a_user():
+    said = ("u: One?", "a: Yes.", "a: Really.", "u: Two?", "a: No.")
+    limit = length(*said) - 1
+    assert left("oldest", limit, text=chat(*said))[0] == {"text": [whole(*said[3:])]}
+
+
+@pytest.mark.parametrize("said", [SAID[:3], ("a: Hello there", "a: Again"), ("s: Be brief.", "a: Yes.")])
+def test_where_the_last_turn_alone_does_not_fit_it_is_dropped(said):
+    assert left("oldest", length(*said) - 1, text=chat(*said)) == (None, {NO_TURN: 1})
+
+
+def test_where_only_turns_that_do_not_learn_are_left_it_is_dropped():
+    last = Message("assistant", "Fine.", 0.0)
+    said = chat("u: One?", "a: Yes.", "u: Two?").then(last)
+    assert left("oldest", length("u: One?", "a: Yes.", "u: Two?"), text=said) == (None, {NO_TURN: 1})
+
+
+def test_a_pair_loses_the_oldest_turns_that_it_shares():
+    start = chat(*SAID[:-1])
+    pair = {"chosen": chat(*SAID), "rejected": start.then(OTHER)}
+    rest = chat(SAID[0], *SAID[5:-1])
+    found, counts = left("oldest", length(SAID[0], *SAID[5:]) + 2, **pair)
+    assert found == {"chosen": [whole(SAID[0], *SAID[5:])], "rejected": [whole(*spoken(rest.then(OTHER)))]}
+    assert counts == {REASONS["oldest"]: 1}
+
+
+def spoken(conversation):
+    return [f"{message.role[0]}: {message.content}" for message in conversation.messages]
+
+
+def test_a_pair_that_shares_too_little_is_dropped():
+    pair = {"chosen": chat(*SAID), "rejected": chat("s: Be brief.", "u: One?", "a: Never.")}
+    assert left("oldest", length(*SAID) - 1, **pair) == (None, {APART: 1})
+
+
+def test_replies_lose_the_same_turns():
+    replies = (chat(*SAID), chat(*SAID[:-1]).then(OTHER))
+    found, _ = left("oldest", length(SAID[0], *SAID[3:]) + 2, replies=replies)
+    last = chat(SAID[0], *SAID[3:-1]).then(OTHER)
+    assert found == {"replies": [whole(SAID[0], *SAID[3:]), whole(*spoken(last))]}
+
+
+def test_on_the_left_tokens_go_and_of_the_turn_that_is_cut_into_nothing_is_learnt():
+    said = ("u: Hi", "a: Hello there, how are you?", "u: And?", "a: Fine.")
+    text, learns = whole(*said)
+    tail = length("u: And?", "a: Fine.") + 4  # four tokens reach into the first answer
+    found, counts = left("left", tail, text=chat(*said))
+    ((cut, trained),) = found["text"]
+    assert text.endswith(cut)
+    assert "you?<|im_end|>" in cut
+    assert "Hello" not in cut
+    assert trained == "Fine.<|im_end|>" == learns[-len(trained) :]
+    assert counts == {REASONS["left"]: 1}
+
+
+def test_on_the_left_a_pair_loses_tokens_that_it_shares():
+    pair = {"chosen": chat(*SAID), "rejected": chat(*SAID[:-1]).then(OTHER)}
+    longest = max(length(*SAID), length(*spoken(pair["rejected"])))
+    found, counts = left("left", longest - 3, **pair)
+    for part, conversation in pair.items():
+        [tokens] = renderer().render(conversation)
+        assert found[part][0][0] == decoded(tokens.inputs[3:])
+    assert counts == {REASONS["left"]: 1}
+
+
+def test_on_the_left_a_pair_that_differs_there_is_dropped():
+    pair = {"chosen": chat(*SAID), "rejected": chat("u: Other", "a: Never.")}
+    assert left("left", length(*SAID) - 40, **pair) == (None, {APART: 1})
+
+
+def test_on_the_left_only_the_end_of_the_last_answer_is_nothing_to_learn_from():
+    assert left("left", 4 + length("u: Hi", "a: Yo"), text=chat("u: Hi", "a: " + "word " * 60)) == (
+        None,
+        {NO_TURN: 1},
+    )
+
+
+@pytest.mark.parametrize(
+    ("over", "first", "last"), [("oldest", 7, None), ("left", 7, None), ("right", 0, -7)]
+)
+def test_raw_text_is_cut_anywhere_at_the_front_or_the_end(over, first, last):
+    said = Conversation((Message("text", "Once upon a time there was a boat on the sea " * 3),))
+    [tokens] = renderer().render(said)
+    kept, counts = prepare([example(text=said)], renderer(), ["text"], length=len(tokens) - 7, over=over)
+    (cut,) = kept[0].parts["text"]
+    assert cut.inputs.tolist() == tokens.inputs.tolist()[first:last]
+    assert cut.weights.tolist() == [0.0] + [1.0] * (len(tokens) - 8)
+    assert counts == {CUT_TEXT: 1}

@@ -7,6 +7,8 @@ from turnsmith.data.stream import Stream
 from turnsmith.testing import tokens
 from turnsmith.types import Rendered
 
+PINNED = [[7, 0, 4, 6, 2, 1, 3, 5], [7, 2, 6, 1, 0, 4, 5, 3]]  # as it was when epochs were lists
+
 
 def stream(count=10, *, batch=3, order="shuffled", seed=0):
     examples = [Rendered(str(i), {"text": (tokens([i, i], 1),)}) for i in range(count)]
@@ -54,6 +56,17 @@ def test_the_same_seed_gives_the_same_order_and_another_seed_another():
 def test_the_order_does_not_depend_on_the_batch():
     flat = [[i for step in range(12 // size) for i in stream(6, batch=size).indices(step)] for size in (2, 3)]
     assert flat[0] == flat[1]
+
+
+@pytest.mark.parametrize(("count", "batch", "steps"), [(10, 3, 0), (10, 3, 7), (5, 5, 4), (3, 8, 5)])
+def test_how_often_each_is_seen_is_what_the_windows_hold(count, batch, steps):
+    one = stream(count, batch=batch)
+    seen = [index for step in range(steps) for index in one.indices(step)]
+    assert one.times(steps).tolist() == [seen.count(index) for index in range(count)]
+
+
+def test_the_order_of_a_seed_is_pinned():
+    assert [stream(8, batch=8, seed=3).indices(step) for step in (0, 1)] == PINNED
 
 
 def test_a_window_holds_the_examples_themselves():

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from turnsmith.cli.common import AsJson, print_json
+from turnsmith.data.processes import usable_cores
 from turnsmith.versions import TESTED
 
 STACK = ("torch", "transformers", "peft", "accelerate")
@@ -140,15 +141,6 @@ def processor() -> Iterator[Finding]:
             "other programs compete for the cores: set OMP_WAIT_POLICY=PASSIVE, which makes training several "
             "times faster then",
         )
-
-
-def usable_cores() -> float:
-    """Cores that this process may use: by its affinity, and by the quota of its control group."""
-    count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota = _words(Path("/sys/fs/cgroup/cpu.max"))
-    if len(quota) == 2 and quota[0].isdecimal():
-        return min(count, int(quota[0]) / int(quota[1]))
-    return count
 
 
 def memory() -> Finding:

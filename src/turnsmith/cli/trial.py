@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from turnsmith import wheels
-from turnsmith.cli.doctor import Finding, usable_cores
+from turnsmith.cli.doctor import Finding
+from turnsmith.data.processes import usable_cores
 from turnsmith.data.stream import Stream
 from turnsmith.errors import TurnsmithError
 from turnsmith.models import forest

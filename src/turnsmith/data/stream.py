@@ -3,8 +3,11 @@ position."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Literal
+
+import numpy as np
 
 from turnsmith import seeds
 from turnsmith.types import Rendered
@@ -25,7 +28,7 @@ class Stream:
         self.batch = batch
         self.order: Order = order
         self.seed = seed
-        self._epochs: dict[int, list[int]] = {}
+        self._epochs: dict[int, array[int]] = {}
 
     def window(self, step: int) -> list[Rendered]:
         """The examples of step `step`, counted from 0."""
@@ -42,9 +45,16 @@ class Stream:
             self._epoch(at // count)[at % count] for at in range(step * self.batch, (step + 1) * self.batch)
         ]
 
-    def _epoch(self, epoch: int) -> list[int]:
+    def times(self, steps: int) -> np.ndarray:
+        """How often each example is seen in the first `steps` steps."""
+        epochs, rest = divmod(steps * self.batch, len(self.examples))
+        found = np.full(len(self.examples), epochs)
+        found[self._epoch(epochs)[:rest]] += 1
+        return found
+
+    def _epoch(self, epoch: int) -> array[int]:
         if epoch not in self._epochs:
-            indices = list(range(len(self.examples)))
+            indices = array("q", range(len(self.examples)))  # 8 bytes for each
             if self.order == "shuffled":
                 seeds.stream(self.seed, "order", epoch).shuffle(indices)
             self._epochs = {e: kept for e, kept in self._epochs.items() if e >= epoch - 1} | {epoch: indices}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from turnsmith.data.prepare import prepare
+from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.models import load, locate
 from turnsmith.recipes.rendering import renderer_of
-from turnsmith.recipes.training import SHOWN, shown
+from turnsmith.recipes.tokenising import tokens
+from turnsmith.recipes.training import SHOWN, shown, terms
 from turnsmith.train.place import device, faster_dtype
 
 if TYPE_CHECKING:
@@ -27,35 +28,28 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     traits = runner.registry.entry("objective", step.objective.name).traits
     parts = traits.get("parts", ["text"])
     assert isinstance(parts, list | tuple)
-    rendered, counts = prepare(
-        runner.examples(step.data),
-        renderer,
-        [str(part) for part in parts],
-        length=step.fit.length,
-        over=step.fit.over,
-        max_dropped=step.fit.max_dropped,
-        train=step.train_on,
-    )
-    stream = Stream(rendered, batch=step.fit.batch, order=step.fit.order, seed=runner.recipe.seed)
-    steps = step.fit.total(len(rendered))
-    seen = [stream.examples[index] for at in range(steps) for index in stream.indices(at)]
-    tokens = sum(len(one) for example in seen for part in example.parts.values() for one in part)
-    supervised = sum(int((one.weights > 0).sum()) for x in seen for part in x.parts.values() for one in part)
+    wanted = terms(step, [str(part) for part in parts])
+    examples, counts = tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=runner.recipe.seed)
+    steps = step.fit.total(len(examples))
+    sizes, trained = sizes_of(examples)
+    times = stream.times(steps)
+    processed = int((times * sizes).sum())
     parameters = load.parameters(start.reference)
     _, seconds = faster_dtype(device())
     chosen = min(seconds.values()) if step.fit.dtype == "auto" else seconds[step.fit.dtype]
-    times = 6 if step.trainable.name == "full" else 4
+    passes = 6 if step.trainable.name == "full" else 4
     speed = PRODUCT / chosen * EFFICIENCY
     return {
         "name": step.name,
-        "examples": len(rendered),
+        "examples": len(examples),
         "counts": dict(counts),
         "steps": steps,
-        "tokens": tokens,
-        "supervised": supervised,
-        "minutes": parameters * tokens * times / speed / 60,
+        "tokens": processed,
+        "supervised": int((times * trained).sum()),
+        "minutes": parameters * processed * passes / speed / 60,
         "memory_gib": _memory(start.reference, parameters, step),
-        "shown": shown(rendered[:SHOWN], renderer),
+        "shown": shown(examples[:SHOWN], renderer),
     }
 
 

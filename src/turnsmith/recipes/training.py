@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from turnsmith.data.batch import Layout, micro_batches, pack, pad
-from turnsmith.data.prepare import prepare
+from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
 from turnsmith.errors import UsageError
@@ -23,6 +25,7 @@ from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes.rendering import renderer_of
+from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, device
@@ -58,15 +61,15 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
-    rendered, counts = _rendered(step, runner, renderer, parts)
-    for name, needed in runner.measured_data():  # what is wrong with it should not show after the training
-        prepare(runner.examples(name), renderer, needed, length=step.fit.length, max_dropped=1.0)
+    wanted = terms(step, parts)
+    examples, counts = tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     runner.open()
     model, words, base, redraw = _installed(step, runner, start, dtype, seed)
     layout = layout_of(model, runner)
     scoring = Scoring(model, autocast=dtype == "bfloat16")
-    stream = Stream(rendered, batch=step.fit.batch, order=step.fit.order, seed=seed)
+    stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
     live = None
     if method.reference and step.fit.reference == "live":
         probe = layout(next(micro_batches(stream.window(0), step.fit.row)))
@@ -99,12 +102,12 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
         **_described(step, runner, model, totals),
         "dtype": dtype,
         "dtype_seconds": seconds,
-        "examples": len(rendered),
+        "examples": len(examples),
         "counts": counts,
         "peak_memory_gib": peak,
         "renderer": renderer.fingerprint,
         "start": start.reference,
-        "shown": shown(rendered[:SHOWN], renderer),
+        "shown": shown(examples[:SHOWN], renderer),
     }
 
 
@@ -118,18 +121,18 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
     return method, list(entry.names("parts") or ("text",))
 
 
-def _rendered(
-    step: Train, runner: Runner, renderer: Renderer, parts: list[str]
-) -> tuple[list[Rendered], Mapping[str, int]]:
-    return prepare(
-        runner.examples(step.data),
-        renderer,
-        parts,
-        length=step.fit.length,
-        over=step.fit.over,
-        max_dropped=step.fit.max_dropped,
-        train=step.train_on,
-    )
+def terms(step: Train, parts: Sequence[str]) -> Terms:
+    """What the step wants of examples as tokens."""
+    fit = step.fit
+    return Terms(parts=tuple(parts), length=fit.length, over=fit.over, train=step.train_on)
+
+
+def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:
+    """Render what will be measured on: what is wrong with it should not show after the training."""
+    for name, needed in runner.measured_data():
+        wanted = Terms(parts=needed, length=length, over="right")
+        for _ in rendered(runner.examples(name), renderer, wanted, Counter()):
+            pass
 
 
 def _installed(
@@ -186,7 +189,7 @@ def _described(step: Train, runner: Runner, model: nn.Module, totals: Mapping[st
     }
 
 
-def shown(rendered: list[Rendered], renderer: Renderer) -> list[dict[str, Any]]:
+def shown(rendered: Sequence[Rendered], renderer: Renderer) -> list[dict[str, Any]]:
     """Examples as token texts with loss weights, for people."""
     return [
         {
@@ -203,19 +206,15 @@ def shown(rendered: list[Rendered], renderer: Renderer) -> list[dict[str, Any]]:
 
 def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Layout, directory: Path) -> Stream:
     """The stream with reference log-probs on those examples that the run will see."""
-    total = step.fit.total(len(stream.examples))
-    seen = sorted({index for at in range(total) for index in stream.indices(at)})
-    wanted = [stream.examples[index] for index in seen]
-    made = reference.precompute(
+    examples = reference.precompute(
         scoring,
-        wanted,
+        stream.examples,
         layout,
         row=step.fit.row,
         temperature=step.fit.temperature,
         file=directory / "reference.npy",
+        wanted=np.flatnonzero(stream.times(step.fit.total(len(stream.examples)))),
     )
-    by_index = dict(zip(seen, made, strict=True))
-    examples = [by_index.get(index, example) for index, example in enumerate(stream.examples)]
     return Stream(examples, batch=stream.batch, order=stream.order, seed=stream.seed)
 
 
@@ -232,15 +231,7 @@ def _validator(
     """A function that gives the objective's mean on the data of `validate_on`; None where there is none."""
     if step.validate_on is None or not step.fit.evaluate:
         return None
-    held, _ = prepare(
-        runner.examples(step.validate_on),
-        renderer,
-        parts,
-        length=step.fit.length,
-        over="cut",
-        max_dropped=1.0,
-        train=step.train_on,
-    )
+    held, _ = tokens(step.validate_on, runner, renderer, terms(step, parts), max_dropped=1.0)
     if method.reference:
         held = reference.precompute(
             scoring,

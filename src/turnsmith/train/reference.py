@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from turnsmith.data.batch import micro_batches
+from turnsmith.data.store import sizes_of
 from turnsmith.errors import StorageError
 from turnsmith.models.score import Scoring
 from turnsmith.shelf import writing
@@ -28,43 +30,95 @@ def precompute(
     row: int,
     temperature: float,
     file: Path,
-) -> list[Rendered]:
+    wanted: np.ndarray | None = None,
+) -> Referenced:
     """The examples with the extra `reference`: log-probs of their trained tokens under `scoring` as it is
     now.
 
     file: where they are stored. If it is there already it is read, since by then `scoring` has moved on.
+    wanted: indices of the examples that will be seen, ascending; the others stay as they are.
     """
-    if file.exists():
-        flat = np.load(file)
-    else:
+    seen = np.arange(len(examples)) if wanted is None else wanted
+    ends = np.cumsum(sizes_of(examples)[1][seen])
+    trained = int(ends[-1]) if len(ends) else 0
+    if not file.exists():
         scoring.eval()
-        found = [
-            scoring(layout(run), temperature=temperature).logprobs.float().numpy(force=True)
-            for run in micro_batches(examples, row)
-        ]
-        flat = np.concatenate(found)
         with writing(file):
             aside = file.with_suffix(f".{os.getpid()}.partial.npy")
-            np.save(aside, flat)
+            made = np.lib.format.open_memmap(aside, "w+", np.float32, (trained,))
+            taken = 0
+            for run in micro_batches(Picked(examples, seen), row):
+                found = scoring(layout(run), temperature=temperature).logprobs.float().numpy(force=True)
+                made[taken : taken + len(found)] = found
+                taken += len(found)
+            made.flush()
             aside.replace(file)
-    sequences = [tokens for x in examples for ones in x.parts.values() for tokens in ones]
-    trained = sum(int(np.count_nonzero(tokens.weights)) for tokens in sequences)
+    flat = np.load(file, mmap_mode="r")
     if len(flat) != trained:
         raise StorageError(f"{file} has {len(flat)} log-probs for {trained} tokens: remove it and run again")
-    taken = 0
+    return Referenced(examples, seen, ends, flat)
 
-    def extended(tokens: Tokens) -> Tokens:
-        nonlocal taken
-        values = np.zeros(len(tokens), np.float32)
-        at = np.flatnonzero(tokens.weights)
-        values[at] = flat[taken : taken + len(at)]
-        taken += len(at)
-        return replace(tokens, extras={**tokens.extras, "reference": values})
 
-    return [
-        replace(example, parts={name: tuple(map(extended, ones)) for name, ones in example.parts.items()})
-        for example in examples
-    ]
+class Picked(Sequence[Rendered]):
+    """Some of the examples, by their indices."""
+
+    def __init__(self, examples: Sequence[Rendered], indices: np.ndarray) -> None:
+        self.examples, self.indices = examples, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, at: int) -> Rendered: ...
+    @overload
+    def __getitem__(self, at: slice) -> Picked: ...
+    def __getitem__(self, at: int | slice) -> Rendered | Picked:
+        found = self.indices[at]
+        return Picked(self.examples, found) if isinstance(at, slice) else self.examples[int(found)]
+
+
+class Referenced(Sequence[Rendered]):
+    """Examples, of which those that were scored get their log-probs when they are asked for.
+
+    seen: their indices, ascending. ends: where each one's log-probs end in `flat`.
+    """
+
+    def __init__(
+        self, examples: Sequence[Rendered], seen: np.ndarray, ends: np.ndarray, flat: np.ndarray
+    ) -> None:
+        self.examples, self.seen, self.ends, self.flat = examples, seen, ends, flat
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @overload
+    def __getitem__(self, at: int) -> Rendered: ...
+    @overload
+    def __getitem__(self, at: slice) -> Picked: ...
+    def __getitem__(self, at: int | slice) -> Rendered | Picked:
+        if isinstance(at, slice):
+            return Picked(self, np.arange(len(self))[at])
+        return self._with_own(range(len(self))[at])
+
+    def _with_own(self, at: int) -> Rendered:
+        """The example, with its log-probs if it was scored."""
+        example = self.examples[at]
+        place = int(self.seen.searchsorted(at))
+        if place == len(self.seen) or self.seen[place] != at:
+            return example
+        taken = int(self.ends[place - 1]) if place else 0
+
+        def extended(tokens: Tokens) -> Tokens:
+            nonlocal taken
+            values = np.zeros(len(tokens), np.float32)
+            trained = np.flatnonzero(tokens.weights)
+            values[trained] = self.flat[taken : taken + len(trained)]
+            taken += len(trained)
+            return replace(tokens, extras={**tokens.extras, "reference": values})
+
+        return replace(
+            example, parts={name: tuple(map(extended, ones)) for name, ones in example.parts.items()}
+        )
 
 
 def live(scoring: Scoring, probe: Batch, *, temperature: float) -> Callable[[Batch], Tensor]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,41 +126,38 @@ def _flush(directory: Path) -> None:
 class _Arrays:
     """The arrays of a chunk while it grows."""
 
-    ids: array[int] = field(default_factory=lambda: array("i"))
-    runs: list[np.ndarray] = field(default_factory=list)
-    ends: list[tuple[int, int, int]] = field(default_factory=list)
+    sequences: list[Tokens] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)
     heads: bytearray = field(default_factory=bytearray)
 
     def add(self, example: Rendered) -> None:
         for ones in example.parts.values():
-            for tokens in ones:
-                self._add(tokens)
+            if any(tokens.extras or tokens.targets is not tokens.inputs for tokens in ones):
+                raise ValueError("only tokens as they are rendered can be stored, without extras or a view")
+            self.sequences += ones
         sizes = {part: len(ones) for part, ones in example.parts.items()}
         self.heads += json.dumps([example.id, sizes, dict(example.values)]).encode()
-        self.places.append((len(self.ends), len(self.heads)))
-
-    def _add(self, tokens: Tokens) -> None:
-        if tokens.extras or tokens.targets is not tokens.inputs:
-            raise ValueError("only tokens as they are rendered can be stored, without extras or a view")
-        change = (tokens.weights[1:] != tokens.weights[:-1]) | (tokens.turns[1:] != tokens.turns[:-1])
-        starts = np.concatenate([[0], np.flatnonzero(change) + 1])
-        run = np.empty(len(starts), RUN)
-        run["tokens"] = np.diff(starts, append=len(tokens))
-        run["turn"], run["weight"] = tokens.turns[starts], tokens.weights[starts]
-        self.ids.frombytes(tokens.inputs.tobytes())
-        self.runs.append(run)
-        _, runs, _ = self.ends[-1] if self.ends else (0, 0, 0)
-        self.ends.append((len(self.ids), runs + len(run), int(np.count_nonzero(tokens.weights))))
+        self.places.append((len(self.sequences), len(self.heads)))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "ids": np.frombuffer(self.ids, np.int32),
-            "runs": np.concatenate([*self.runs, np.empty(0, RUN)]),
-            "ends": np.array(self.ends, ENDS),
-            "places": np.array(self.places, PLACE),
-            "heads": np.frombuffer(bytes(self.heads), np.uint8),
-        }
+        none = np.empty(0, np.int32)
+        ids, turns = (
+            np.concatenate([none, *(getattr(one, name) for one in self.sequences)])
+            for name in ("inputs", "turns")
+        )
+        weights = np.concatenate([none.astype(np.float32), *(one.weights for one in self.sequences)])
+        ends = np.zeros(len(self.sequences), ENDS)
+        ends["ids"] = np.cumsum([len(one) for one in self.sequences])
+        change = (weights[1:] != weights[:-1]) | (turns[1:] != turns[:-1])
+        change[ends["ids"][:-1] - 1] = True  # a run ends with its sequence
+        starts = np.flatnonzero(np.concatenate([[len(ids) > 0], change]))
+        runs = np.empty(len(starts), RUN)
+        runs["tokens"] = np.diff(starts, append=len(ids))
+        runs["turn"], runs["weight"] = turns[starts], weights[starts]
+        ends["runs"] = np.searchsorted(starts, ends["ids"])
+        ends["trained"] = [np.count_nonzero(one.weights) for one in self.sequences]
+        places, heads = np.array(self.places, PLACE), np.frombuffer(bytes(self.heads), np.uint8)
+        return {"ids": ids, "runs": runs, "ends": ends, "places": places, "heads": heads}
 
 
 class Store(Sequence[Rendered]):

@@ -52,11 +52,13 @@ def content(path):
 
 
 def mixed(count=11):
-    """Some that are cut, some that are dropped, weights, spans and raw text among them."""
+    """Some that are cut, some that are dropped, weights, spans and raw text among them, and two of one
+    message: the first ends as the second starts, on the template's text of turn 0."""
+    alone = [Example({"text": chat("a: Hello")}, {}, {"id": f"alone-{number}"}) for number in range(2)]
     long = Example({"text": chat("u: Hi", "a: " + "word " * 90)}, {}, {"id": "long"})
     spread = Example({"text": chat(*("u: One?", "a: Yes.") * 20)}, {"rating": 0.1}, {"id": "spread"})
     odd = [one for one in variety() if one.id in ("plain", "spoken", "sampled", "raw")]
-    return [*conversations(count), long, *odd, spread]
+    return [*conversations(count), *alone, long, *odd, spread]
 
 
 TERMS = Terms(parts=("text",), length=120, over="oldest")

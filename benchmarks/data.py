@@ -108,7 +108,7 @@ def ours(asked: argparse.Namespace) -> dict[str, Any]:
     terms = Terms(parts=("text",), length=LENGTH, over="oldest")
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         started = time.perf_counter()
-        examples, _ = formats.of_file(asked.file, "auto", Registry(), Counter())
+        _, examples = formats.stream(asked.file, "auto", Registry(), Counter())
         kept = archive.write(Path(place, "all.jsonl"), examples)
         read = time.perf_counter() - started
         store.write(Path(place), kept, renderer, terms, processes=asked.cores[0])
@@ -223,7 +223,7 @@ def chats(rows: int, folder: Path) -> Path:
     if file.is_file():
         return file
     folder.mkdir(parents=True, exist_ok=True)
-    examples, _ = formats.of_file(read.locate("chitchat"), "auto", Registry(), Counter())
+    _, examples = formats.stream(read.locate("chitchat"), "auto", Registry(), Counter())
     said = [[{"role": m.role, "content": m.content} for m in one.parts["text"].messages] for one in examples]
     said = [messages for messages in said if len(messages) > 1]
     rng = Random(0)

@@ -218,13 +218,19 @@ def chats(rows: int, folder: Path) -> Path:
 
     from turnsmith.data import formats, read
     from turnsmith.registry import Registry
+    from turnsmith.types import Conversation
 
     file = folder / f"chats-{rows}.jsonl"
     if file.is_file():
         return file
     folder.mkdir(parents=True, exist_ok=True)
     _, examples = formats.stream(read.locate("chitchat"), "auto", Registry(), Counter())
-    said = [[{"role": m.role, "content": m.content} for m in one.parts["text"].messages] for one in examples]
+    texts = [one.parts["text"] for one in examples]
+    said = [
+        [{"role": m.role, "content": m.content} for m in one.messages]
+        for one in texts
+        if isinstance(one, Conversation)
+    ]
     said = [messages for messages in said if len(messages) > 1]
     rng = Random(0)
     aside = file.with_suffix(".partial")

@@ -12,6 +12,9 @@ from turnsmith.data.shorten import DROPPED, Over, shortened
 from turnsmith.errors import DataError
 from turnsmith.types import Conversation, Example, Rendered, Tokens
 
+CROSSING = "tokens masked: across the border of two weights"
+NO_CALL = "dropped: nothing in it learns"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -52,10 +55,13 @@ def rendered(
 ) -> Iterator[Rendered]:
     """The examples as tokens, one at a time; what is cut or dropped is counted into `counts`."""
     for example in examples:
-        parts = {part: _render(example, part, renderer, terms.train) for part in terms.parts}
+        parts = {part: _render(example, part, renderer, terms) for part in terms.parts}
+        if not any(tokens.weights.any() for ones in parts.values() for tokens in ones):
+            counts[NO_CALL] += 1
+            continue
         longest = max(len(tokens) for ones in parts.values() for tokens in ones)
         if longest <= terms.length:
-            yield Rendered(example.id, parts, example.values)
+            yield _counted(Rendered(example.id, parts, example.values), counts)
         elif terms.over == "fail":
             raise DataError(_too_long(example.id, longest, terms.length))
         elif terms.over == "drop":
@@ -65,7 +71,7 @@ def rendered(
             left, reason = shortened(example, parts, render, length=terms.length, over=terms.over)
             counts[reason] += 1
             if left is not None:
-                yield Rendered(example.id, left, example.values)
+                yield _counted(Rendered(example.id, left, example.values), counts)
 
 
 def hold_to(max_dropped: float, *, kept: int, examples: int, length: int) -> None:
@@ -86,7 +92,13 @@ def _too_long(name: str, tokens: int, limit: int) -> str:
     )
 
 
-def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tuple[Tokens, ...]:
+def _counted(made: Rendered, counts: Counter[str]) -> Rendered:
+    crossing = sum(tokens.crossing for ones in made.parts.values() for tokens in ones)
+    counts.update({CROSSING: crossing} if crossing else {})
+    return made
+
+
+def _render(example: Example, part: str, renderer: Renderer, terms: Terms) -> tuple[Tokens, ...]:
     if part not in example.parts:
         there = ", ".join(example.parts)
         raise DataError(
@@ -94,21 +106,28 @@ def _render(example: Example, part: str, renderer: Renderer, train: Train) -> tu
         )
     found = example.parts[part]
     conversations: tuple[Conversation, ...] = found if isinstance(found, tuple) else (found,)
-    sequences = [renderer.render(one, train, example.id) for one in conversations]
-    if len(example.parts) > 1 or isinstance(found, tuple):
+    sequences = [renderer.render(one, terms.train, example.id) for one in conversations]
+    if len(terms.parts) > 1:
         _hold_whole(example, part, sequences)
-    tokens = tuple(one for ones in sequences for one in ones)
     for conversation, ones in zip(conversations, sequences, strict=True):
-        said = [m for m in conversation.messages if m.role in ("assistant", "text")]
-        spoken = [
-            m for m in said if m.content.strip() or m.ids
-        ]  # a model may say nothing but that it is done
-        if not spoken or not any(one.weights.any() for one in ones):
+        if terms.train != "calls" and not _teaches(conversation, ones, terms.train):
+            who = "user" if terms.train == "user" else "assistant"
             raise DataError(
-                f"example {example.id!r} has no assistant text to learn from in its part {part!r}: remove "
-                "the row, or give an assistant message a weight above 0"
+                f"example {example.id!r} has no {who} text to learn from in its part {part!r}: remove the "
+                f"row, or give one of its messages a weight above 0"
             )
-    return tokens
+    return tuple(one for ones in sequences for one in ones)
+
+
+def _teaches(conversation: Conversation, sequences: Sequence[Tokens], train: Train) -> bool:
+    """Whether anything learns, and more of it than that a model may say nothing and be done."""
+    who = ("user", "text") if train == "user" else ("assistant", "text")
+    said = [
+        m
+        for m in conversation.messages
+        if m.role in who and (m.content.strip() or m.ids or m.calls or m.thinking)
+    ]
+    return bool(said) and any(one.weights.any() for one in sequences)
 
 
 def _hold_whole(example: Example, part: str, sequences: Sequence[Sequence[Tokens]]) -> None:

@@ -15,6 +15,7 @@ from turnsmith import seeds
 from turnsmith.data import archive, formats
 from turnsmith.data.archive import Archive
 from turnsmith.data.distinct import Distinct
+from turnsmith.data.formats.guessing import Guess
 from turnsmith.data.quarantine import FILE, Quarantine
 from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
 from turnsmith.errors import DataError
@@ -38,7 +39,7 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     between = directory / "stages"
     between.mkdir(exist_ok=True)
     bad = Quarantine(directory / FILE) if step.bad_rows == "quarantine" else None
-    name, examples = _source(step, runner, path, unread, bad)
+    guessed, examples = _source(step, runner, path, unread, bad)
     keys = Keys(step.by) if isinstance(step.name, dict) else None
     made: list[Archive] = []
     for number, component in enumerate(step.stages):
@@ -54,8 +55,9 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     shutil.rmtree(between)
     return {
         "kind": "data",
-        "format": name,
+        "format": guessed.name,
         "guessed": path is not None and step.format == "auto",
+        "why": guessed.why,
         "rows": len(made[0]) + unread.total(),
         "counts": unread + counts,
         "bad_rows": FILE if bad and bad.counts else None,
@@ -71,20 +73,22 @@ def _empty(step: Data, counts: Counter[str]) -> DataError:
 
 def _source(
     step: Data, runner: Runner, path: Path | None, unread: Counter[str], bad: Quarantine | None
-) -> tuple[str, Iterable[Example]]:
+) -> tuple[Guess, Iterable[Example]]:
     """The format of what the step starts from, and its examples. Rows that become none are in `unread` once
     all were read."""
     if path is None:
-        return "turnsmith", runner.examples(step.given) if step.given else ()
+        return Guess("turnsmith", (), "as a step made them"), runner.examples(
+            step.given
+        ) if step.given else ()
     skipped: Counter[str] = Counter()
-    name, examples = formats.stream(path, step.format, runner.registry, skipped, bad)
+    guessed, examples = formats.stream(path, step.format, runner.registry, skipped, bad)
 
     def read() -> Iterator[Example]:
         yield from examples
         unread.update({f"skipped: {reason}": count for reason, count in skipped.items()})
         unread.update(bad.counts if bad else {})
 
-    return name, read()
+    return guessed, read()
 
 
 def _distinct(examples: Iterable[Example], names: str) -> Iterator[Example]:

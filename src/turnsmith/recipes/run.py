@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
-from turnsmith.recipes.summary import provenance, resolved, summarise
+from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
 
@@ -181,6 +181,9 @@ class Runner:
         counted = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
         self._told("data", "+".join(step.names), reused, f"{counted} examples; format {record['format']}")
         self._tell_counts(record["counts"])
+        if record["guessed"]:
+            self.say(f"        guessed: {record['why']}")
+            self.say(f"        the first: {glimpse(self.examples(step.names[0])[0])}")
         bad = str(self.shelf.path(key) / record["bad_rows"]) if record.get("bad_rows") else None
         if bad:
             self.say(f"        bad rows: {bad}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import wheels
@@ -18,7 +19,7 @@ from turnsmith.errors import TurnsmithError
 from turnsmith.recipes import yaml12
 from turnsmith.recipes.verdict import judge
 from turnsmith.registry import Kind, Registry
-from turnsmith.types import is_list, is_object
+from turnsmith.types import Example, is_list, is_object
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner
@@ -167,3 +168,16 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def glimpse(example: Example, *, most: int = 48) -> str:
+    """One line of an example: the parts, who speaks in them, and how they begin."""
+    found: list[str] = []
+    for name, part in example.parts.items():
+        first = part[0] if isinstance(part, tuple) else part
+        said = [
+            f"{message.role}: {shorten(message.content or '(calls)', most, placeholder='...')}"
+            for message in first.messages[:2]
+        ]
+        found.append(f"{name} [{'; '.join(said)}{'; ...' if len(first.messages) > 2 else ''}]")
+    return f"{example.id}: {', '.join(found)}"

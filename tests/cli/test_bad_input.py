@@ -70,7 +70,7 @@ def test_a_conversation_over_the_limit_is_named(refused, recipe, rows):
         "id": "long",
         "messages": [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "so " * 99}],
     }
-    fit = {"steps": 1, "length": 64, "over": "error"}
+    fit = {"steps": 1, "length": 64, "over": "fail"}
     said = refused("run", recipe(rows([*GOOD, long]), fit=fit))
     assert "'long' has" in said
     assert "the limit is 64" in said

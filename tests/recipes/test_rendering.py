@@ -1,4 +1,4 @@
-"""With a chat template that was changed since, a tuned model is not evaluated, talked to, tuned or exported."""
+"""With a chat template that was changed since, a tuned model is not evaluated, talked to, tuned, exported."""
 
 import pytest
 

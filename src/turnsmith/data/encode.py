@@ -4,9 +4,7 @@ text."""
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from turnsmith.data.template import BREAK
@@ -123,23 +121,29 @@ class Encoder:
 
     def _bounds(self, text: str, cuts: Sequence[int]) -> list[tuple[int, int, int | None]]:
         """(start, end, id of the special token or None) of each segment."""
-        where = sorted({*cuts, *_ends(text, self.header)})
+        where = iter(sorted({*cuts, *_ends(text, self.header)}))
+        cut = next(where, len(text))
         bounds: list[tuple[int, int, int | None]] = []
         at = 0
         left = ""
         for found in [*self.pattern.finditer(text), None]:
-            start = len(text) if found is None else found.start()
+            start, end = found.span() if found else (len(text), 0)
             first, last = at, start
             if left in self._eats_right:
                 first += len(text[at:start]) - len(text[at:start].lstrip())
             if found is not None and found[0] in self._eats_left:
                 last = first + len(text[first:start].rstrip())
-            inner = where[bisect_left(where, first + 1) : bisect_left(where, last)]
-            edges = [first, *inner, last]
-            bounds += [(a, b, None) for a, b in pairwise(edges) if b > a]
+            while cut < last:
+                if cut > first:
+                    bounds.append((first, cut, None))
+                    first = cut
+                cut = next(where, len(text))
+            if last > first:
+                bounds.append((first, last, None))
             if found is not None:
-                bounds.append((found.start(), found.end(), self.special[found[0]]))
-                at, left = found.end(), found[0]
+                left = found[0]
+                bounds.append((start, end, self.special[left]))
+                at = end
         return bounds
 
 

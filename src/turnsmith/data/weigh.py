@@ -92,21 +92,30 @@ class Paint:
         pieces: ids with their segments. Ids of a segment without its own (they were sampled) all have the
         weight of its first character.
         """
-        sizes = np.array([len(ids) for ids, _ in pieces])
-        starts = np.array([segment.start for _, segment in pieces])
-        ends = np.array([segment.end if segment.ids else segment.start + 1 for _, segment in pieces])
-        first = np.searchsorted(self._starts, starts, "right") - 1
-        last = np.searchsorted(self._starts, np.maximum(ends - 1, starts), "right") - 1
-        weights = np.repeat(np.array(self._weights, np.float32)[first], sizes)
-        offsets = np.cumsum(sizes) - sizes
-        for at in np.flatnonzero(first != last).tolist():
-            spans = self.encoder.spans(pieces[at][1], self.text.text)
-            weights[offsets[at] : offsets[at] + sizes[at]] = [self._of(*span) for span in spans]
+        sizes: list[int] = []
+        weights: list[float] = []
+        turns: list[int] = []
+        mixed: list[int] = []
+        stretches = [*self._starts, len(self.text.text)]
         places = sorted(self._turns)
-        owners = np.array([self._turns[place] for place in places], np.int32)
-        turns = owners[np.searchsorted(places, starts, "right") - 1]
+        stretch = place = 0
+        for number, (ids, segment) in enumerate(pieces):
+            while stretches[stretch + 1] <= segment.start and stretch + 2 < len(stretches):
+                stretch += 1
+            while place + 1 < len(places) and places[place + 1] <= segment.start:
+                place += 1
+            if segment.ids and segment.end > stretches[stretch + 1]:
+                mixed.append(number)
+            sizes.append(len(ids))
+            weights.append(self._weights[stretch])
+            turns.append(self._turns[places[place]])
+        found = np.repeat(np.array(weights, np.float32), sizes)
+        for number in mixed:
+            spans = self.encoder.spans(pieces[number][1], self.text.text)
+            at = sum(sizes[:number])
+            found[at : at + sizes[number]] = [self._of(*span) for span in spans]
         most = len(self.conversation.messages) - 1
-        return weights, np.repeat(np.minimum(turns, most), sizes).astype(np.int32)
+        return found, np.repeat(np.array([min(turn, most) for turn in turns], np.int32), sizes)
 
     # -------------------------------------------------------------------------------------- details
 

@@ -85,7 +85,9 @@ def sentencepiece():
 
     made = Tokenizer(models.BPE(byte_fallback=True))
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    made.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     letters = [chr(code) for code in range(10, 127)] + ["\u2581"]
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=list(MARKS), initial_alphabet=letters, show_progress=False
@@ -108,6 +110,4 @@ def test_a_tokenizer_that_writes_a_space_first_gets_no_more_of_them():
     conversation = chat("u: Hello there", "a: How are you?", "u: two", "a: Gladly.")
     [tokens] = renderer.render(conversation)
     assert tokens.inputs.tolist() == renderer.whole(conversation)
-    assert words.decode(
-        tokens.inputs[tokens.weights > 0]
-    ) == "How are you?<|im_end|> Gladly.<|im_end|>".replace("> G", ">G")
+    assert words.decode(tokens.inputs[tokens.weights > 0]) == "How are you?<|im_end|>Gladly.<|im_end|>"

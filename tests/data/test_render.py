@@ -1,6 +1,5 @@
 """Chats to tokens: the template's own ids, loss on the assistant's words and stop tokens, nothing else."""
 
-import random
 from dataclasses import replace
 from functools import cache
 
@@ -8,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnsmith.data.render import Renderer, cut_to_turns
+from turnsmith.data.render import Renderer
 from turnsmith.data.template import BREAK
 from turnsmith.errors import RenderError
 from turnsmith.testing import builders, chat, tokenizer
-from turnsmith.types import Conversation, Message, Span, Tokens
+from turnsmith.types import Conversation, Message, Span
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TURN = "'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'"
@@ -390,52 +389,6 @@ def test_the_fingerprint_tells_templates_apart():
     assert Renderer(tokenizer()).fingerprint in prints
 
 
-# ------------------------------------------------------------------------------------------ cut_to_turns
-
-
-def laid(weights, turns):
-    import numpy as np
-
-    ids = np.arange(len(weights), dtype=np.int32)
-    return Tokens(ids, ids, np.array(weights, np.float32), np.array(turns, np.int32))
-
-
-#         user u0 u1 | a a a stop nl | user | a a stop nl
-WEIGHTS = [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
-TURNS = [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("limit", "kept"), [(14, 14), (20, 14), (13, 13), (12, 7), (8, 7), (7, 7), (6, None), (1, None)]
-)
-def test_a_cut_falls_behind_the_last_turn_that_fits(limit, kept):
-    cut = cut_to_turns(laid(WEIGHTS, TURNS), limit)
-    assert (cut and len(cut)) == kept
-    if cut is not None:
-        assert cut.inputs.tolist() == list(range(kept))
-
-
-def test_two_answers_in_a_row_may_be_cut_apart():
-    cut = cut_to_turns(laid([0, 1, 1, 1, 1], [0, 1, 1, 2, 2]), 4)
-    assert cut is not None
-    assert len(cut) == 3
-
-
-def test_a_cut_at_random_ends_on_a_stop_token_and_fits():
-    renderer, rng = made(), random.Random(0)
-    for _ in range(30):
-        said = [f"{'ua'[i % 2]}: {'word ' * rng.randint(1, 9)}" for i in range(2 * rng.randint(1, 4))]
-        tokens = rendered(renderer, chat(*said))
-        limit = rng.randint(1, len(tokens) - 1)
-        cut = cut_to_turns(tokens, limit)
-        if cut is None:
-            assert renderer.stop not in tokens.inputs[:limit][tokens.weights[:limit] > 0]
-        else:
-            assert len(cut) <= limit
-            assert cut.inputs[-1] == renderer.stop
-            assert cut.weights[-1] == 1
-
-
 @pytest.mark.slow
 def test_smollm2_renders_as_its_own_template_does():
     from turnsmith.models import load
@@ -447,3 +400,24 @@ def test_smollm2_renders_as_its_own_template_does():
     ids = words.apply_chat_template(rows, return_dict=True)["input_ids"]
     assert rendered(renderer, conversation).inputs.tolist() == ids
     assert renderer.prompt(conversation.upto(3)) == ids[: len(renderer.prompt(conversation.upto(3)))]
+
+
+def test_there_is_one_token_at_the_beginning_where_template_and_tokenizer_each_would_write_one():
+    import copy
+
+    from tokenizers.processors import TemplateProcessing
+
+    words = copy.deepcopy(tokenizer("{{ '<|endoftext|>' }}" + builders.CHATML))
+    words.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    assert words("Hi")["input_ids"][0] == mark("<|endoftext|>")
+    [tokens] = Renderer(words).render(chat("u: Hi", "a: No"))
+    assert tokens.inputs.tolist().count(mark("<|endoftext|>")) == 1
+
+
+def test_a_renderer_is_the_same_in_another_process(renderer):
+    import pickle
+
+    again = pickle.loads(pickle.dumps(renderer))
+    assert (again.fingerprint, again.stops) == (renderer.fingerprint, renderer.stops)

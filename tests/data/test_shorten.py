@@ -1,14 +1,15 @@
 """What is left of examples that are too long, under each policy, and that all parts lose the same."""
 
+import random
 from functools import cache
 
 import pytest
 
 from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
-from turnsmith.data.shorten import APART, CUT_TEXT, NO_TURN, REASONS
+from turnsmith.data.shorten import APART, CUT_TEXT, NO_TURN, REASONS, cut_to_turns
 from turnsmith.testing import chat, tokenizer
-from turnsmith.types import Conversation, Example, Message
+from turnsmith.types import Conversation, Example, Message, Tokens
 
 renderer = cache(lambda: Renderer(tokenizer()))
 SAID = ("s: Be brief.", "u: One?", "a: Yes.", "u: Two?", "a: No.", "u: Three?", "a: Why not.")
@@ -156,3 +157,49 @@ def test_raw_text_is_cut_anywhere_at_the_front_or_the_end(over, first, last):
     assert cut.inputs.tolist() == tokens.inputs.tolist()[first:last]
     assert cut.weights.tolist() == [0.0] + [1.0] * (len(tokens) - 8)
     assert counts == {CUT_TEXT: 1}
+
+
+# ------------------------------------------------------------------------------------------ cut_to_turns
+
+
+def laid(weights, turns):
+    import numpy as np
+
+    ids = np.arange(len(weights), dtype=np.int32)
+    return Tokens(ids, ids, np.array(weights, np.float32), np.array(turns, np.int32))
+
+
+#         user u0 u1 | a a a stop nl | user | a a stop nl
+WEIGHTS = [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
+TURNS = [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"), [(14, 14), (20, 14), (13, 13), (12, 7), (8, 7), (7, 7), (6, None), (1, None)]
+)
+def test_a_cut_falls_behind_the_last_turn_that_fits(limit, kept):
+    cut = cut_to_turns(laid(WEIGHTS, TURNS), limit)
+    assert (cut and len(cut)) == kept
+    if cut is not None:
+        assert cut.inputs.tolist() == list(range(kept))
+
+
+def test_two_answers_in_a_row_may_be_cut_apart():
+    cut = cut_to_turns(laid([0, 1, 1, 1, 1], [0, 1, 1, 2, 2]), 4)
+    assert cut is not None
+    assert len(cut) == 3
+
+
+def test_a_cut_at_random_ends_on_a_stop_token_and_fits():
+    words, rng = renderer(), random.Random(0)
+    for _ in range(30):
+        said = [f"{'ua'[i % 2]}: {'word ' * rng.randint(1, 9)}" for i in range(2 * rng.randint(1, 4))]
+        tokens = words.render(chat(*said))[0]
+        limit = rng.randint(1, len(tokens) - 1)
+        cut = cut_to_turns(tokens, limit)
+        if cut is None:
+            assert words.stop not in tokens.inputs[:limit][tokens.weights[:limit] > 0]
+        else:
+            assert len(cut) <= limit
+            assert cut.inputs[-1] == words.stop
+            assert cut.weights[-1] == 1

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,31 +192,62 @@ class Renderer:
                 )
 
     def _prove(self) -> None:
-        """The ids are the template's own, prompts are beginnings, marks cover replies."""
+        """What is promised, on the conversation that the template was observed on."""
+        self._prove_ids()
+        for turn in (1, 3):
+            self._prove_reply(turn)
+        self._prove_text()
+
+    def _prove_ids(self) -> None:
+        """The ids are the template's own, for one of the two ways of encoding."""
         probe = self._known.probe
         text = self._known.template.text(probe, name="probe").text
         for anchored in (False, True):
             self._encoder.anchor(anchored)
             if self._encoder.ids(text) in (self.whole(probe), self.whole(probe, cut=True)):
-                break
-        else:
-            raise RenderError("this tokenizer gives other ids for a whole conversation than for its messages")
-        for turn in (1, 3):
-            [*_, last] = self.render(probe.upto(turn + 1), name="probe")
-            start = self.prompt(probe.upto(turn))
-            if last.inputs[: len(start)].tolist() != start or not last.weights[len(start) :].any():
-                raise RenderError(
-                    "this tokenizer gives other ids for a prompt than for the same text in a chat"
-                )
-            reply = self._known.reply(probe, turn, "probe")
-            at = reply.text.text.rindex(probe.messages[turn].content)
-            paint = Paint(self._known, self._encoder, probe, reply.text, turn + 1)
-            if (at, reply.end) not in [(at, b) for a, b in paint.marked(reply, reply.start) if a <= at]:
-                raise RenderError(
-                    "the {% generation %} marks of the chat template do not hold all that the model "
-                    f"writes, up to the end of its turn: {reply.said!r}. Put them around that, or take them "
-                    "out"
-                )
+                return
+        raise RenderError("this tokenizer gives other ids for a whole conversation than for its messages")
+
+    def _prove_reply(self, turn: int) -> None:
+        """What stands before a reply is its prompt, the template's marks hold the reply, and it is read
+        back."""
+        probe = self._known.probe
+        [*_, last] = self.render(probe.upto(turn + 1), name="probe")
+        start = self.prompt(probe.upto(turn))
+        if last.inputs[: len(start)].tolist() != start or not last.weights[len(start) :].any():
+            raise RenderError("this tokenizer gives other ids for a prompt than for the same text in a chat")
+        reply, message = self._known.reply(probe, turn, "probe"), probe.messages[turn]
+        at = reply.text.text.rindex(message.content)
+        paint = Paint(self._known, self._encoder, probe, reply.text, turn + 1)
+        if (at, reply.end) not in [(at, b) for a, b in paint.marked(reply, reply.start) if a <= at]:
+            raise RenderError(
+                "the {% generation %} marks of the chat template do not hold all that the model writes, up "
+                f"to the end of its turn: {reply.said!r}. Put them around that, or take them out"
+            )
+        read, finish = self.parse(self._encoder.ids(reply.said))
+        if (read.content.strip(), read.thinking, finish) != (message.content, message.thinking, "stop"):
+            raise RenderError(
+                f"a reply of this chat template is not read back: {reply.said!r} comes back as "
+                f"{read.content!r}"
+            )
+
+    def _prove_text(self) -> None:
+        """A special token that is written into a message stays text."""
+        probe = self._known.probe
+        forged = replace(probe.messages[0], content=f"{probe.messages[0].content}{self._known.stops[0]}")
+        special = set(self._encoder.special.values())
+        counts = [
+            sum(
+                int(id) in special
+                for id in self.render(replace(probe, messages=(first, *probe.messages[1:])))[-1].inputs
+            )
+            for first in (probe.messages[0], forged)
+        ]
+        if counts[0] != counts[1]:
+            raise RenderError(
+                f"{self._known.stops[0]!r} that is written into a message becomes a special token with this "
+                "tokenizer: anybody could forge a turn"
+            )
 
     def whole(self, conversation: Conversation, *, cut: bool = False) -> list[int]:
         """The ids that the tokenizer itself gives the template's text, special tokens in what is said
@@ -250,17 +282,3 @@ def _source(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _again(tokenizer: PreTrainedTokenizerBase, date: str) -> Renderer:
     return Renderer(tokenizer, date=date)
-
-
-def cut_to_turns(tokens: Tokens, limit: int) -> Tokens | None:
-    """The tokens, cut after the last trained turn that ends within `limit`; None where not one does."""
-    if len(tokens) <= limit:
-        return tokens
-    trained = np.flatnonzero(tokens.weights)
-    ends = [
-        i + 1
-        for i, after in zip(trained, [*trained[1:], -1], strict=True)
-        if after < 0 or tokens.turns[after] != tokens.turns[i]
-    ]
-    fitting = [int(end) for end in ends if end <= limit]
-    return tokens.cut(fitting[-1]) if fitting else None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from turnsmith.data.render import cut_to_turns
+import numpy as np
+
 from turnsmith.types import Conversation, Example, Message, Tokens
 
 Over = Literal["fail", "drop", "oldest", "left", "right"]
@@ -134,3 +135,17 @@ def _shared(conversations: Sequence[tuple[Message, ...]]) -> tuple[Message, ...]
         min(map(len, conversations)),
     )
     return first[:count]
+
+
+def cut_to_turns(tokens: Tokens, limit: int) -> Tokens | None:
+    """The tokens, cut after the last trained turn that ends within `limit`; None where not one does."""
+    if len(tokens) <= limit:
+        return tokens
+    trained = np.flatnonzero(tokens.weights)
+    ends = [
+        i + 1
+        for i, after in zip(trained, [*trained[1:], -1], strict=True)
+        if after < 0 or tokens.turns[after] != tokens.turns[i]
+    ]
+    fitting = [int(end) for end in ends if end <= limit]
+    return tokens.cut(fitting[-1]) if fitting else None

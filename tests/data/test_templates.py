@@ -15,10 +15,18 @@ from turnsmith.errors import RenderError
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.testing import chat, model, tokenizer
-from turnsmith.types import Example
+from turnsmith.types import Call, Conversation, Example, Message
 
 TOOL = Path(__file__).parents[2] / "tools" / "templates.py"
 TABLE = json.loads((Path(__file__).parent / "templates.json").read_text("utf-8"))
+CALLING = Conversation(
+    (
+        Message("user", "Rain?"),
+        Message("assistant", "", calls=(Call("rain", {"city": "Oslo"}, "c1"),), thinking="I look it up."),
+        Message("tool", "Much.", call_id="c1"),
+    ),
+    ({"type": "function", "function": {"name": "rain", "description": "Rain.", "parameters": {}}},),
+)
 NEITHER = ("none", "one sequence", "one for each reply")
 
 
@@ -92,3 +100,19 @@ def test_training_works_for_sixty_and_more():
     }
     learnt = [name for name, one in gains.items() if one is not None and one > 0]
     assert len(learnt) >= 67
+
+
+def test_thoughts_that_a_template_forgets_once_it_has_answered_stand_before_the_answer():
+    words = tool().speaking(tokenizer(), tool().templates()["gptoss"])
+    renderer = Renderer(words)
+    asked, called, told = CALLING.messages
+    answered = Conversation((asked, called, told, Message("assistant", "It rains.")), CALLING.tools)
+    [tokens] = renderer.render(answered)
+    assert words.decode(tokens.inputs[tokens.weights > 0]) == (
+        "<|channel|>analysis<|message|>I look it up.<|end|><|start|>assistant to=functions.rain"
+        '<|channel|>commentary json<|message|>{"city": "Oslo"}<|call|>'
+        "<|channel|>final<|message|>It rains.<|return|>"
+    )
+    prompt = renderer.prompt(answered.upto(3))
+    assert tokens.inputs[: len(prompt)].tolist() == prompt
+    assert "I look it up" not in words.decode(renderer.whole(answered))  # the template itself forgets it

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from itertools import product
 
-from turnsmith.data.template import Dialect, Reasoning, Template, Text
+from turnsmith.data.template import BREAK, Dialect, Reasoning, Template, Text
 from turnsmith.errors import RenderError
 from turnsmith.types import Call, Conversation, Message
 
@@ -71,9 +72,15 @@ class Known:
     probe: Conversation
 
     def reply(self, conversation: Conversation, index: int, name: str = "?") -> Reply:
-        """Raises RenderError where the prompt is no beginning of the conversation, or the turn has no end."""
+        """The reply of message `index` behind the prompt that the model gets for it.
+
+        Raises RenderError where the reply cannot be told from the prompt, or the turn has no end.
+        """
         text = self.template.text(conversation.upto(index + 1), name=name)
-        start = self.start(conversation, index, text.text, name)
+        prompt = self._prompt(conversation, index, text.text, name)
+        start = len(prompt)
+        if not text.text.startswith(prompt):
+            text = self._behind(prompt, text, index, name)
         ends = [
             found.end()
             for found in self.template.pattern.finditer(text.text, start)
@@ -102,23 +109,34 @@ class Known:
         found = self.template.pattern.finditer(reply.text.text, reply.start, reply.end)
         return [one.start() for one in found if one[0] in self.stops][-1]
 
-    def start(self, conversation: Conversation, index: int, text: str, name: str) -> int:
-        """Where the reply of message `index` begins in the text of the conversation up to it."""
+    def _prompt(self, conversation: Conversation, index: int, text: str, name: str) -> str:
+        """What the model gets to answer with message `index`. text: of the conversation up to that
+        message."""
         asked = conversation.upto(index)
         if all(message.role == "system" for message in asked.messages):
             at = text.find(self.header) if self.header else -1
             if at >= 0:  # a model that speaks first: no template has a prompt for that
-                return at + len(self.header)
-        prompt = self.template.text(asked, prompt=True, name=name).text
-        if not text.startswith(prompt):
-            same = alike(prompt, text)
-            raise RenderError(
-                f"the chat template asks for turn {index} of example {name!r} with "
-                f"{prompt[max(0, same - 20) :]!r} and shows it behind "
-                f"{text[max(0, same - 20) : same + 20]!r}: the model would learn an answer to what it is "
-                "never asked. Does the turn lack its thinking, or the template rewrite what was asked?"
-            )
-        return len(prompt)
+                return text[: at + len(self.header)]
+        return self.template.text(asked, prompt=True, name=name).text
+
+    def _behind(self, prompt: str, text: Text, index: int, name: str) -> Text:
+        """The reply at the end of `text` behind the prompt for it, from which the template has left something
+        out once the reply is there: gpt-oss forgets its thoughts when it has answered."""
+        starts = [found + len(self.header) for found in _places(self.header, text.text)]
+        special = self.template.pattern.search(self.header) is not None
+        for start in reversed(starts if special and prompt.endswith(self.header) else []):
+            before = text.text[:start]
+            if alike(prompt, before) + alike(prompt[::-1], before[::-1]) >= start:
+                by = len(prompt) - start
+                marks = text.marks and tuple((a + by, b + by) for a, b in text.marks if b > start)
+                return Text(prompt + text.text[start:], marks)
+        same = alike(prompt, text.text)
+        asked, shown = prompt[max(0, same - 20) :], text.text[max(0, same - 20) : same + 20]
+        raise RenderError(
+            f"the chat template asks for turn {index} of example {name!r} with {_clean(asked)!r} and shows "
+            f"it behind {_clean(shown)!r}: the model would learn an answer to what it is never asked. Does "
+            "the turn lack its thinking?"
+        )
 
 
 def discover(template: Template) -> Known:
@@ -245,3 +263,14 @@ def alike(one: str, other: str) -> int:
     """How many characters two texts begin with alike."""
     pairs = zip(one, other, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _places(part: str, text: str) -> list[int]:
+    """Where `part` begins in the text, wherever it occurs."""
+    return [found.start() for found in re.finditer(re.escape(part), text)] if part else []
+
+
+def _clean(text: str) -> str:
+    """Text for people, shortened in the middle."""
+    text = text.replace(BREAK, "")
+    return text if len(text) <= 120 else f"{text[:60]} ... {text[-60:]}"

@@ -21,7 +21,7 @@ from turnsmith.types import Call, Conversation, Json, Message, is_list, is_objec
 BREAK, OPEN, CLOSE = "\ufdd0", "\ufdd1", "\ufdd2"
 OURS = re.compile(f"[{BREAK}{OPEN}{CLOSE}]")
 DATE = "01 Jan 2026"  # what a template is told today is: prompts must not change while a model is tuned
-REMEMBERED = 4096  # texts
+REMEMBERED = 1024  # texts
 STRFTIME = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1")
 FROZEN = "{%- macro strftime_now(format) -%}"
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")

@@ -16,7 +16,7 @@ from turnsmith.types import Conversation, Message
 
 LEFT, RIGHT = "\ue010", "\ue011"  # around the number of a message that stands for what it says
 GAP = re.compile(f"( ?){LEFT}([0-9]+){RIGHT}( ?)")
-SHAPES = 4096  # sequences of roles that are remembered
+SHAPES = 1024  # sequences of roles that are remembered
 # All that an opaque template may tell apart: roles, which messages say something, and which learn.
 Shape: TypeAlias = "tuple[tuple[str, bool, bool], ...]"
 
@@ -111,9 +111,15 @@ def _check_reply(known: Known, message: Message, reply: Reply, name: str) -> Non
     said |= {f"call of {call.name}": call.name for call in message.calls}
     for what, text in said.items():
         if known.template.guarded(text).strip() not in reply.said:
+            closed = what == "thinking" and known.template.dialect.reasoning == "none"
+            hint = (
+                ". To tune on thoughts, put {%- set enable_thinking = true -%} in front of it"
+                if closed
+                else ""
+            )
             raise RenderError(
                 f"the chat template leaves out or alters the {what} of message {reply.index} of example "
-                f"{name!r}"
+                f"{name!r}{hint}"
             )
 
 

@@ -11,7 +11,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.template import BREAK
 from turnsmith.errors import RenderError
 from turnsmith.testing import builders, chat, tokenizer
-from turnsmith.types import Conversation, Message, Span
+from turnsmith.types import Conversation, Message
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TURN = "'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'"
@@ -234,43 +234,6 @@ def test_raw_text_among_messages_is_refused(renderer):
         renderer.prompt(mixed.upto(2))
 
 
-# -------------------------------------------------------------------------------------------------- spans
-# "Hello there, how" is Hell|o|Ġthe|re|,|Ġho|w: characters 0-4, 4-5, 5-9, 9-11, 11-12, 12-15, 15-16.
-
-HELLO = "Hello there, how"
-
-
-def spanned(*spans, template=builders.CHATML, text=HELLO):
-    conversation = chat("u: Hi").then(Message("assistant", text, spans=tuple(Span(*span) for span in spans)))
-    tokens = rendered(made(template), conversation)
-    assert tokenizer().convert_ids_to_tokens(plain(HELLO)) == ["Hell", "o", "Ġthe", "re", ",", "Ġho", "w"]
-    return tokens.weights[tokens.turns == 1].tolist()
-
-
-@pytest.mark.parametrize(
-    ("spans", "expected"),
-    [
-        ([(0, 5, 0.5)], [0.5, 0.5, 1, 1, 1, 1, 1]),
-        ([(5, 12, 0.0)], [1, 1, 0, 0, 0, 1, 1]),
-        ([(0, 7, 0.5)], [0.5, 0.5, 0, 1, 1, 1, 1]),  # " the" lies across the border
-        ([(0, 7, 0.5), (7, 11, 2.0)], [0.5, 0.5, 0, 2, 1, 1, 1]),
-        ([(6, 8, 3.0)], [1, 1, 0, 1, 1, 1, 1]),
-    ],
-)
-def test_spans_weigh_the_tokens_wholly_inside(spans, expected):
-    assert spanned(*spans) == [*expected, 1, 0]  # the stop token keeps the message's weight
-
-
-def test_spans_count_characters_before_a_template_strips_them():
-    assert spanned((2, 7, 0.5), template=TRIMMED, text=f"  {HELLO} ") == [0.5, 0.5, 1, 1, 1, 1, 1, 1, 0]
-
-
-def test_spans_of_a_sampled_message_are_refused(renderer):
-    message = Message("assistant", "Hello", spans=(Span(0, 2, 0.0),), ids=tuple(plain("Hello")))
-    with pytest.raises(RenderError, match="weigh it as a whole"):
-        rendered(renderer, chat("u: Hi").then(message))
-
-
 # ------------------------------------------------------------------------------------------ sampled turns
 
 
@@ -421,3 +384,12 @@ def test_a_renderer_is_the_same_in_another_process(renderer):
 
     again = pickle.loads(pickle.dumps(renderer))
     assert (again.fingerprint, again.stops) == (renderer.fingerprint, renderer.stops)
+
+
+def test_for_people_a_character_of_several_tokens_is_shown_once_and_whole(renderer):
+    ids = plain("a 日本🙂b")
+    assert len(ids) > len("a 日本🙂b")
+    texts = renderer.texts(ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts) == "a 日本🙂b"
+    assert renderer.texts([plain("日")[0]]) == [""]  # half a character, at the end

@@ -93,8 +93,46 @@ def test_the_policy_gives_way_to_a_message_of_its_own_mind():
     assert policy(Conversation(messages), "assistant") == [2.0, 0.0, 1.0]
 
 
-# ------------------------------------------------------------------------------------------------ borders
+# -------------------------------------------------------------------------------------- spans and borders
 # "Hello there, how" is Hell|o|Ġthe|re|,|Ġho|w: characters 0-4, 4-5, 5-9, 9-11, 11-12, 12-15, 15-16.
+
+HELLO = "Hello there, how"
+TRIMMED = builders.CHATML.replace("message['content']", "message['content'] | trim")
+
+
+def words(text):
+    return tokenizer()(text, add_special_tokens=False)["input_ids"]
+
+
+def spanned(*spans, template=builders.CHATML, text=HELLO):
+    conversation = chat("u: Hi").then(Message("assistant", text, spans=tuple(Span(*span) for span in spans)))
+    [tokens] = made(template).render(conversation)
+    assert tokenizer().convert_ids_to_tokens(words(HELLO)) == ["Hell", "o", "Ġthe", "re", ",", "Ġho", "w"]
+    return tokens.weights[tokens.turns == 1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([(0, 5, 0.5)], [0.5, 0.5, 1, 1, 1, 1, 1]),
+        ([(5, 12, 0.0)], [1, 1, 0, 0, 0, 1, 1]),
+        ([(0, 7, 0.5)], [0.5, 0.5, 0, 1, 1, 1, 1]),  # " the" lies across the border
+        ([(0, 7, 0.5), (7, 11, 2.0)], [0.5, 0.5, 0, 2, 1, 1, 1]),
+        ([(6, 8, 3.0)], [1, 1, 0, 1, 1, 1, 1]),
+    ],
+)
+def test_spans_weigh_the_tokens_wholly_inside(spans, expected):
+    assert spanned(*spans) == [*expected, 1, 0]  # the stop token keeps the message's weight
+
+
+def test_spans_count_characters_before_a_template_strips_them():
+    assert spanned((2, 7, 0.5), template=TRIMMED, text=f"  {HELLO} ") == [0.5, 0.5, 1, 1, 1, 1, 1, 1, 0]
+
+
+def test_spans_of_a_sampled_message_are_refused():
+    message = Message("assistant", "Hello", spans=(Span(0, 2, 0.0),), ids=tuple(words("Hello")))
+    with pytest.raises(RenderError, match="weigh it as a whole"):
+        made().render(chat("u: Hi").then(message))
 
 
 @pytest.mark.parametrize(

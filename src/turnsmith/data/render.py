@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+LONGEST = 4  # tokens that make one character: UTF-8 has no more bytes
+
 
 class Renderer:
     """The chat template of one tokenizer, observed and proved on small conversations when it is made.
@@ -120,6 +122,18 @@ class Renderer:
         text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people; a character that several tokens make is at the last of them."""
+        found: list[str] = []
+        open_ids: list[int] = []
+        for id in ids:
+            open_ids.append(id)
+            text = str(self.tokenizer.decode(open_ids, clean_up_tokenization_spaces=False))
+            whole = not text.endswith("\ufffd") or len(open_ids) == LONGEST
+            found.append(text if whole else "")
+            open_ids = [] if whole else open_ids
+        return found
 
     # ------------------------------------------------------------------------------------- sequences
 

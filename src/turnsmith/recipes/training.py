@@ -190,18 +190,20 @@ def _described(step: Train, runner: Runner, model: nn.Module, totals: Mapping[st
 
 
 def shown(rendered: Sequence[Rendered], renderer: Renderer) -> list[dict[str, Any]]:
-    """Examples as token texts with loss weights, for people."""
-    return [
-        {
-            "id": f"{example.id} {part}" if len(example.parts) > 1 else example.id,
-            "tokens": [
-                {"text": renderer.tokenizer.decode([int(id)]), "weight": float(weight)}
-                for id, weight in zip(ones[0].inputs, ones[0].weights, strict=True)
-            ],
-        }
-        for example in rendered
-        for part, ones in example.parts.items()
-    ]
+    """Examples as token texts with loss weights, for people: of each part the first sequences."""
+    found: list[dict[str, Any]] = []
+    for example in rendered:
+        for part, ones in example.parts.items():
+            name = f"{example.id} {part}" if len(example.parts) > 1 else example.id
+            for number, one in enumerate(ones[:SHOWN], start=1):
+                texts = renderer.texts(one.inputs.tolist())
+                tokens = [
+                    {"text": text, "weight": float(weight)}
+                    for text, weight in zip(texts, one.weights, strict=True)
+                ]
+                label = f"{name} ({number} of {len(ones)})" if len(ones) > 1 else name
+                found.append({"id": label, "tokens": tokens})
+    return found
 
 
 def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Layout, directory: Path) -> Stream:

@@ -294,7 +294,7 @@ def test_the_real_model_tuned_to_babble_shows_in_every_measure_of_forgetting(her
                 "train": {
                     "name": "tuned",
                     "data": "chats",
-                    "fit": {"steps": 6, "batch": 2, "length": 256, "lr": 0.1},
+                    "fit": {"steps": 6, "batch": 2, "length": 256, "over": "right", "lr": 0.1},
                 }
             },
             {"evaluate": {"model": "tuned", "suite": suite}},

@@ -11,6 +11,8 @@ from turnsmith.cli.common import AsJson, Set, Use, changes, print_json
 if TYPE_CHECKING:
     from rich.text import Text
 
+LEARNT, READ = "\u27ea", "\u27eb"  # double angle brackets, where there are no colours
+
 
 def command(
     recipe: Annotated[
@@ -40,11 +42,16 @@ def command(
 def _tell(train: dict[str, Any]) -> None:
     from rich.console import Console
 
-    console = Console()
-    console.print(f"[bold]{train['name']}[/]: loss on the tokens that are marked; ↵ is a newline")
+    console = Console(highlight=False, markup=False)
+    colours = console.color_system is not None
+    how = "are marked" if colours else f"stand between {LEARNT} and {READ}"
+    console.print(f"{train['name']}: loss on the tokens that {how}; ↵ is a newline", style="bold")
     for example in train["shown"]:
-        console.print(f"\n[dim]{example['id']}[/]")
-        console.print(_coloured(example["tokens"]))
+        console.print(f"\n{example['id']}", style="dim")
+        if colours:
+            console.print(_coloured(example["tokens"]))
+        else:
+            print(_bracketed(example["tokens"]))
     counts = (
         "; ".join(f"{count:,} {reason}" for reason, count in train["counts"].items())
         or "nothing cut or dropped"
@@ -55,6 +62,20 @@ def _tell(train: dict[str, Any]) -> None:
         f"steps; about {train['minutes']:.0f} minutes and {train['memory_gib']:.1f} GiB on this machine "
         "(estimates)"
     )
+
+
+def _bracketed(tokens: list[dict[str, Any]]) -> str:
+    """The tokens as plain text, with a bracket where the weight changes; a weight that is not 1 is said."""
+    found: list[str] = []
+    before = 0.0
+    for token in tokens:
+        weight = token["weight"]
+        if weight != before:
+            found += [READ] if before else []
+            found += [LEARNT if weight == 1 else f"{LEARNT}{weight:g}: "] if weight else []
+        found.append(token["text"].replace("\n", "↵\n"))
+        before = weight
+    return "".join([*found, READ] if before else found)
 
 
 def _coloured(tokens: list[dict[str, Any]]) -> Text:

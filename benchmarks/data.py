@@ -117,7 +117,7 @@ def ours(asked: argparse.Namespace) -> dict[str, Any]:
 
 def theirs(asked: argparse.Namespace) -> dict[str, Any]:
     """The same with `datasets`: ids alone, without a mask."""
-    from datasets import Dataset  # pyright: ignore[reportMissingImports]
+    from datasets import Dataset
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(asked.tokenizer)

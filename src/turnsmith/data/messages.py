@@ -39,7 +39,10 @@ def message(value: Any, where: str) -> Message:
     role = ROLE.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
         raise DataError(f"{where} has the unknown role {role!r}; known are {', '.join((*ROLES, *ROLE))}")
-    calls, content = _calls(value, where), value.get("content")
+    content = value.get("content")
+    if len(value) == 2 and isinstance(content, str):
+        return Message(role, content)  # as nearly all are: nothing else is to be looked for
+    calls = _calls(value, where)
     said = _content("" if content is None and calls else content, where)
     thought = [value[key] for key in THINKING if value.get(key) is not None] or said.thoughts
     return Message(

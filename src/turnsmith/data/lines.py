@@ -9,8 +9,9 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,20 +71,42 @@ def opened(path: Path) -> Generator[io.BufferedReader | gzip.GzipFile]:
 
 def jsonl(path: Path, bad: Quarantine | None) -> Named:
     """One JSON value a line. A line that is none, or no UTF-8, is one bad row."""
-    name = stem(path)
     with opened(path) as lines:
-        start = lines.tell()
-        for number, line in enumerate(lines, start=1):
-            place = Place(str(path), number)
-            try:
-                if line.strip():
-                    yield place, f"{name}-{number}", _value(line, start)
-            except Unfit as reason:
-                more = (
-                    "; if the file is one JSON value, call it .json" if line.strip() in (b"[", b"{") else ""
-                )
-                refuse(f"{reason}{more}", place, line.decode("utf-8", "backslashreplace").rstrip("\n"), bad)
-            start += len(line)
+        yield from _jsonl(path, lines, lines.tell(), 1, bad)
+
+
+def jsonl_between(path: Path, start: int, stop: int, first: int, bad: Quarantine | None) -> Named:
+    """The same for the lines in the bytes from `start` to `stop`, where line number `first` begins."""
+    with path.open("rb") as lines:
+        lines.seek(start)
+        inside = takewhile(lambda _: lines.tell() <= stop, iter(lines.readline, b""))
+        yield from _jsonl(path, inside, start, first, bad)
+
+
+def runs_of_lines(path: Path, size: int) -> list[tuple[int, int, int]]:
+    """A file of lines in runs of `size` bytes and what is left of the last line: (start, stop, number of the
+    first line)."""
+    found: list[tuple[int, int, int]] = []
+    with opened(path) as lines:
+        start, number = lines.tell(), 1
+        while block := lines.read(size):
+            block += lines.readline()
+            found.append((start, start + len(block), number))
+            start, number = start + len(block), number + block.count(b"\n")
+    return found
+
+
+def _jsonl(path: Path, lines: Iterable[bytes], start: int, first: int, bad: Quarantine | None) -> Named:
+    name = stem(path)
+    for number, line in enumerate(lines, start=first):
+        place = Place(str(path), number)
+        try:
+            if line.strip():
+                yield place, f"{name}-{number}", _value(line, start)
+        except Unfit as reason:
+            more = "; if the file is one JSON value, call it .json" if line.strip() in (b"[", b"{") else ""
+            refuse(f"{reason}{more}", place, line.decode("utf-8", "backslashreplace").rstrip("\n"), bad)
+        start += len(line)
 
 
 def _value(line: bytes, start: int) -> Any:

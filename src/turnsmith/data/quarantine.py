@@ -70,6 +70,15 @@ class Quarantine:
                 opened.write(line + b"\n")
         self.counts[f"bad row: {kind(reason)}"] += 1
 
+    def add(self, other: Path) -> None:
+        """Take in what another quarantine wrote, if it wrote anything."""
+        if not other.is_file():
+            return
+        with writing(self.path), other.open("rb") as lines, self.path.open("ab") as opened:
+            for line in lines:
+                opened.write(line)
+                self.counts[f"bad row: {kind(json.loads(line)['reason'])}"] += 1
+
 
 def refuse(
     reason: str, where: str | Place, content: Json, bad: Quarantine | None, id: str | None = None

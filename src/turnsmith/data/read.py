@@ -73,16 +73,22 @@ def rows(path: Path, bad: Quarantine | None = None) -> Iterator[tuple[str, dict[
         return
     for file in files(path):
         count, before = 0, bad.counts.total() if bad else 0
-        for place, name, row in _reader(file)(file, bad):
-            if not is_object(row):
-                refuse(f"a row must be an object with named columns, not {row!r:.60}", place, row, bad)
-                continue
+        for id, row in named(_reader(file)(file, bad), bad):
             count += 1
-            yield Id(str(name if row.get("id") is None else row["id"]), place), row
+            yield id, row
         if count == 0:
             taken = bad.counts.total() - before if bad else 0
             there = f": the {taken:,} that are there are all bad, see {bad.path}" if bad and taken else ""
             raise DataError(f"{file} holds no rows{there}")
+
+
+def named(found: lines.Named, bad: Quarantine | None) -> Iterator[tuple[Id, dict[str, Any]]]:
+    """Rows with their ids; what is no row goes to `bad`, or is an error."""
+    for place, name, row in found:
+        if is_object(row):
+            yield Id(str(name if row.get("id") is None else row["id"]), place), row
+        else:
+            refuse(f"a row must be an object with named columns, not {row!r:.60}", place, row, bad)
 
 
 def _reader(file: Path) -> Callable[[Path, Quarantine | None], lines.Named]:

@@ -48,13 +48,16 @@ class Keys:
     def noting(self, examples: Iterable[Example]) -> Iterator[Example]:
         """The examples, each noted as it passes."""
         for example in examples:
-            values = _values(example, self.by)
-            self._starts.append(self._count)
-            self._count += len(values)
-            self._fresh += map(_ordered, values)
-            if len(self._fresh) >= FRESH:
-                self._pack()
+            self.note(values_of(example, self.by))
             yield example
+
+    def note(self, values: Sequence[str]) -> None:
+        """Take in the values of one more example."""
+        self._starts.append(self._count)
+        self._count += len(values)
+        self._fresh += map(_ordered, values)
+        if len(self._fresh) >= FRESH:
+            self._pack()
 
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The distinct values in Python's order, which of them each noted value is, and the place of each
@@ -103,7 +106,8 @@ def deal(keys: Keys, shares: Mapping[str, float], seed: int) -> np.ndarray:
     return found
 
 
-def _values(example: Example, by: str) -> list[str]:
+def values_of(example: Example, by: str) -> list[str]:
+    """What a split by this key goes by. Raises DataError where the example has nothing there."""
     value = example.id if by == "id" else example.meta.get(by)
     if value is None or value == [] or value == ():
         raise DataError(f"example {example.id!r} has no {by!r} to split by; it has {', '.join(example.meta)}")

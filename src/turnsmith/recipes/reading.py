@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
-from turnsmith.data import archive, formats
+from turnsmith.data import archive, formats, shares
 from turnsmith.data.archive import Archive
 from turnsmith.data.distinct import Distinct
 from turnsmith.data.formats.guessing import Guess
@@ -39,16 +39,26 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     between = directory / "stages"
     between.mkdir(exist_ok=True)
     bad = Quarantine(directory / FILE) if step.bad_rows == "quarantine" else None
-    guessed, examples = _source(step, runner, path, unread, bad)
     keys = Keys(step.by) if isinstance(step.name, dict) else None
+    last = between / "last.jsonl" if keys else directory / f"{WHOLE}.jsonl"
     made: list[Archive] = []
+    examples: Iterable[Example] = ()
+    if path is not None and shares.worth(path):
+        first, noted = (between / "0.jsonl", None) if step.stages else (last, keys)
+        looked_at = Quarantine(between / FILE) if bad else None
+        guessed, _ = formats.stream(path, step.format, runner.registry, Counter(), looked_at)
+        made.append(shares.write(path, first, guessed.name, runner.registry, unread, bad, noted))
+        unread.update(bad.counts if bad else {})
+    else:
+        guessed, examples = _source(step, runner, path, unread, bad)
     for number, component in enumerate(step.stages):
-        made.append(archive.write(between / f"{number}.jsonl", examples))
+        if number or not made:
+            made.append(archive.write(between / f"{number}.jsonl", examples))
         given = _given(component, runner, (step.names[0], version, number), step.seed)
         examples = _put_through(component, runner, made[-1], given, counts)
-    examples = _distinct(examples, "+".join(step.names))
-    last = between / "last.jsonl" if keys else directory / f"{WHOLE}.jsonl"
-    made.append(archive.write(last, keys.noting(examples) if keys else examples))
+    if step.stages or not made:
+        examples = _distinct(examples, "+".join(step.names))
+        made.append(archive.write(last, keys.noting(examples) if keys else examples))
     if not made[-1]:
         raise _empty(step, unread + counts)
     sizes = _deal_out(made[-1], step, keys, directory, counts) if keys else {WHOLE: len(made[-1])}

@@ -130,6 +130,7 @@ def objective(
     parts: tuple[str, ...] = ("text",),
     reference: bool = False,
     reads: tuple[str, ...] = (),
+    linear: bool = False,
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -137,6 +138,8 @@ def objective(
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example. reference: needs log-probs under the step's start. reads: read-outs of hidden states it needs.
+    linear: the values are linear in the log-probs, with factors that the batch gives; the output projection
+    then gets its gradient while the logits are there, and they are not computed a second time.
     """
     return _register("objective", name)
 

@@ -17,7 +17,7 @@ from transformers import (
 
 from turnsmith.data.batch import pack, pad
 from turnsmith.errors import ModelError
-from turnsmith.models import forest, score
+from turnsmith.models import forest, head
 from turnsmith.models.score import Scoring, divergence
 from turnsmith.testing import examples, model, tokens
 from turnsmith.types import Rendered
@@ -138,7 +138,7 @@ def test_slabs_of_any_size_give_the_same(monkeypatch, frozen):
     scoring = Scoring(model().requires_grad_(not frozen))
     results = []
     for rows in (1, 4, 1000):
-        monkeypatch.setattr(score, "SLAB", 4 * 320 * rows)
+        monkeypatch.setattr(head, "SLAB", 4 * 320 * rows)
         state = states.clone().requires_grad_()
         found = scoring.logprobs(state, targets)
         results.append((found.detach(), torch.autograd.grad(found @ upstream, state)[0]))

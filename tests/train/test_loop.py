@@ -26,7 +26,7 @@ from turnsmith.trainables.install import install, learning
 from turnsmith.trainables.lora import Lora
 from turnsmith.types import Example, Loss, Rendered, Scores
 
-SFT = Method(sft, "token")
+SFT = Method(sft, "token", linear=True)
 DPO = Method(functools.partial(dpo, beta=0.5), "example", reference=True)
 
 
@@ -402,3 +402,28 @@ def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):
     nan = float("nan")
     _, _, totals = run(tmp_path, examples(3), steps=3, evaluate=1, validate=scripted([nan, nan, 2.0, nan]))
     assert totals["best_step"] == 2
+
+
+# --------------------------------------------------------------- gradients of the head while logits are there
+
+
+def whole():
+    """A scoring of the tiny model, all of which learns."""
+    made = model()
+    forest.attach(made)
+    return Scoring(made)
+
+
+def squared(s: Scores) -> Loss:
+    return Loss(s.logprobs**2)
+
+
+@pytest.mark.parametrize("objective", [sft, squared])
+def test_a_full_model_learns_the_same_whether_the_loss_is_called_linear_or_not(tmp_path, objective):
+    ends = []
+    for linear in (False, True):  # of the squared loss it is not true: its logits are computed twice
+        method = Method(objective, "token", linear=linear)
+        scoring, rows, _ = run(tmp_path / str(linear), examples(6), method=method, scoring=whole(), row=60)
+        ends.append((weights(scoring), [row["gradient"] for row in rows]))
+    torch.testing.assert_close(*[end for end, _ in ends], rtol=0, atol=2e-4)  # of steps of 1e-2
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-4)

@@ -63,10 +63,10 @@ def run(name, method, parts, batch, recorder, live=None):
     torch.save({"rows": rows, "weights": weights}, out / f"{name}-{place.rank}.pt")
 
 pairs = ("chosen", "rejected")
-run("tokens", Method(sft, "token"), ("text",), 3, Figures())
+run("tokens", Method(sft, "token", linear=True), ("text",), 3, Figures())
 run("pairs", Method(functools.partial(dpo, beta=0.5), "example", True), pairs, 3, Figures(), reference)
-run("even", Method(sft, "token"), ("text",), 4, Figures())
-run("stopped", Method(sft, "token"), ("text",), 2, Stopped())
+run("even", Method(sft, "token", linear=True), ("text",), 4, Figures())
+run("stopped", Method(sft, "token", linear=True), ("text",), 2, Stopped())
 """
 
 

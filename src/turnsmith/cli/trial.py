@@ -98,7 +98,7 @@ def training(model: torch.nn.Module, directory: Path) -> Finding:
     fit(
         Scoring(whole),
         Stream([example(n) for n in range(16)], batch=4, order="shuffled", seed=0),
-        Method(sft, per="token"),
+        Method(sft, per="token", linear=True),
         Fit(steps=STEPS, batch=4, lr=1e-2, dtype="float32"),
         directory=directory,
         recorder=_Losses(losses),

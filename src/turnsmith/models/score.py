@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from turnsmith.errors import ModelError
+from turnsmith.models.head import logits, logprobs, rows, weight_of
 from turnsmith.types import Batch, Scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SLAB = 48 * 2**20  # bytes of fp32 logits that are held at once
 # Of the largest logit: a product summed in another order in fp32; 8 bits in bf16.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
@@ -52,9 +50,7 @@ class Scoring(nn.Module):
     @property
     def projection(self) -> Tensor:
         """(V, H): the weight of the head."""
-        found = self.head.weight
-        assert isinstance(found, Tensor)
-        return found
+        return weight_of(self.head)
 
     @property
     def device(self) -> torch.device:
@@ -69,24 +65,28 @@ class Scoring(nn.Module):
         out = body(input_ids=batch.inputs, position_ids=batch.positions, use_cache=False, **layout)
         return out.last_hidden_state.flatten(0, 1)
 
-    def forward(self, batch: Batch, *, temperature: float = 1.0, reads: Sequence[str] = ()) -> Scores:
-        """Scores of the trained tokens. temperature divides the logits; reads: `last` state of each path."""
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        temperature: float = 1.0,
+        reads: Sequence[str] = (),
+        expected: Tensor | None = None,
+    ) -> Scores:
+        """Scores of the trained tokens. temperature divides the logits; reads: `last` state of each path.
+
+        expected: (N,), what the loss will hand back to the log-probs, up to a factor, where that is known.
+        """
         batch = to(batch, self.device)
+        if expected is not None:
+            expected = expected.new_zeros(len(batch.targets)).index_add(0, batch.entry, expected)
         with self.arithmetic():
             hidden = self.hidden(batch)
-            distinct = self.logprobs(hidden[batch.source], batch.targets, temperature=temperature)
-        return Scores(
-            logprobs=distinct[batch.entry],
-            weights=batch.weights,
-            turns=batch.turns,
-            path=batch.path,
-            paths=batch.paths,
-            examples=len(batch.ids),
-            reference=batch.extras.get("reference"),
-            values=batch.values,
-            extras=batch.extras,
-            read={name: _read(name, hidden, batch) for name in reads},
-        )
+            distinct = self.logprobs(
+                hidden[batch.source], batch.targets, temperature=temperature, expected=expected
+            )
+        read = {name: _read(name, hidden, batch) for name in reads}
+        return scores(batch, distinct[batch.entry], read=read)
 
     def states(self, batch: Batch) -> Tensor:
         """(D, H): the states that predict the distinct trained tokens."""
@@ -108,17 +108,17 @@ class Scoring(nn.Module):
         with torch.autocast(device, torch.bfloat16), peft:
             yield
 
-    def logprobs(self, hidden: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:
+    def logprobs(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        *,
+        temperature: float = 1.0,
+        expected: Tensor | None = None,
+    ) -> Tensor:
         """(D,) fp32 log-probabilities of `targets` (D,) from the states `hidden` (D, H) that predict them."""
-        head, cap = self.head, _softcap(self.base)
-        rows = max(1, SLAB // (4 * self.projection.shape[0]))
-        frozen = isinstance(head, nn.Linear) and not any(p.requires_grad for p in head.parameters())
-        if frozen and cap is None:
-            return _FrozenHead.apply(hidden, head.weight, head.bias, targets, temperature, rows)
-        chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
-        return torch.cat(
-            [checkpoint(_chosen, h, t, head, cap, temperature, use_reentrant=False) for h, t in chunks]
-        )
+        cap = _softcap(self.base)
+        return logprobs(hidden, targets, self.head, cap=cap, temperature=temperature, expected=expected)
 
     @torch.no_grad()
     def _prove(self) -> None:
@@ -130,7 +130,7 @@ class Scoring(nn.Module):
         with self.arithmetic():
             whole = self.model(input_ids=ids, use_cache=False).logits[0].float()
             states = body(input_ids=ids, use_cache=False).last_hidden_state[0]
-            apart = _logits(states, self.head, _softcap(self.base))
+            apart = logits(states, self.head, _softcap(self.base))
         self.model.train(training)
         worst = float((whole - apart).abs().max())
         coarse = self.autocast or self.projection.dtype in (torch.bfloat16, torch.float16)
@@ -140,6 +140,22 @@ class Scoring(nn.Module):
                 f"{type(self.base).__name__} computes its logits in a way that is not known here (they "
                 f"differ by {worst:.3g} from head times hidden states): it cannot be tuned yet"
             )
+
+
+def scores(batch: Batch, logprobs: Tensor, *, read: Mapping[str, Tensor] | None = None) -> Scores:
+    """What an objective sees of a batch whose trained tokens have these log-probs (N,)."""
+    return Scores(
+        logprobs=logprobs,
+        weights=batch.weights,
+        turns=batch.turns,
+        path=batch.path,
+        paths=batch.paths,
+        examples=len(batch.ids),
+        reference=batch.extras.get("reference"),
+        values=batch.values,
+        extras=batch.extras,
+        read=read or {},
+    )
 
 
 def to(batch: Batch, device: torch.device) -> Batch:
@@ -165,70 +181,18 @@ def _softcap(base: PreTrainedModel) -> float | None:
     return getattr(base.config, "final_logit_softcapping", None)
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _logits(hidden: Tensor, head: nn.Module, cap: float | None) -> Tensor:
-    logits = _wide(head(hidden))
-    return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def _chosen(
-    hidden: Tensor, targets: Tensor, head: nn.Module, cap: float | None, temperature: float
-) -> Tensor:
-    logits = _logits(hidden, head, cap) / temperature
-    return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
-
-
-class _FrozenHead(torch.autograd.Function):
-    """Log-probs under a linear head that does not learn.
-
-    The gradient of log p(target) with respect to the state is (W[target] - p W) / temperature, whatever the
-    objective makes of log p. It is computed while the logits are there, so none are kept or computed twice.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        temperature: float,
-        rows: int,
-    ) -> Tensor:
-        needed = hidden.requires_grad or ctx.needs_input_grad[0]
-        weight = weight.to(hidden.dtype)
-        chosen, slopes = [], []
-        for states, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
-            logits = _wide(F.linear(states, weight, bias)) / temperature
-            total = logits.logsumexp(1, keepdim=True)
-            chosen.append((logits.gather(1, wanted[:, None]) - total)[:, 0])
-            if needed:
-                p = logits.sub_(total).exp_().to(weight.dtype)
-                slopes.append((weight[wanted] - p @ weight) / temperature)
-        ctx.save_for_backward(torch.cat(slopes) if slopes else hidden.new_empty(0))
-        return torch.cat(chosen) if chosen else _wide(hidden.new_zeros(0))
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (upstream[0][:, None].to(slopes.dtype) * slopes, None, None, None, None, None)
-
-
 @torch.no_grad()
 def divergence(teacher: Scoring, states: Tensor, student: Scoring, others: Tensor) -> Tensor:
     """KL(teacher || student) in nats at each position, exact over the vocabulary: (D,).
 
     states, others: (D, H) last hidden states of the two models at the same positions.
     """
-    rows = max(1, SLAB // (4 * teacher.projection.shape[0]))
+    count = rows(len(teacher.projection))
     found = []
-    for one, other in zip(states.split(rows), others.split(rows), strict=True):
+    for one, other in zip(states.split(count), others.split(count), strict=True):
         with teacher.arithmetic():
-            p = _logits(one, teacher.head, _softcap(teacher.base)).log_softmax(1)
+            p = logits(one, teacher.head, _softcap(teacher.base)).log_softmax(1)
         with student.arithmetic():
-            q = _logits(other, student.head, _softcap(student.base)).log_softmax(1)
+            q = logits(other, student.head, _softcap(student.base)).log_softmax(1)
         found.append((p.exp() * (p - q)).sum(1))
     return torch.cat(found)

@@ -6,7 +6,7 @@ from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
 
 
-@objective("sft", per="token", source="arXiv:2203.02155 sec. 3.5")
+@objective("sft", per="token", linear=True, source="arXiv:2203.02155 sec. 3.5")
 def sft(s: Scores) -> Loss:
     """Negative log-likelihood of each trained token, weighted by the token's loss weight.
 

@@ -30,7 +30,8 @@ def method(
         known.function("objective", name), **known.options("objective", name, options or {})
     )
     reads = tuple(map(str, traits.get("reads", ())))
-    return Method(filled, cast("Per", traits["per"]), bool(traits.get("reference")), reads)
+    reference, linear = bool(traits.get("reference")), bool(traits.get("linear"))
+    return Method(filled, cast("Per", traits["per"]), reference, reads, linear)
 
 
 def stage(

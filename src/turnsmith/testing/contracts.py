@@ -18,7 +18,7 @@ from turnsmith.data.batch import micro_batches, pack, pad
 from turnsmith.models import forest, load
 from turnsmith.models.score import Scoring
 from turnsmith.testing.builders import examples, model, tokenizer
-from turnsmith.train.loop import Method, unit_weights, units
+from turnsmith.train.loop import Method, slope, unit_weights, units
 from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
 from turnsmith.trainables.install import install, learning
@@ -102,6 +102,18 @@ def the_gradient_is_the_same_however_the_window_is_cut(method: Method, parts: Se
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def what_is_declared_linear_is_linear(method: Method, parts: Sequence[str]) -> None:
+    """The gradient with respect to the log-probs is the same whatever they are, where `linear` says so."""
+    if not method.linear:
+        return
+    scores = given(method, parts, SIZES)
+    slopes = []
+    for logprobs in (scores.logprobs, 3 * scores.logprobs.detach() - 1):
+        moved = replace(scores, logprobs=logprobs.requires_grad_())
+        slopes += torch.autograd.grad(method.objective(moved).values.sum(), moved.logprobs)
+    torch.testing.assert_close(*slopes)
+
+
 ObjectiveCheck = Callable[[Method, Sequence[str]], None]
 OBJECTIVE: tuple[ObjectiveCheck, ...] = (
     losses_and_metrics_come_per_unit,
@@ -109,6 +121,7 @@ OBJECTIVE: tuple[ObjectiveCheck, ...] = (
     everything_is_finite_at_the_edges,
     nothing_is_learned_outside_trained_tokens,
     the_gradient_is_the_same_however_the_window_is_cut,
+    what_is_declared_linear_is_linear,
 )
 
 
@@ -181,7 +194,8 @@ def _gradient(
     total = sum(units(method.per, batch) for batch in batches)
     scoring.zero_grad()
     for batch in batches:
-        scores = scoring(batch, reads=method.reads)
+        known = slope(method, batch) if method.linear else None
+        scores = scoring(batch, reads=method.reads, expected=known)
         values = method.objective(scores).values
         ((values * unit_weights(method.per, scores)).sum() / total).backward()
     return torch.cat([p.grad.flatten() for p in scoring.parameters() if p.grad is not None])

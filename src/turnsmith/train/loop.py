@@ -18,6 +18,7 @@ from turnsmith.data.batch import Layout, micro_batches, pack
 from turnsmith.data.stream import Stream
 from turnsmith.errors import TrainingError
 from turnsmith.models.score import Scoring
+from turnsmith.models.score import scores as scores_of
 from turnsmith.registry import Per
 from turnsmith.train import checkpoint
 from turnsmith.train.optim import adamw, rate
@@ -35,6 +36,7 @@ class Method:
     per: Per
     reference: bool = False
     reads: tuple[str, ...] = ()
+    linear: bool = False
 
 
 class Recorder(Protocol):
@@ -159,7 +161,12 @@ def _window(
     sums: dict[str, float] = {"loss": 0.0}
     for batch, factor, last in place.mine(batches):
         with place.quiet(module, last):
-            scores: Scores = module(batch, temperature=options.temperature, reads=method.reads)
+            scores: Scores = module(
+                batch,
+                temperature=options.temperature,
+                reads=method.reads,
+                expected=slope(method, batch) if method.linear else None,
+            )
             if reference is not None:
                 scores = replace(scores, reference=reference(batch))
             loss = method.objective(scores)
@@ -176,6 +183,14 @@ def _window(
         "slots": sum(batch.slots for batch in batches),
         "supervised": sum(int((batch.weights > 0).sum()) for batch in batches),
     }
+
+
+def slope(method: Method, batch: Batch) -> Tensor:
+    """(N,): the derivative of a linear objective's sum with respect to the log-probs, whatever they are."""
+    logprobs = torch.zeros_like(batch.weights, requires_grad=True)
+    found = scores_of(batch, logprobs)
+    loss = (method.objective(found).values * unit_weights(method.per, found)).sum()
+    return torch.autograd.grad(loss, logprobs)[0]
 
 
 def units(per: Per, batch: Batch) -> float:

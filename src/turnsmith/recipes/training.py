@@ -28,7 +28,7 @@ from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
-from turnsmith.train.place import Dtype, Place, arithmetic, device
+from turnsmith.train.place import Dtype, Place, arithmetic, device, keep_memory
 from turnsmith.train.record import Record, peak_memory_gib
 from turnsmith.trainables.install import install, learning, redrawing
 from turnsmith.types import Rendered
@@ -58,6 +58,7 @@ def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
 
 def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
+    keep_memory()
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
@@ -117,7 +118,14 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
     options = runner.registry.options("objective", step.objective.name, step.objective.options)
     function = functools.partial(runner.registry.function("objective", step.objective.name), **options)
     per = cast("Per", entry.traits.get("per", "token"))
-    method = Method(function, per, bool(entry.traits.get("reference", False)), entry.names("reads"))
+    traits = entry.traits
+    method = Method(
+        function,
+        per,
+        reference=bool(traits.get("reference", False)),
+        reads=entry.names("reads"),
+        linear=bool(traits.get("linear", False)),
+    )
     return method, list(entry.names("parts") or ("text",))
 
 

@@ -23,6 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from turnsmith.errors import ModelError
+from turnsmith.models.attention import attend, attend_by_mask
 
 NAME = "turnsmith"  # what the attention function is called in transformers' AttentionInterface
 _LAYERS = {"full_attention", "sliding_attention"}  # of the layer types in transformers' configs
@@ -62,6 +63,25 @@ class Forest:
             first = 0 if parent < 0 else ends[parent]
             ends.append(first + end - start)
             result.extend(range(first, ends[-1]))
+        return result
+
+    def families(self) -> list[tuple[int, int]]:
+        """For each segment a number, and where the numbers of its descendants, which follow its own, end.
+
+        >>> Forest(bounds=(0, 3, 5, 6), parent=(-1, 0, 0)).families()
+        [(0, 3), (1, 2), (2, 3)]
+        """
+        sizes = [1] * len(self.parent)
+        for segment in reversed(range(len(self.parent))):
+            if (parent := self.parent[segment]) >= 0:
+                sizes[parent] += sizes[segment]
+        result: list[tuple[int, int]] = []
+        free = [0] * (len(self.parent) + 1)  # the next number within each segment; the last one of the roots
+        for segment, parent in enumerate(self.parent):
+            number = free[parent]
+            free[parent] += sizes[segment]
+            free[segment] = number + 1
+            result.append((number, number + sizes[segment]))
         return result
 
     def ancestors(self, segment: int) -> list[int]:
@@ -155,6 +175,10 @@ def _attention(
     if beyond or not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise ValueError(f"{kind} asks for {', '.join(beyond) or 'no causal order'}: no forest can give it.")
     # The mask is left aside: transformers guessed it from the positions, for a row of unrelated roots.
+    if not dropout and query.device.type in ("cpu", "cuda"):
+        run = attend_by_mask if query.is_cuda else attend
+        scale = query.shape[3] ** -0.5 if scaling is None else scaling
+        return run(query, key, value, forest, scale=scale, window=sliding_window), None
     settings = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     return _over_segments(query, key, value, forest, sliding_window, settings), None
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 WATTS_PER_CORE = 10.0  # of a busy server core, memory included; a round figure
 ENERGY_NOTE = f"estimate: {WATTS_PER_CORE:g} W per core for the whole time; not measured"
 
 
-def training_flops(model: nn.Module, tokens: int, supervised: int) -> float:
+def training_flops(model: nn.Module, tokens: int, supervised: int, attended: int = 0) -> float:
     """Operations of forward and backward over `tokens`, of which `supervised` go through the head.
 
     Two for each weight and token forward, two for the gradient of the activations, two more for each weight
-    that learns (arXiv:2001.08361 sec. 2.1). Attention's products and element-wise work are left out.
+    that learns (arXiv:2001.08361 sec. 2.1). attended: pairs of a token and one that it sees, itself included;
+    each takes 12 times the width of all heads in every layer: two products forward, four backward, two
+    operations each. Padding, recomputation and element-wise work are left out.
     """
     flops = 0.0
     head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -20,7 +24,14 @@ def training_flops(model: nn.Module, tokens: int, supervised: int) -> float:
         if isinstance(module, nn.Linear):
             times = supervised if module is head else tokens
             flops += module.weight.numel() * times * (6 if module.weight.requires_grad else 4)
-    return flops
+    return flops + (12.0 * attended * _width(model) if attended else 0.0)
+
+
+def _width(model: nn.Module) -> int:
+    """Numbers of one token's queries, all layers together."""
+    settings: Any = model.config
+    size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    return settings.num_hidden_layers * settings.num_attention_heads * size
 
 
 def energy_wh(seconds: float, cores: int) -> float:

@@ -1,0 +1,44 @@
+"""Operations of a training step, by hand for the tiny model: 2 layers, hidden 32, inner 64, 320 tokens, four
+query heads and two key heads of 8."""
+
+import pytest
+from torch import nn
+
+from turnsmith.models.cost import energy_wh, training_flops
+from turnsmith.testing import model
+from turnsmith.trainables.install import install
+from turnsmith.trainables.lora import Lora
+
+# A layer: queries and outputs 32 x 32, keys and values 32 x 16, three matrices of 32 x 64.
+BODY = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+HEAD = 320 * 32
+
+
+def test_a_weight_that_learns_takes_six_operations_a_token_and_the_head_runs_at_trained_tokens():
+    assert training_flops(model(), tokens=10, supervised=3) == 6 * (BODY * 10 + HEAD * 3)
+
+
+def test_a_frozen_weight_takes_four():
+    frozen = model().requires_grad_(False)
+    assert training_flops(frozen, tokens=10, supervised=3) == 4 * (BODY * 10 + HEAD * 3)
+
+
+def test_an_adapter_takes_six_beside_the_four_of_what_it_rests_on():
+    """Rank 4 on seven matrices of each layer: rank times inputs and outputs."""
+    adapter = 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+    adapted = install(model(), Lora, {"rank": 4}, seed=0)
+    assert training_flops(adapted, tokens=10, supervised=3) == 4 * (BODY * 10 + HEAD * 3) + 6 * adapter * 10
+
+
+def test_a_pair_in_attention_takes_twelve_for_each_number_of_the_queries():
+    """Three tokens see 1, 2 and 3: six pairs, of 32 numbers in each of two layers."""
+    alone = training_flops(model(), tokens=3, supervised=1)
+    assert training_flops(model(), tokens=3, supervised=1, attended=6) - alone == 12 * 6 * 32 * 2
+
+
+def test_a_module_without_linear_layers_takes_nothing():
+    assert training_flops(nn.Embedding(3, 3), tokens=10, supervised=3) == 0
+
+
+def test_energy_is_ten_watts_a_core():
+    assert energy_wh(3600, 2) == pytest.approx(20)

@@ -1,6 +1,6 @@
 # Every target works as the first command on a fresh machine with Python 3.11 or newer, pip and make.
 # PYTHON=python3.12 chooses another interpreter (.venv is made anew for it), ARGS="tests/data -x" adds arguments
-# to pytest, FAULTS="one two" chooses faults, NAMES="half spin" recipes.
+# to pytest or bench, FAULTS="one two" chooses faults, NAMES="half spin" recipes.
 
 PYTHON ?= python3
 ARGS ?=
@@ -24,7 +24,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu lint faults claims docs constraints clean
+.PHONY: help demo test test-slow test-gpu lint faults claims bench docs constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ faults: $(DEV)  ## plant each fault of faults/ in a copy; the tests that it name
 claims: $(CORE)  ## judge what the recipes claim, all or NAMES="half spin"; hours, and can be interrupted
 	@.venv/bin/turnsmith claims $(NAMES) --record docs/results.json
 	@.venv/bin/python tools/docs.py
+
+bench: $(DEV)  ## one optimiser step beside Trainer and TRL: ARGS="--trainable lora"; a quiet machine, an hour
+	@.venv/bin/python benchmarks/step.py $(ARGS)
 
 docs: $(DOCS)  ## write the generated pages, and build the site into site/
 	@.venv/bin/python tools/docs.py

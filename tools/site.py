@@ -17,7 +17,7 @@ def on_config(config: Any) -> Any:
     kinds = [folder.name for folder in reference.iterdir() if folder.is_dir()]
     kinds = _ordered([kind for kind in kinds if kind not in ("recipe", "command")], KINDS)
     config["nav"] = [
-        {"Turnsmith": ["index.md", "architecture.md", "contributing.md", "changes.md"]},
+        {"Turnsmith": ["index.md", "architecture.md", "performance.md", "contributing.md", "changes.md"]},
         {"Guides": [f"guides/{name}.md" for name in _ordered(_names(root / "guides"), GUIDES)]},
         {"Recipes": _pages(reference, "recipe")},
         {"Components": ["reference/index.md", *({f"{kind}s": _pages(reference, kind)} for kind in kinds)]},

@@ -156,7 +156,9 @@ def adapter(job: Job) -> Any:
 
 def supervised(job: Job, peer: Peer, examples: Sequence[Mapping[str, Any]], place: str) -> Trainer:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer, pack_dataset
+    from trl.data_utils import pack_dataset
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     data = Dataset.from_list([dict(one) for one in examples])
     rows = len(pack_dataset(data, job.length, "bfd")) if peer.options.get("packing") else len(data)
@@ -169,15 +171,16 @@ def supervised(job: Job, peer: Peer, examples: Sequence[Mapping[str, Any]], plac
 def preference(job: Job, peer: Peer, examples: Sequence[Mapping[str, Any]], place: str) -> Trainer:
     """DPOTrainer takes texts only, and tokenises them itself: it is given the ids that it would have made."""
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     class Tokenised(DPOTrainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
             return dataset
 
-        def _precompute_ref_logps(self, *rest: Any) -> Any:
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             started = now()
-            made = super()._precompute_ref_logps(*rest)
+            made = super()._precompute_ref_logps(dataset, name, batch_size)
             self.precomputing = now() - started
             return made
 

@@ -22,7 +22,7 @@ PROMPT = 1 / 3  # share of a synthetic sequence that is not trained, as in real 
 READ = 3000  # chats that are looked at
 
 # Llama shapes with random weights: SmolLM2-135M, Llama 3.2 1B, and one to test with.
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
         "hidden_size": 32,
         "intermediate_size": 64,

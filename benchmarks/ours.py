@@ -6,14 +6,13 @@ and the peaks of memory.
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -23,12 +22,12 @@ from turnsmith.data.batch import micro_batches, pack
 from turnsmith.data.stream import Stream
 from turnsmith.models import forest, load
 from turnsmith.models.score import Scoring
-from turnsmith.registry import Per, Registry
-from turnsmith.testing import Figures
+from turnsmith.registry import Registry
+from turnsmith.testing import Figures, method
 from turnsmith.train import reference
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
 from turnsmith.train.options import Fit
-from turnsmith.train.place import Place, device
+from turnsmith.train.place import Place, device, keep_memory
 from turnsmith.train.record import peak_device_memory_gib, peak_memory_gib
 from turnsmith.trainables.install import install
 from turnsmith.types import Rendered, Tokens
@@ -38,6 +37,7 @@ SEED = 0
 
 def main(job: Job) -> dict[str, Any]:
     """Fit, and say what it took."""
+    keep_memory()
     examples = [rendered(number, one) for number, one in enumerate(job.examples())]
     options = Fit(
         steps=job.steps,
@@ -96,15 +96,6 @@ def installed(job: Job) -> nn.Module:
         raise SystemExit(f"this model cannot be packed: {refusal}")
     forest.attach(made)
     return made
-
-
-def method(name: str) -> Method:
-    """The objective with its default options, and its traits."""
-    registry = Registry()
-    entry = registry.entry("objective", name)
-    options = registry.options("objective", name, {})
-    function = functools.partial(registry.function("objective", name), **options)
-    return Method(function, cast("Per", entry.traits["per"]), bool(entry.traits.get("reference")))
 
 
 def referenced(stream: Stream, scoring: Scoring, options: Fit, directory: Path) -> Stream:

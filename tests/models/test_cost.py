@@ -8,6 +8,7 @@ from turnsmith.models.cost import energy_wh, training_flops
 from turnsmith.testing import model
 from turnsmith.trainables.install import install
 from turnsmith.trainables.lora import Lora
+from turnsmith.trainables.select import layers
 
 # A layer: queries and outputs 32 x 32, keys and values 32 x 16, three matrices of 32 x 64.
 BODY = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
@@ -18,9 +19,22 @@ def test_a_weight_that_learns_takes_six_operations_a_token_and_the_head_runs_at_
     assert training_flops(model(), tokens=10, supervised=3) == 6 * (BODY * 10 + HEAD * 3)
 
 
-def test_a_frozen_weight_takes_four():
+def test_a_frozen_weight_takes_four_where_something_below_it_learns():
+    """The embeddings are the head as well."""
     frozen = model().requires_grad_(False)
-    assert training_flops(frozen, tokens=10, supervised=3) == 4 * (BODY * 10 + HEAD * 3)
+    frozen.get_input_embeddings().requires_grad_(True)
+    assert training_flops(frozen, tokens=10, supervised=3) == 4 * BODY * 10 + 6 * HEAD * 3
+
+
+def test_the_frozen_lowest_blocks_are_run_forward_only():
+    whole = install(model(), layers, {"last": 1}, seed=0)
+    assert training_flops(whole, tokens=10, supervised=3) == (6 + 2) * BODY / 2 * 10 + 4 * HEAD * 3
+
+
+def test_where_their_states_are_kept_the_lowest_blocks_are_run_for_those_alone():
+    whole = install(model(), layers, {"last": 1}, seed=0)
+    expected = BODY / 2 * (6 * 10 + 2 * 7) + 4 * HEAD * 3
+    assert training_flops(whole, tokens=10, supervised=3, lowest=7) == expected
 
 
 def test_an_adapter_takes_six_beside_the_four_of_what_it_rests_on():

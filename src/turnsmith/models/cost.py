@@ -6,24 +6,33 @@ from typing import Any
 
 from torch import nn
 
+from turnsmith.models.lower import blocks, depth
+
 WATTS_PER_CORE = 10.0  # of a busy server core, memory included; a round figure
 ENERGY_NOTE = f"estimate: {WATTS_PER_CORE:g} W per core for the whole time; not measured"
 
 
-def training_flops(model: nn.Module, tokens: int, supervised: int, attended: int = 0) -> float:
+def training_flops(
+    model: Any, tokens: int, supervised: int, attended: int = 0, *, lowest: int | None = None
+) -> float:
     """Operations of forward and backward over `tokens`, of which `supervised` go through the head.
 
     Two for each weight and token forward, two for the gradient of the activations, two more for each weight
     that learns (arXiv:2001.08361 sec. 2.1). attended: pairs of a token and one that it sees, itself included;
     each takes 12 times the width of all heads in every layer: two products forward, four backward, two
-    operations each. Padding, recomputation and element-wise work are left out.
+    operations each. Through the lowest blocks, as long as they are frozen, nothing goes back; lowest: how many
+    tokens went through their weights, `tokens` where None; their attention is counted in full. Padding, recomputation and element-wise work are left out.
     """
-    flops = 0.0
+    flops, found = 0.0, blocks(model)
     head = getattr(model, "get_output_embeddings", lambda: None)()
+    frozen = {m for block in found[1][: depth(model)] for m in block.modules()} if found else set()
     for module in model.modules():
         if isinstance(module, nn.Linear):
             times = supervised if module is head else tokens
-            flops += module.weight.numel() * times * (6 if module.weight.requires_grad else 4)
+            operations = 6 if module.weight.requires_grad else 4
+            if module in frozen:
+                times, operations = tokens if lowest is None else lowest, 2
+            flops += module.weight.numel() * times * operations
     return flops + (12.0 * attended * _width(model) if attended else 0.0)
 
 

@@ -161,10 +161,10 @@ def _installed(
             "        the adapter is merged into its base: this trainable chooses among the base's weights"
         )
         model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-    if step.fit.gradient_checkpointing:
-        recompute(model)
     goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
     model = install(model, component, options, seed=seed)
+    if step.fit.gradient_checkpointing:
+        recompute(model)
     redraw = redrawing(model, component, options, seed=seed)
     if redraw and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(f"{step.trainable} chooses anew each epoch, which several processes cannot do yet")

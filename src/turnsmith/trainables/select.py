@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from turnsmith.errors import ModelError
+from turnsmith.models.lower import blocks
 from turnsmith.registry import trainable
 from turnsmith.trainables.install import Draw
 
@@ -27,13 +28,10 @@ def biases(model: nn.Module, draw: Draw) -> dict[str, bool]:
 @trainable("layers")
 def layers(model: nn.Module, draw: Draw, *, last: int = 4) -> dict[str, bool]:
     """The last `last` blocks learn."""
-    stacks = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 1]
-    paths = tuple(f"{name}." for name, _ in stacks)
-    # Experts are stacks within blocks, and there may be more of them.
-    stacks = [(name, m) for name, m in stacks if not name.startswith(paths)]
-    if not stacks:
+    found = blocks(model)
+    if found is None:
         raise ModelError("this model has no stack of blocks to choose from")
-    path, stack = max(stacks, key=lambda named: len(named[1]))
+    path, stack = found
     if not 0 < last <= len(stack):
         raise ModelError(f"layers: last={last}, but the model has {len(stack)} blocks")
     chosen = tuple(f"{path}.{index}." for index in range(len(stack) - last, len(stack)))

@@ -196,6 +196,27 @@ def test_preference_pairs_train_with_a_precomputed_and_a_live_reference_alike(he
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_what_frozen_lowest_blocks_give_is_computed_once_and_learns_the_same(
+    here, fresh, recipe, rows, capfd
+):
+    """Under activation checkpointing too, which must not ask for gradients below."""
+    losses = []
+    targets = ["layers.1.self_attn.q_proj", "layers.1.mlp.down_proj"]
+    fit = {"epochs": 2, "batch": 8, "length": 128, "dtype": "float32", "lr": 1e-2}
+    for cache, again in (("never", False), ("auto", False), ("auto", True)):
+        changes = {"cache": cache, "gradient_checkpointing": again}
+        trainable = {"lora": {"rank": 2, "targets": targets}}
+        assert call(["run", str(recipe(rows(CHATS), trainable=trainable, fit={**fit, **changes}))]) == 0
+        line = "the lowest blocks (1 of 2) are frozen: what they give is computed once and kept"
+        assert (line in capfd.readouterr().out) == (cache == "auto")
+        made = Path(result(here)["steps"][1]["path"])
+        losses.append([json.loads(row)["loss"] for row in (made / "metrics.jsonl").read_text().splitlines()])
+        assert not list(made.glob("*.npy"))
+    assert len(losses[0]) == 6
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-5)
+
+
 def test_a_model_tuned_to_babble_shows_as_forgetting(here, fresh, recipe, rows, tmp_path):
     plain = json.loads(recipe(rows(CHATS)).read_text())
     plain["steps"].append(

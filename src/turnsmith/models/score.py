@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Scoring(nn.Module):
         super().__init__()
         self.model = model
         self.autocast = autocast
+        self.lower: Callable[[Batch], AbstractContextManager[None]] | None = None
         self._prove()
 
     @property
@@ -58,11 +59,12 @@ class Scoring(nn.Module):
         return self.projection.device
 
     def hidden(self, batch: Batch) -> Tensor:
-        """(B * T, H): the last hidden states."""
+        """(B * T, H): the last hidden states, computed in the context that `lower` gives for the batch."""
         base = self.base
         body = getattr(base, base.base_model_prefix)
         layout = {"forest": batch.forest} if batch.forest is not None else {"attention_mask": batch.mask}
-        out = body(input_ids=batch.inputs, position_ids=batch.positions, use_cache=False, **layout)
+        with nullcontext() if self.lower is None else self.lower(batch):
+            out = body(input_ids=batch.inputs, position_ids=batch.positions, use_cache=False, **layout)
         return out.last_hidden_state.flatten(0, 1)
 
     def forward(

@@ -26,7 +26,7 @@ from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
-from turnsmith.train import reference
+from turnsmith.train import lower, reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, device, keep_memory
 from turnsmith.train.record import Record, peak_memory_gib
@@ -49,11 +49,15 @@ def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
     if refusal is None:
         forest.attach(model)
         return pack
-    note = f"plain padded rows: {refusal}"
-    if note not in runner.warnings:
+    _tell(runner, f"plain padded rows: {refusal}")
+    return pad
+
+
+def _tell(runner: Runner, note: str | None) -> None:
+    """Say once what a reader of the report should know as well."""
+    if note is not None and note not in runner.warnings:
         runner.warnings.append(note)
         runner.say(f"        {note}")
-    return pad
 
 
 def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
@@ -75,7 +79,11 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     if method.reference and step.fit.reference == "live":
         probe = layout(next(micro_batches(stream.window(0), step.fit.row)))
         live = reference.live(scoring, probe, temperature=step.fit.temperature)
-    elif method.reference:
+    kept, note = lower.keep(
+        scoring, stream, layout, step.fit, directory, redrawn=redraw is not None, say=runner.say
+    )
+    _tell(runner, note)
+    if method.reference and live is None:
         stream = _with_reference(stream, scoring, step, layout, directory)
     with Record(directory, title=step.name, quiet=runner.quiet) as recorder:
         totals = fit(
@@ -100,7 +108,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     for file in directory.glob("*.npy"):
         file.unlink()
     return {
-        **_described(step, runner, model, totals),
+        **_described(step, runner, model, totals, kept.rows if kept else None),
         "dtype": dtype,
         "dtype_seconds": seconds,
         "examples": len(examples),
@@ -171,7 +179,9 @@ def _installed(
     return model, words, None if goes_on else start.reference, redraw
 
 
-def _described(step: Train, runner: Runner, model: nn.Module, totals: Mapping[str, float]) -> dict[str, Any]:
+def _described(
+    step: Train, runner: Runner, model: nn.Module, totals: Mapping[str, float], lowest: int | None
+) -> dict[str, Any]:
     """What was trained, and what it took."""
     options = runner.registry.options
     counted = {
@@ -190,7 +200,7 @@ def _described(step: Train, runner: Runner, model: nn.Module, totals: Mapping[st
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],
         "best_step": totals.get("best_step"),
-        "flops": cost.training_flops(model, int(totals["tokens"]), int(totals["supervised"])),
+        "flops": cost.training_flops(model, int(totals["tokens"]), int(totals["supervised"]), lowest=lowest),
         "energy_wh": cost.energy_wh(totals["seconds"], torch.get_num_threads()),
         "energy_note": cost.ENERGY_NOTE,
         "metrics": "metrics.jsonl",

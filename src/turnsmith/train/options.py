@@ -21,7 +21,10 @@ class Fit:
     largest gradient norm. temperature: divides the logits, where the data were sampled at that temperature.
     reference: log-probs under the start, computed once before the first step, or at each step (`live`).
     dtype: of the frozen weights and the arithmetic; weights that learn are fp32. auto: whatever a short
-    measurement shows to be faster here. evaluate: steps between evaluations on held-out data (0: none); the
+    measurement shows to be faster here. cache: where the lowest blocks and the embeddings are frozen, and
+    more than one epoch is seen, what they give for each token is computed once and kept on the disk until the
+    step is done (`auto`, if that takes no more than half of what is free), or computed anew each time
+    (`never`). evaluate: steps between evaluations on held-out data (0: none); the
     best state is kept. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
     trackio.
     """
@@ -43,6 +46,7 @@ class Fit:
     reference: Literal["precomputed", "live"] = "precomputed"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = False
+    cache: Literal["auto", "never"] = "auto"
     evaluate: int = 0
     checkpoint: int = 25
     trackers: tuple[str, ...] = ()

@@ -20,8 +20,9 @@ def training_flops(
     Two for each weight and token forward, two for the gradient of the activations, two more for each weight
     that learns (arXiv:2001.08361 sec. 2.1). attended: pairs of a token and one that it sees, itself included;
     each takes 12 times the width of all heads in every layer: two products forward, four backward, two
-    operations each. Through the lowest blocks, as long as they are frozen, nothing goes back; lowest: how many
-    tokens went through their weights, `tokens` where None; their attention is counted in full. Padding, recomputation and element-wise work are left out.
+    operations each. Through frozen lowest blocks nothing goes back; lowest: how many tokens went through
+    their weights, `tokens` where None; their attention is counted as that of the others. Padding,
+    recomputation and element-wise work are left out.
     """
     flops, found = 0.0, blocks(model)
     head = getattr(model, "get_output_embeddings", lambda: None)()

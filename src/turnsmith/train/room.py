@@ -1,0 +1,128 @@
+"""How long rows may be in the memory that there is, and what is done where they are too long for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from turnsmith.data.batch import Layout
+from turnsmith.models.recompute import recompute
+from turnsmith.models.score import Scoring
+from turnsmith.shelf import write_text
+from turnsmith.train.options import Fit
+from turnsmith.types import Rendered, Tokens
+
+PROBES = (32, 96)  # tokens of two rows: what the longer one holds more is what a token takes
+SHARE = 0.85  # of what is free: the rest is for what products and the allocator take for a moment
+SLABS = 0.5 * 2**30  # bytes of logits, their gradients and other transients
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a training step may use.
+
+    row: most tokens of a micro-batch. recompute: whether activations are computed twice instead of kept.
+    said: what was chosen other than asked for, and why; empty where nothing was.
+    """
+
+    row: int
+    recompute: bool
+    said: str = ""
+
+
+def room(
+    scoring: Scoring, layout: Layout, fit: Fit, longest: int, *, free: float, file: Path | None = None
+) -> Room:
+    """Rows and activations that fit into `free` bytes; leaves the model as chosen.
+
+    longest: tokens of the longest example, which is not cut. file: where the choice is kept, so that going on
+    after a stop changes nothing.
+    """
+    if file is not None and file.exists():
+        found = Room(**json.loads(file.read_text("utf-8")))
+        if found.recompute and not fit.gradient_checkpointing:
+            recompute(scoring.model)
+        return found
+    found = _chosen(scoring, layout, fit, longest, free)
+    if file is not None:
+        write_text(file, json.dumps(asdict(found)))
+    return found
+
+
+def available(device: str) -> float:
+    """Bytes that this process can still get: of the device, of the machine, or of its container."""
+    if device == "cuda":
+        return float(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    free = float(psutil.virtual_memory().available)
+    most, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    if most.exists() and used.exists() and (limit := most.read_text().strip()) != "max":
+        free = min(free, float(limit) - float(used.read_text()))
+    return free
+
+
+def _chosen(scoring: Scoring, layout: Layout, fit: Fit, longest: int, free: float) -> Room:
+    left = SHARE * free - _static(scoring, fit)
+    token = _per_token(scoring, layout)
+    wanted = max(fit.row, longest)
+    if wanted * token <= left:
+        return Room(fit.row, fit.gradient_checkpointing)
+    why = f"{_gib(free)} are free, and rows of {wanted:,} tokens would hold {_gib(wanted * token)}"
+    if longest * token <= left:
+        row = int(left / token)
+        return Room(row, fit.gradient_checkpointing, f"rows of {row:,} tokens, not {fit.row:,}: {why}")
+    if not fit.gradient_checkpointing:
+        recompute(scoring.model)
+        token = _per_token(scoring, layout)
+    row = min(fit.row, max(longest, int(left / token)))
+    said = f"activations are computed twice instead of kept, in rows of at most {row:,} tokens: {why}"
+    if row * token > left:
+        much = _gib(row * token)
+        said += f". Even so these hold {much}: if memory runs out, cut conversations (fit.length)"
+    return Room(row, True, said)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _static(scoring: Scoring, fit: Fit) -> float:
+    """Bytes that training adds to the weights whatever the rows are: gradients, two averages of AdamW, the
+    best state, and the weights once more in the arithmetic's dtype."""
+    learning = sum(p.numel() * p.element_size() for p in scoring.parameters() if p.requires_grad)
+    wide = sum(p.numel() for p in scoring.parameters() if p.dtype == torch.float32)
+    return learning * (4 if fit.evaluate else 3) + (2 * wide if scoring.autocast else 0) + SLABS
+
+
+def _per_token(scoring: Scoring, layout: Layout) -> float:
+    """Bytes that a forward pass holds for the backward pass, for each token of a row."""
+    few, many = (_held(scoring, layout, count) for count in PROBES)
+    return (many - few) / (PROBES[1] - PROBES[0])
+
+
+def _held(scoring: Scoring, layout: Layout, count: int) -> int:
+    weights = {p.untyped_storage().data_ptr() for p in scoring.parameters()}
+    held: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = np.arange(count, dtype=np.int32) % len(scoring.projection)
+    trained = np.concatenate([[0.0], np.ones(count - 1)]).astype(np.float32)
+    example = Rendered("probe", {"text": (Tokens(ids, ids, trained, np.zeros(count, np.int32)),)})
+    training = scoring.training
+    scoring.train()
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        scores = scoring(layout([example]))
+    scoring.train(training)
+    del scores
+    return sum(held.values())

@@ -1,0 +1,95 @@
+"""Rows get as long as memory allows; what is chosen other than asked for is said with its reason."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from turnsmith.data.batch import pack
+from turnsmith.models import forest
+from turnsmith.models.score import Scoring
+from turnsmith.testing import model
+from turnsmith.train import room as rooms
+from turnsmith.train.options import Fit
+from turnsmith.train.room import Room, available, room
+from turnsmith.trainables.install import install
+from turnsmith.trainables.lora import Lora
+from turnsmith.trainables.select import layers
+
+GIB = 2**30
+
+
+def scoring(trainable: Callable[..., Any] = Lora, **options: Any) -> Scoring:
+    whole = model()
+    forest.attach(whole)
+    return Scoring(install(whole, trainable, options, seed=0))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A scoring, what its rows take of each token, and memory for so many tokens."""
+    monkeypatch.setattr(rooms, "SLABS", 0)
+    one = scoring()
+    token = rooms._per_token(one, pack)
+
+    def memory(tokens):
+        return (tokens * token + rooms._static(one, Fit(steps=1))) / rooms.SHARE + 1
+
+    return one, token, memory
+
+
+def test_what_fits_is_left_as_it_is(made):
+    one, _, memory = made
+    assert room(one, pack, Fit(steps=1, row=500), 300, free=memory(500)) == Room(500, False)
+
+
+def test_rows_are_shortened_where_every_example_still_fits(made):
+    one, _, memory = made
+    found = room(one, pack, Fit(steps=1, row=5000), 300, free=memory(1000))
+    assert (found.row, found.recompute) == (1000, False)
+    assert found.said.startswith("rows of 1,000 tokens, not 5,000: 0.0 GiB are free, and rows of 5,000")
+
+
+def test_where_an_example_does_not_fit_activations_are_computed_twice(made):
+    one, token, memory = made
+    found = room(one, pack, Fit(steps=1, row=50_000), 1000, free=memory(900))
+    assert found.recompute
+    assert 1000 <= found.row < 50_000
+    assert rooms._per_token(one, pack) < token / 2  # switched on in the model
+    assert "computed twice instead of kept" in found.said
+    assert "Even so" not in found.said
+
+
+def test_where_that_is_not_enough_either_it_says_what_to_do(made):
+    one, _, memory = made
+    found = room(one, pack, Fit(steps=1, row=5000), 1000, free=memory(1))
+    assert found.row == 1000
+    assert found.said.endswith("if memory runs out, cut conversations (fit.length)")
+
+
+def test_the_choice_is_kept_for_going_on(made, tmp_path):
+    one, _, memory = made
+    file = tmp_path / "room.json"
+    first = room(one, pack, Fit(steps=1, row=5000), 1000, free=memory(900), file=file)
+    fresh = scoring()
+    assert room(fresh, pack, Fit(steps=1, row=5000), 1000, free=memory(9000), file=file) == first
+    assert rooms._per_token(fresh, pack) == rooms._per_token(one, pack)
+
+
+def test_a_token_takes_no_memory_below_the_lowest_block_that_learns():
+    both, last = (rooms._per_token(scoring(layers, last=count), pack) for count in (2, 1))
+    assert last < 0.7 * both
+
+
+def test_measuring_changes_neither_mode_nor_random_numbers(made):
+    one, _, _ = made
+    one.eval()
+    before = torch.get_rng_state()
+    rooms._per_token(one, pack)
+    assert not one.training
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_some_memory_is_available_here():
+    assert available("cpu") > 0.1 * GIB

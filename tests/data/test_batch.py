@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnsmith.data.batch import micro_batches, pack, pad, size
+from turnsmith.data.batch import deal, micro_batches, pack, pad, slots
+from turnsmith.data.tree import Kinship, grow
 from turnsmith.errors import DataError
 from turnsmith.models.forest import attach
 from turnsmith.models.score import Scoring
@@ -42,6 +43,11 @@ ids = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 examples = st.lists(st.lists(ids, min_size=1, max_size=4), min_size=1, max_size=4).map(
     lambda ones: [example(str(i), replies=sequences) for i, sequences in enumerate(ones)]
 )
+# The same with every token eight times, so that beginnings are long enough to be shared.
+broad = st.lists(
+    st.lists(ids.map(lambda some: [id for id in some for _ in range(8)]), min_size=1, max_size=4),
+    min_size=1, max_size=5,
+).map(lambda ones: [example(str(i), replies=sequences) for i, sequences in enumerate(ones)])  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- packed
@@ -99,8 +105,8 @@ def test_different_examples_never_see_each_other():
 def test_branches_branch_again():
     one, two, three = [1, 2, 3, 5, 6, 7, 8], [1, 2, 3, 5, 6, 9], [1, 2, 3, 4]
     forest = pack([example("tree", replies=[one, two, three])], least=2).forest
-    assert forest.bounds == (0, 3, 5, 7, 8, 9)  # 123, then 56, 78, 9, and last 4
-    assert forest.parent == (-1, 0, 1, 1, 0)
+    assert forest.bounds == (0, 3, 4, 6, 8, 9)  # 123 and 4, then 56 and 78, and last 9
+    assert forest.parent == (-1, 0, 0, 2, 2)
 
 
 @settings(max_examples=100, deadline=None)
@@ -199,36 +205,124 @@ def test_two_examples_without_a_common_value_are_refused_by_name():
 # ------------------------------------------------------------------------------------------ micro-batches
 
 
-def lengths(*sizes):
-    return [example(str(i), text=[[1] * n]) for i, n in enumerate(sizes)]
+def apart(*sizes):
+    """Examples of so many tokens that share nothing."""
+    return [example(str(i), text=[[i] * n]) for i, n in enumerate(sizes)]
+
+
+def positions(runs, layout=pack):
+    return [layout(run).slots for run in runs]
 
 
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        ([3, 4, 3], [[3, 4, 3]]),
-        ([3, 4, 4], [[3, 4], [4]]),
-        ([11, 3], [[11], [3]]),
-        ([3, 11, 3], [[3], [11], [3]]),
-        ([10, 10], [[10], [10]]),
+        ([3, 4, 3], [[0, 1, 2]]),
+        ([3, 4, 4], [[1, 2], [0]]),  # the largest first: 4 and 4, and 3 is left
+        ([3, 6, 4, 7], [[0, 3], [1, 2]]),  # 7 and 3, 6 and 4: both rows are full
+        ([11, 3], [[0], [1]]),
+        ([3, 11, 3], [[1], [0, 2]]),
+        ([10, 10], [[0], [1]]),
         ([], []),
     ],
 )
-def test_a_micro_batch_fills_a_row_of_ten_in_the_given_order(sizes, expected):
-    assert [[size(e) for e in run] for run in micro_batches(lengths(*sizes), 10)] == expected
+def test_a_window_is_dealt_out_to_rows_of_ten(sizes, expected):
+    assert deal(apart(*sizes), 10) == expected
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 20), max_size=20), st.integers(1, 30))
-def test_micro_batches_keep_all_examples_and_the_row(sizes, row):
-    window = lengths(*sizes)
-    runs = list(micro_batches(window, row))
-    assert [e.id for run in runs for e in run] == [e.id for e in window]
-    assert all(sum(map(size, run)) <= row or len(run) == 1 for run in runs)
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([3, 4, 3], [[0, 1], [2]]),  # two rows of 4 are 8 positions, three would be 12
+        ([2, 9, 2, 2, 8], [[1], [4], [0, 2, 3]]),  # neighbours in length, whatever their order
+        ([11, 3], [[0], [1]]),
+    ],
+)
+def test_padded_rows_count_their_padding(sizes, expected):
+    assert deal(apart(*sizes), 10, pad) == expected
 
 
-def test_all_parts_of_an_example_count():
-    assert size(PAIR) == 23 + 22
+def test_answers_to_one_prompt_count_it_once_wherever_they_stand():
+    """A prompt of 20 tokens and answers of 2: three examples take 26 tokens, and no fourth of 5 fits."""
+    one, two, three = (example(f"p{i}", text=[[*SHARED, i, i]]) for i in (1, 2, 3))
+    other = example("other", text=[[40, 41, 42, 43, 44]])
+    window = [one, other, two, three]
+    assert deal(window, 26) == [[0, 2, 3], [1]]
+    assert deal(window, 31) == [[0, 1, 2, 3]]
+    assert positions(micro_batches(window, 26)) == [26, 5]
+
+
+def test_an_example_goes_where_most_of_it_is_laid_down_already():
+    """Two rows have room for the answer; in one of them is its prompt."""
+    prompt = [60 + i for i in range(20)]
+    window = [
+        example("a", text=[[*SHARED, *range(80, 90)]]),
+        example("b", text=[[*prompt, *range(90, 99)]]),
+        example("answer", text=[[*prompt, 1, 2]]),
+    ]
+    assert deal(window, 52) == [[0], [1, 2]]
+
+
+def test_a_pair_counts_its_prompt_once():
+    assert slots(PAIR) == 25
+    assert slots(PAIR, pad) == 2 * 23
+    other = example("other", text=[[1, 2, 3, 4, 5]])
+    assert deal([PAIR, other], 30) == [[0, 1]]
+    assert deal([PAIR, other], 29) == [[0], [1]]
+
+
+TREE = example("tree", replies=[[*SHARED, i, i, i] for i in (1, 2, 3)])
+
+
+def test_a_tree_over_the_row_is_cut_into_rows_that_repeat_its_prefix_where_the_loss_is_of_tokens():
+    assert slots(TREE) == 20 + 9
+    runs = micro_batches([TREE], 26, per="token")
+    assert positions(runs) == [26, 23]
+    assert [[one.parts["replies"][0].inputs.tolist() for one in run] for run in runs] == [
+        [[*SHARED, 1, 1, 1], [*SHARED, 2, 2, 2]],
+        [[*SHARED, 3, 3, 3]],
+    ]
+    assert positions(micro_batches([TREE], 29, per="token")) == [29]
+
+
+@pytest.mark.parametrize("per", ["sequence", "example"])
+def test_a_tree_over_the_row_stays_whole_where_the_loss_is_of_more_than_tokens(per):
+    assert micro_batches([TREE], 26, per=per) == [[TREE]]
+
+
+def test_a_sequence_over_the_row_stands_alone_and_whole():
+    long, short = example("long", text=[list(range(12))]), example("short", text=[[40, 41, 42]])
+    assert micro_batches([short, long], 10, per="token") == [[long], [short]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(broad, st.integers(1, 300), st.sampled_from([pack, pad]), st.sampled_from(["token", "example"]))
+def test_micro_batches_keep_every_sequence_once_and_the_row(window, row, layout, per):
+    runs = micro_batches(window, row, layout=layout, per=per)
+    held = [one for run in runs for e in run for one in e.parts["replies"]]
+    given_ones = [one for e in window for one in e.parts["replies"]]
+    assert sorted(map(id, held)) == sorted(map(id, given_ones))
+    for run, taken in zip(runs, positions(runs, layout), strict=True):
+        assert taken <= row or len(run) == 1
+        assert taken <= row or per == "example" or len(run[0].parts["replies"]) == 1
+    if per == "example":
+        assert sorted(map(id, (e for run in runs for e in run))) == sorted(map(id, window))
+
+
+@settings(max_examples=200, deadline=None)
+@given(examples, st.integers(1, 6), st.data())
+def test_what_any_sequences_take_together_is_counted_as_it_is_laid_down(given_examples, least, data):
+    sequences = [one.inputs for e in given_examples for one in e.parts["replies"]]
+    kinship = Kinship(sequences, least)
+    chosen = data.draw(st.sets(st.integers(0, len(sequences) - 1), min_size=1))
+    places = sorted(kinship.rank[index] for index in chosen)
+    assert kinship.tokens(places) == grow([sequences[index] for index in chosen], least).bounds[-1]
+
+
+def test_the_same_window_gives_the_same_micro_batches():
+    window = [example(str(i), text=[[i % 3] * 17 + [i] * (i % 5 + 1)]) for i in range(20)]
+    once, again = deal(window, 40), deal(list(window), 40)
+    assert once == again
 
 
 # --------------------------------------------------------------------------------- the same numbers

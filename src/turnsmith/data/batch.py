@@ -4,39 +4,22 @@ rows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from turnsmith.data.tree import Kinship, grow
 from turnsmith.errors import DataError
 from turnsmith.types import Batch, Path, Rendered, Tokens
 
 if TYPE_CHECKING:
     from turnsmith.models.forest import Forest
+    from turnsmith.registry import Per
     from turnsmith.types import Ints
 
 Layout: TypeAlias = Callable[[Sequence[Rendered]], Batch]
 LEAST_SHARED = 16  # tokens: below it, splitting a segment costs more than computing its tokens again
-
-
-def micro_batches(window: Sequence[Rendered], row: int) -> Iterator[list[Rendered]]:
-    """A window cut into runs of whole examples of at most `row` tokens; a longer example stands alone."""
-    run: list[Rendered] = []
-    filled = 0
-    for example in window:
-        tokens = size(example)
-        if run and filled + tokens > row:
-            yield run
-            run, filled = [], 0
-        run.append(example)
-        filled += tokens
-    if run:
-        yield run
-
-
-def size(example: Rendered) -> int:
-    """Tokens of all parts, nothing shared."""
-    return sum(len(tokens) for part in example.parts.values() for tokens in part)
 
 
 def pack(examples: Sequence[Rendered], *, least: int = LEAST_SHARED) -> Batch:
@@ -44,14 +27,14 @@ def pack(examples: Sequence[Rendered], *, least: int = LEAST_SHARED) -> Batch:
     from turnsmith.models.forest import Forest
 
     paths, sequences = _paths(examples)
-    tree = _Tree([tokens.inputs for tokens in sequences], least)
-    forest = Forest(tuple(tree.bounds), tuple(tree.parent))
+    tree = grow([tokens.inputs for tokens in sequences], least)
     positions = np.concatenate([np.arange(len(s)) for s in sequences])
     inputs = np.zeros(tree.bounds[-1], np.int64)
     places = np.zeros(tree.bounds[-1], np.int64)
     flat = np.concatenate(tree.routes)
     inputs[flat] = np.concatenate([tokens.inputs for tokens in sequences])
     places[flat] = positions
+    forest = Forest(tree.bounds, tree.parent)
     return _batch(examples, paths, sequences, tree.routes, inputs[None], places[None], forest, None)
 
 
@@ -69,6 +52,110 @@ def pad(examples: Sequence[Rendered]) -> Batch:
     return _batch(examples, paths, sequences, routes, inputs, positions, None, mask)
 
 
+def micro_batches(
+    window: Sequence[Rendered], row: int, *, layout: Layout = pack, per: Per = "example"
+) -> list[list[Rendered]]:
+    """A window dealt out to micro-batches of at most `row` token positions, each to be laid out by `layout`.
+
+    An example stays whole, in a longer row of its own if need be. Only where the loss is a sum over tokens
+    (`per`) is one that takes more than a row cut: each of its sequences becomes an example of its own, and
+    rows repeat the prefix that they share.
+    """
+    pieces = [
+        piece for example in window for piece in (cut(example, row, layout) if per == "token" else [example])
+    ]
+    return [[pieces[index] for index in run] for run in deal(pieces, row, layout)]
+
+
+def deal(examples: Sequence[Rendered], row: int, layout: Layout = pack) -> list[list[int]]:
+    """The indices of the examples of each micro-batch, every example whole.
+
+    Depends on nothing but the examples. layout: `pad`, or one that lays down shared prefixes once.
+    """
+    return _in_padded_rows(examples, row) if layout is pad else _in_packed_rows(examples, row)
+
+
+def slots(example: Rendered, layout: Layout = pack) -> int:
+    """Token positions that the example takes when it is laid out alone."""
+    sequences = _inputs(example)
+    if layout is pad:
+        return len(sequences) * max(map(len, sequences))
+    return Kinship(sequences, LEAST_SHARED).tokens(range(len(sequences)))
+
+
+def _inputs(example: Rendered) -> list[Ints]:
+    return [one.inputs for ones in example.parts.values() for one in ones]
+
+
+def cut(example: Rendered, row: int, layout: Layout) -> list[Rendered]:
+    """The example, or each of its sequences as one of its own where together they take more than a row."""
+    if len(_inputs(example)) == 1 or slots(example, layout) <= row:
+        return [example]
+    return [replace(example, parts={part: (one,)}) for part, ones in example.parts.items() for one in ones]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is laid down in one row: examples, the places of their sequences, their trees, and the tokens."""
+
+    examples: tuple[int, ...]
+    places: tuple[int, ...]
+    families: frozenset[int]
+    tokens: int
+
+    def joined(self, item: _Row, kinship: Kinship) -> _Row:
+        """Both in one row; only trees that both are in can share tokens."""
+        places = tuple(sorted(self.places + item.places))
+        apart = self.families.isdisjoint(item.families)
+        tokens = self.tokens + item.tokens if apart else kinship.tokens(places)
+        return _Row(self.examples + item.examples, places, self.families | item.families, tokens)
+
+
+def _in_packed_rows(examples: Sequence[Rendered], row: int) -> list[list[int]]:
+    """Largest first, each into the row to which it adds least, else into a new one."""
+    sequences = [_inputs(example) for example in examples]
+    kinship = Kinship([one for ones in sequences for one in ones], LEAST_SHARED)
+    rank = iter(kinship.rank)
+    items: list[_Row] = []
+    for index, ones in enumerate(sequences):
+        places = tuple(sorted(next(rank) for _ in ones))
+        families = frozenset(kinship.family[place] for place in places)
+        items.append(_Row((index,), places, families, kinship.tokens(places)))
+    rows: list[_Row] = []
+    for item in sorted(items, key=lambda item: -item.tokens):
+        best: tuple[int, int, _Row] | None = None
+        for number, one in enumerate(rows):
+            both = one.joined(item, kinship)
+            added = both.tokens - one.tokens
+            if both.tokens <= row and (best is None or added < best[0]):
+                best = (added, number, both)
+        if best is None:
+            rows.append(item)
+        else:
+            rows[best[1]] = best[2]
+    return [sorted(one.examples) for one in rows]
+
+
+def _in_padded_rows(examples: Sequence[Rendered], row: int) -> list[list[int]]:
+    """Longest first, so that neighbours are about as long and little is padded."""
+    lengths = [[len(one) for one in _inputs(example)] for example in examples]
+    runs: list[list[int]] = []
+    width = count = 0
+    for index in sorted(range(len(examples)), key=lambda index: -max(lengths[index])):
+        if not runs or (count + len(lengths[index])) * width > row:
+            runs.append([])
+            width, count = max(lengths[index]), 0
+        runs[-1].append(index)
+        count += len(lengths[index])
+    return [sorted(run) for run in runs]
+
+
+def stretches(examples: Sequence[Rendered], size: int = 64) -> Iterator[list[Rendered]]:
+    """The examples in order, `size` at a time: as windows of those that are too many to be held at once."""
+    for start in range(0, len(examples), size):
+        yield [examples[index] for index in range(start, min(start + size, len(examples)))]
+
+
 def _paths(examples: Sequence[Rendered]) -> tuple[list[Path], list[Tokens]]:
     paths, sequences = [], []
     for owner, example in enumerate(examples):
@@ -77,53 +164,6 @@ def _paths(examples: Sequence[Rendered]) -> tuple[list[Path], list[Tokens]]:
                 paths.append(Path(owner, part, number))
                 sequences.append(tokens)
     return paths, sequences
-
-
-class _Tree:
-    """The prefix tree of sequences of ids, laid out in one row.
-
-    bounds, parent: the segments. routes: for each sequence, the row index of each of its tokens.
-    """
-
-    def __init__(self, sequences: Sequence[Ints], least: int) -> None:
-        self.sequences = sequences
-        self.least = least
-        self.bounds = [0]
-        self.parent: list[int] = []
-        self.routes: list[np.ndarray] = [np.zeros(len(s), np.int64) for s in sequences]
-        self._grow(list(range(len(sequences))), 0, -1)
-
-    def _grow(self, group: Sequence[int], start: int, parent: int) -> None:
-        """Lay down what the sequences of `group`, alike up to `start`, have after it."""
-        for kin in self._kin(group, start):
-            stop = self._common(kin, start) if len(kin) > 1 else len(self.sequences[kin[0]])
-            segment = self._lay(kin, start, stop, parent)
-            if len(kin) > 1:
-                self._grow(kin, stop, segment)
-
-    def _kin(self, group: Sequence[int], start: int) -> list[list[int]]:
-        """`group` by the next `least` tokens; who has fewer left stands alone, who has none is left out."""
-        kin: dict[bytes, list[int]] = {}
-        for index in group:
-            ahead = self.sequences[index][start : start + self.least]
-            if len(ahead):
-                key = ahead.tobytes() if len(ahead) == self.least else b"alone %d" % index
-                kin.setdefault(key, []).append(index)
-        return list(kin.values())
-
-    def _common(self, group: Sequence[int], start: int) -> int:
-        shortest = min(len(self.sequences[index]) for index in group)
-        heads = np.stack([self.sequences[index][start:shortest] for index in group])
-        differ = np.flatnonzero((heads != heads[0]).any(axis=0))
-        return start + int(differ[0]) if len(differ) else shortest
-
-    def _lay(self, group: Sequence[int], start: int, stop: int, parent: int) -> int:
-        offset = self.bounds[-1]
-        for index in group:
-            self.routes[index][start:stop] = np.arange(offset, offset + stop - start)
-        self.bounds.append(offset + stop - start)
-        self.parent.append(parent)
-        return len(self.parent) - 1
 
 
 def _values(examples: Sequence[Rendered], key: str) -> list[float]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from turnsmith.data.batch import Layout, micro_batches, pack, pad
+from turnsmith.data.batch import Layout, micro_batches, pack, pad, stretches
 from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
@@ -25,6 +25,7 @@ from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes.rendering import renderer_of
+from turnsmith.recipes.rows import over_the_row
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import lower, reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
@@ -75,16 +76,19 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     layout = layout_of(model, runner)
     scoring = Scoring(model, autocast=dtype == "bfloat16")
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
+    seen = np.flatnonzero(stream.times(step.fit.total(len(examples))))
+    for note in over_the_row(examples, seen, step.fit.row, layout, method.per):
+        _tell(runner, note)
     live = None
     if method.reference and step.fit.reference == "live":
-        probe = layout(next(micro_batches(stream.window(0), step.fit.row)))
+        probe = layout(micro_batches(stream.window(0), step.fit.row, layout=layout, per=method.per)[0])
         live = reference.live(scoring, probe, temperature=step.fit.temperature)
     kept, note = lower.keep(
         scoring, stream, layout, step.fit, directory, redrawn=redraw is not None, say=runner.say
     )
     _tell(runner, note)
     if method.reference and live is None:
-        stream = _with_reference(stream, scoring, step, layout, directory)
+        stream = _with_reference(stream, scoring, step, layout, seen, directory)
     with Record(directory, title=step.name, quiet=runner.quiet) as recorder:
         totals = fit(
             scoring,
@@ -224,7 +228,9 @@ def shown(rendered: Sequence[Rendered], renderer: Renderer) -> list[dict[str, An
     return found
 
 
-def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Layout, directory: Path) -> Stream:
+def _with_reference(
+    stream: Stream, scoring: Scoring, step: Train, layout: Layout, seen: np.ndarray, directory: Path
+) -> Stream:
     """The stream with reference log-probs on those examples that the run will see."""
     examples = reference.precompute(
         scoring,
@@ -233,7 +239,7 @@ def _with_reference(stream: Stream, scoring: Scoring, step: Train, layout: Layou
         row=step.fit.row,
         temperature=step.fit.temperature,
         file=directory / "reference.npy",
-        wanted=np.flatnonzero(stream.times(step.fit.total(len(stream.examples)))),
+        wanted=seen,
     )
     return Stream(examples, batch=stream.batch, order=stream.order, seed=stream.seed)
 
@@ -265,7 +271,8 @@ def _validator(
     @torch.no_grad()
     def validate() -> float:
         total = count = 0.0
-        for run in micro_batches(held, step.fit.row):
+        deal = functools.partial(micro_batches, row=step.fit.row, layout=layout, per=method.per)
+        for run in (run for window in stretches(held) for run in deal(window)):
             batch = layout(run)
             scores = scoring(batch, temperature=step.fit.temperature, reads=method.reads)
             values = method.objective(scores).values

@@ -190,7 +190,7 @@ def _gradient(
     method: Method, scoring: Scoring, window: Sequence[Rendered], layout: Layout, row: int
 ) -> Tensor:
     """All gradients of one window, summed over its micro-batches and divided once."""
-    batches = [layout(run) for run in micro_batches(window, row)]
+    batches = [layout(run) for run in micro_batches(window, row, layout=layout, per=method.per)]
     total = sum(units(method.per, batch) for batch in batches)
     scoring.zero_grad()
     for batch in batches:

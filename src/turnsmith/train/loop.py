@@ -154,7 +154,8 @@ def _window(
     reference: Callable[[Batch], Tensor] | None,
 ) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
-    batches = [layout(run) for run in micro_batches(window, options.row)]
+    runs = micro_batches(window, options.row, layout=layout, per=method.per)
+    batches = [layout(run) for run in runs]
     denominator = sum(units(method.per, batch) for batch in batches)
     if denominator == 0:
         raise TrainingError("a step without a trained token: " + ", ".join(x.id for x in window))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnsmith.data.batch import micro_batches
+from turnsmith.data.batch import Layout, deal, stretches
 from turnsmith.data.store import sizes_of
 from turnsmith.errors import StorageError
 from turnsmith.models.score import Scoring
@@ -25,7 +25,7 @@ from turnsmith.types import Batch, Rendered, Tokens
 def precompute(
     scoring: Scoring,
     examples: Sequence[Rendered],
-    layout: Callable[[Sequence[Rendered]], Batch],
+    layout: Layout,
     *,
     row: int,
     temperature: float,
@@ -39,24 +39,32 @@ def precompute(
     wanted: indices of the examples that will be seen, ascending; the others stay as they are.
     """
     seen = np.arange(len(examples)) if wanted is None else wanted
-    ends = np.cumsum(sizes_of(examples)[1][seen])
+    counts = sizes_of(examples)[1][seen]
+    ends = np.cumsum(counts)
     trained = int(ends[-1]) if len(ends) else 0
     if not file.exists():
         scoring.eval()
         with writing(file):
             aside = file.with_suffix(f".{os.getpid()}.partial.npy")
             made = np.lib.format.open_memmap(aside, "w+", np.float32, (trained,))
-            taken = 0
-            for run in micro_batches(Picked(examples, seen), row):
-                found = scoring(layout(run), temperature=temperature).logprobs.float().numpy(force=True)
-                made[taken : taken + len(found)] = found
-                taken += len(found)
+            first = 0
+            for window in stretches(Picked(examples, seen)):
+                for run in deal(window, row, layout):
+                    found = scoring(layout([window[index] for index in run]), temperature=temperature)
+                    places = _places(first + np.array(run), counts, ends)
+                    made[places] = found.logprobs.float().numpy(force=True)
+                first += len(window)
             made.flush()
             aside.replace(file)
     flat = np.load(file, mmap_mode="r")
     if len(flat) != trained:
         raise StorageError(f"{file} has {len(flat)} log-probs for {trained} tokens: remove it and run again")
     return Referenced(examples, seen, ends, flat)
+
+
+def _places(examples: np.ndarray, counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Where the log-probs of these examples are stored, one example behind the other."""
+    return np.concatenate([np.arange(int(ends[one] - counts[one]), int(ends[one])) for one in examples])
 
 
 class Picked(Sequence[Rendered]):

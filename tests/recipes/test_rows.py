@@ -27,17 +27,19 @@ def test_nothing_is_said_of_what_fits_when_its_prefix_is_laid_down_once():
 
 
 def test_a_tree_over_the_row_is_cut_where_the_loss_is_of_tokens():
-    assert said([tree("fits", 4), tree("big", 4, 4, 5)], 32) == [
+    (cut,) = said([tree("fits", 4), tree("big", 4, 4, 5)], 32)
+    assert cut == (
         "cut: 1 example over the row of 32 tokens, up to 33, between whole conversations; each row repeats "
         "their prefix, which a larger fit.row would compute once"
-    ]
+    )
 
 
 def test_a_tree_over_the_row_stays_whole_where_the_loss_is_of_examples():
-    assert said([tree("a", 4, 4, 5), tree("b", 4, 9, 9)], 32, per="example") == [
+    (longer,) = said([tree("a", 4, 4, 5), tree("b", 4, 9, 9)], 32, per="example")
+    assert longer == (
         "longer rows: 2 examples over the row of 32 tokens, up to 42; each runs alone in a row of its own "
         "length, and memory grows with it"
-    ]
+    )
 
 
 def test_a_conversation_over_the_row_is_never_cut():

@@ -16,8 +16,8 @@ from turnsmith.models.score import to
 from turnsmith.testing import examples
 from turnsmith.train.place import Place, arithmetic, faster_dtype
 
-# One run of each method, and one that a single process is asked to stop. Windows have two to four
-# micro-batches of one example each: with three, the second process is idle in the last round.
+# One run of each method, one with several pairs in each packed row, and one that a single process is asked
+# to stop. Windows have two to four micro-batches: with three, the second process is idle in the last round.
 WORK = """
 import functools, os, signal, sys
 from dataclasses import replace
@@ -47,11 +47,11 @@ class Stopped(Figures):
         if values["step"] == 2 and place.rank == place.accelerator.num_processes - 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-def run(name, method, parts, batch, recorder, live=None):
+def run(name, method, parts, batch, recorder, live=None, row=1):
     whole = model()
     forest.attach(whole)
     scoring = Scoring(install(whole, Lora, {"rank": 4}, seed=0))
-    options = Fit(steps=4, batch=batch, lr=1e-3, row=1)
+    options = Fit(steps=4, batch=batch, lr=1e-3, row=row)
     stream = Stream(examples(7, parts=parts), batch=batch, order="shuffled", seed=0)
     try:
         fit(scoring, stream, method, options, directory=out / name, recorder=recorder, place=place, seed=0,
@@ -65,6 +65,7 @@ def run(name, method, parts, batch, recorder, live=None):
 pairs = ("chosen", "rejected")
 run("tokens", Method(sft, "token", linear=True), ("text",), 3, Figures())
 run("pairs", Method(functools.partial(dpo, beta=0.5), "example", True), pairs, 3, Figures(), reference)
+run("rows", Method(functools.partial(dpo, beta=0.5), "example", True), pairs, 5, Figures(), reference, 80)
 run("even", Method(sft, "token", linear=True), ("text",), 4, Figures())
 run("stopped", Method(sft, "token", linear=True), ("text",), 2, Stopped())
 """
@@ -115,7 +116,7 @@ def runs(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["tokens", "pairs", "even"])
+@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even"])
 def test_two_processes_give_the_losses_and_the_weights_of_one(runs, name):
     alone = torch.load(runs / "one" / f"{name}-0.pt")
     for rank in (0, 1):

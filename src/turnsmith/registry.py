@@ -131,6 +131,8 @@ def objective(
     reference: bool = False,
     reads: tuple[str, ...] = (),
     linear: bool = False,
+    needs: tuple[str, ...] = (),
+    heads: Mapping[str, int | Literal["vocab"]] | None = None,
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -140,6 +142,11 @@ def objective(
     example. reference: needs log-probs under the step's start. reads: read-outs of hidden states it needs.
     linear: the values are linear in the log-probs, with factors that the batch gives; the output projection
     then gets its gradient while the logits are there, and they are not computed a second time.
+    needs: numbers over the vocabulary at each trained token: `entropy`, `argmax`, `logsumexp`, `max`, or
+    `HEAD:max` and so on of a head. heads: further projections of the states at trained tokens that learn
+    beside the model, and how many numbers each gives, or `vocab` for one for each token.
+    With `token`, a value may depend on its own conversation only: an example over the row is cut between its
+    conversations.
     """
     return _register("objective", name)
 

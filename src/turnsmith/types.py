@@ -226,8 +226,10 @@ class Scores:
     """What an objective sees: trained tokens, read-outs and heads; never the layout.
 
     logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
-    values: (E,). extras, reduced: (N, ...), computed over the vocabulary at each trained token. read: (P, H).
-    heads: (N,) or (N, V) for heads on trained tokens, (P, ...) for heads on read-outs.
+    values: (E,). extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained token. read:
+    (P, H).
+    heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
+    token that came.
     """
 
     logprobs: Tensor

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from turnsmith.errors import ModelError
 from turnsmith.models.head import logits, logprobs, rows, weight_of
+from turnsmith.models.heads import Heads, Size, sorted_out
+from turnsmith.models.reduce import TAKEN, reduce
 from turnsmith.types import Batch, Scores
 
 if TYPE_CHECKING:
@@ -23,16 +25,26 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 class Scoring(nn.Module):
     """The module that is trained: its forward is `score`. model: a causal language model, or a peft model of
-    one.
+    one. heads: further projections, see `Heads`; seed: of their first weights.
 
     Raises ModelError where head and body, called apart, give other logits than the model as a whole.
     """
 
-    def __init__(self, model: nn.Module, *, autocast: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        autocast: bool = False,
+        heads: Mapping[str, Size] | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.autocast = autocast
         self.lower: Callable[[Batch], AbstractContextManager[None]] | None = None
+        vocabulary, hidden = self.projection.shape
+        made = Heads(heads or {}, hidden=hidden, vocabulary=vocabulary, seed=seed)
+        self.heads = made.to(self.device)
         self._prove()
 
     @property
@@ -73,22 +85,48 @@ class Scoring(nn.Module):
         *,
         temperature: float = 1.0,
         reads: Sequence[str] = (),
+        needs: Sequence[str] = (),
         expected: Tensor | None = None,
     ) -> Scores:
-        """Scores of the trained tokens. temperature divides the logits; reads: `last` state of each path.
+        """Scores of the trained tokens. temperature divides the logits; reads: `last` state of each path;
+        needs: reductions over the vocabulary, as `sorted_out` takes them.
 
         expected: (N,), what the loss will hand back to the log-probs, up to a factor, where that is known.
         """
         batch = to(batch, self.device)
+        wanted = sorted_out(needs, self.heads.sizes)
         if expected is not None:
             expected = expected.new_zeros(len(batch.targets)).index_add(0, batch.entry, expected)
         with self.arithmetic():
             hidden = self.hidden(batch)
-            distinct = self.logprobs(
-                hidden[batch.source], batch.targets, temperature=temperature, expected=expected
-            )
-        read = {name: _read(name, hidden, batch) for name in reads}
-        return scores(batch, distinct[batch.entry], read=read)
+            states = hidden[batch.source]
+            reduced: dict[str, Tensor] = {}
+            if names := wanted.get("", ()):
+                distinct, reduced = self._reduced(states, batch.targets, temperature, names)
+            else:
+                distinct = self.logprobs(states, batch.targets, temperature=temperature, expected=expected)
+            held = rows(len(self.projection))
+            said, more = self.heads.read(states, batch.targets, wanted, rows=held)
+        return scores(
+            batch,
+            distinct[batch.entry],
+            read={name: _read(name, hidden, batch) for name in reads},
+            heads={name: values[batch.entry] for name, values in said.items()},
+            reduced={name: values[batch.entry] for name, values in (reduced | more).items()},
+        )
+
+    def _reduced(
+        self, states: Tensor, targets: Tensor, temperature: float, names: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(D,) log-probs, and the reductions with these names, of the same logits."""
+        head, cap = self.head, _softcap(self.base)
+
+        def project(some: Tensor) -> Tensor:
+            return logits(some, head, cap) / temperature
+
+        every = list(dict.fromkeys((TAKEN, "logsumexp", *names)))
+        found = reduce(states, targets, project, every, rows=rows(len(self.projection)))
+        return found[TAKEN] - found["logsumexp"], {name: found[name] for name in names}
 
     def states(self, batch: Batch) -> Tensor:
         """(D, H): the states that predict the distinct trained tokens."""
@@ -144,7 +182,14 @@ class Scoring(nn.Module):
             )
 
 
-def scores(batch: Batch, logprobs: Tensor, *, read: Mapping[str, Tensor] | None = None) -> Scores:
+def scores(
+    batch: Batch,
+    logprobs: Tensor,
+    *,
+    read: Mapping[str, Tensor] | None = None,
+    heads: Mapping[str, Tensor] | None = None,
+    reduced: Mapping[str, Tensor] | None = None,
+) -> Scores:
     """What an objective sees of a batch whose trained tokens have these log-probs (N,)."""
     return Scores(
         logprobs=logprobs,
@@ -157,6 +202,8 @@ def scores(batch: Batch, logprobs: Tensor, *, read: Mapping[str, Tensor] | None 
         values=batch.values,
         extras=batch.extras,
         read=read or {},
+        heads=heads or {},
+        reduced=reduced or {},
     )
 
 

@@ -20,7 +20,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
 from turnsmith.errors import UsageError
-from turnsmith.models import cost, forest, load
+from turnsmith.models import cost, forest, heads, load
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
@@ -74,7 +74,11 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     runner.open()
     model, words, base, redraw = _installed(step, runner, start, dtype, seed)
     layout = layout_of(model, runner)
-    scoring = Scoring(model, autocast=dtype == "bfloat16")
+    scoring = Scoring(model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
+    if left := heads.load(scoring.heads, start.reference):
+        _note(
+            f"heads of the start that this objective does not take are left behind: {', '.join(left)}", runner
+        )
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
     seen = np.flatnonzero(stream.times(step.fit.total(len(examples))))
     for note in over_the_row(examples, seen, step.fit.row, layout, method.per):
@@ -107,6 +111,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     peak = peak_memory_gib()
     words.chat_template = renderer.template
     load.save(model, words, directory / "model", base=base)
+    heads.save(scoring.heads, directory / "model")
     rendered_as.write(directory / "model", renderer)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):
@@ -137,6 +142,8 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         reference=bool(traits.get("reference", False)),
         reads=entry.names("reads"),
         linear=bool(traits.get("linear", False)),
+        needs=entry.names("needs"),
+        heads=cast("Mapping[str, Any]", traits.get("heads") or {}),
     )
     return method, list(entry.names("parts") or ("text",))
 
@@ -274,7 +281,7 @@ def _validator(
         deal = functools.partial(micro_batches, row=step.fit.row, layout=layout, per=method.per)
         for run in (run for window in stretches(held) for run in deal(window)):
             batch = layout(run)
-            scores = scoring(batch, temperature=step.fit.temperature, reads=method.reads)
+            scores = scoring(batch, temperature=step.fit.temperature, reads=method.reads, needs=method.needs)
             values = method.objective(scores).values
             total += float((values * unit_weights(method.per, scores)).sum())
             count += units(method.per, batch)

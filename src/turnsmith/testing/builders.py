@@ -194,8 +194,13 @@ def scores(
     *,
     reference: Mapping[str, Sequence[Sequence[float]]] | None = None,
     values: Mapping[str, Sequence[float]] | None = None,
+    reduced: Mapping[str, Sequence[float]] | None = None,
+    heads: Mapping[str, Sequence[float]] | None = None,
 ) -> Scores:
-    """Scores with given log-probs: for each part, for each example, the log-probs of its trained tokens."""
+    """Scores with given log-probs: for each part, for each example, the log-probs of its trained tokens.
+
+    reduced, heads: by name, a number for each trained token, example by example and part by part.
+    """
     paths, logprobs, path, references = [], [], [], []
     examples = max(len(ones) for ones in parts.values())
     for owner in range(examples):
@@ -206,6 +211,13 @@ def scores(
                 references += list(reference[part][owner]) if reference else []
                 paths.append(ForestPath(owner, part, 0))
     count = len(logprobs)
+
+    def learnt(given: Mapping[str, Sequence[float]] | None) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.tensor(list(ones), dtype=torch.float64, requires_grad=True)
+            for name, ones in (given or {}).items()
+        }
+
     return Scores(
         logprobs=torch.tensor(logprobs, dtype=torch.float64, requires_grad=True),
         weights=torch.ones(count, dtype=torch.float64),
@@ -215,4 +227,6 @@ def scores(
         examples=examples,
         reference=torch.tensor(references, dtype=torch.float64) if reference else None,
         values={name: torch.tensor(list(ones), dtype=torch.float64) for name, ones in (values or {}).items()},
+        reduced=learnt(reduced),
+        heads=learnt(heads),
     )

@@ -29,9 +29,16 @@ def method(
     filled = functools.partial(
         known.function("objective", name), **known.options("objective", name, options or {})
     )
-    reads = tuple(map(str, traits.get("reads", ())))
-    reference, linear = bool(traits.get("reference")), bool(traits.get("linear"))
-    return Method(filled, cast("Per", traits["per"]), reference, reads, linear)
+    reads, needs = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
+    return Method(
+        filled,
+        cast("Per", traits["per"]),
+        reference=bool(traits.get("reference")),
+        reads=reads,
+        linear=bool(traits.get("linear")),
+        needs=needs,
+        heads=traits.get("heads") or {},
+    )
 
 
 def stage(

@@ -67,7 +67,7 @@ def everything_is_finite_at_the_edges(method: Method, parts: Sequence[str]) -> N
 
 def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[str]) -> None:
     """The gradient reaches the last hidden states at the sources of trained tokens, and there alone."""
-    scoring = Scoring(_packable(model()))
+    scoring = Scoring(_packable(model()), heads=method.heads)
     batch = pack(_pairs(method, parts, scoring, 3))
     kept: list[Tensor] = []
 
@@ -76,7 +76,7 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
         kept.append(output.last_hidden_state)
 
     hook = getattr(scoring.base, scoring.base.base_model_prefix).register_forward_hook(keep)
-    method.objective(scoring(batch, reads=method.reads)).values.sum().backward()
+    method.objective(scoring(batch, reads=method.reads, needs=method.needs)).values.sum().backward()
     hook.remove()
     (states,) = kept
     assert states.grad is not None
@@ -91,7 +91,7 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
 
 def the_gradient_is_the_same_however_the_window_is_cut(method: Method, parts: Sequence[str]) -> None:
     """Packed or padded, in one micro-batch or one for each example, forwards or backwards."""
-    scoring = Scoring(_packable(model()))
+    scoring = Scoring(_packable(model()), heads=method.heads)
     window = _pairs(method, parts, scoring, 5)
     expected = _gradient(method, scoring, window, pad, 10**6)
     assert expected.abs().max() > 0
@@ -139,16 +139,19 @@ def given(
     """
     paths: list[ForestPath] = []
     rows: list[Tensor] = []
+    named = (*method.needs, *method.heads)
     for owner, number in enumerate(range(len(sizes)) if order is None else order):
         for rank, part in enumerate(parts):
             generator = torch.Generator().manual_seed(100 * number + rank)
-            drawn = torch.rand(sizes[number], 2, generator=generator, dtype=torch.float64)
+            drawn = torch.rand(sizes[number], 2 + len(named), generator=generator, dtype=torch.float64)
             drawn[:, 0] -= 1.5
             ratio = (shift or 1.0 - drawn[:, 1]) * (1 if rank == 0 else -1)
             at = drawn.new_full((len(drawn),), len(paths))
-            rows.append(torch.stack([drawn[:, 0], 0.5 + drawn[:, 1], drawn[:, 0] - ratio, at], 1))
+            own = torch.stack([drawn[:, 0], 0.5 + drawn[:, 1], drawn[:, 0] - ratio, at], 1)
+            rows.append(torch.cat([own, drawn[:, 2:]], 1))
             paths.append(ForestPath(owner, part, 0))
     table = torch.cat(rows)
+    numbers = {name: table[:, 4 + index] for index, name in enumerate(named)}
     states = torch.randn(len(paths), 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return Scores(
         logprobs=table[:, 0].clone().requires_grad_(),
@@ -159,7 +162,14 @@ def given(
         examples=len(sizes if order is None else order),
         reference=table[:, 2] if method.reference else None,
         read=dict.fromkeys(method.reads, states),
+        heads={name: _columns(numbers[name], size) for name, size in method.heads.items()},
+        reduced={name: numbers[name] for name in method.needs},
     )
+
+
+def _columns(numbers: Tensor, size: int | str) -> Tensor:
+    """(N,), or (N, size) of a head that gives several."""
+    return numbers if size in (1, "vocab") else torch.stack([numbers * at for at in range(int(size))], 1)
 
 
 def per_example(method: Method, scores: Scores) -> Tensor:
@@ -195,7 +205,7 @@ def _gradient(
     scoring.zero_grad()
     for batch in batches:
         known = slope(method, batch) if method.linear else None
-        scores = scoring(batch, reads=method.reads, expected=known)
+        scores = scoring(batch, reads=method.reads, needs=method.needs, expected=known)
         values = method.objective(scores).values
         ((values * unit_weights(method.per, scores)).sum() / total).backward()
     return torch.cat([p.grad.flatten() for p in scoring.parameters() if p.grad is not None])

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,12 @@ class Method:
     reference: bool = False
     reads: tuple[str, ...] = ()
     linear: bool = False
+    needs: tuple[str, ...] = ()
+    heads: Mapping[str, int | Literal["vocab"]] = field(default_factory=dict[str, int | Literal["vocab"]])
+
+    def __post_init__(self) -> None:
+        if self.linear and (self.needs or self.heads):
+            raise ValueError("linear objectives see log-probs only: declare linear, or needs and heads")
 
 
 class Recorder(Protocol):
@@ -166,6 +172,7 @@ def _window(
                 batch,
                 temperature=options.temperature,
                 reads=method.reads,
+                needs=method.needs,
                 expected=slope(method, batch) if method.linear else None,
             )
             if reference is not None:

@@ -1,0 +1,116 @@
+"""Heads: further projections of the states at trained tokens, which learn with the model and are saved beside
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from turnsmith import seeds
+from turnsmith.errors import ModelError
+from turnsmith.models.locate import locate
+from turnsmith.models.reduce import REDUCTIONS, TAKEN, reduce
+
+Size: TypeAlias = "int | Literal['vocab']"
+# In a directory of its own: all *.safetensors beside config.json count as weights of the model.
+FILE = Path("heads", "heads.safetensors")
+
+
+class Heads(nn.ModuleDict):
+    """Linear projections of the last hidden states, by name, with weights in fp32.
+
+    sizes: of each, how many numbers it gives, or `vocab` for one for each token. seed: of their first
+    weights.
+    """
+
+    def __init__(self, sizes: Mapping[str, Size], *, hidden: int, vocabulary: int, seed: int = 0) -> None:
+        super().__init__()
+        self.sizes = dict(sizes)
+        for name, size in sizes.items():
+            if not name.isidentifier():
+                raise ModelError(f"head {name!r}: its name must be a plain word")
+            if size != "vocab" and not (isinstance(size, int) and size > 0):
+                raise ModelError(f"head {name!r} has the size {size!r}: give a number from 1, or 'vocab'")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seeds.number(seed, "head", name))
+                self[name] = nn.Linear(hidden, vocabulary if size == "vocab" else size)
+
+    def read(
+        self, hidden: Tensor, targets: Tensor, needs: Mapping[str, Sequence[str]], *, rows: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the heads say at D tokens, and the reductions `needs` of those over the vocabulary.
+
+        hidden: (D, H). targets: (D,). The first gives (D,) of a head of size 1 and of one over the
+        vocabulary, which says what it has for the target, and (D, n) of others; the second (D,) by
+        `HEAD:REDUCTION`.
+        """
+        said: dict[str, Tensor] = {}
+        reduced: dict[str, Tensor] = {}
+        with torch.autocast(hidden.device.type, enabled=False):
+            for name, head in self.items():
+                states = hidden.to(next(head.parameters()).dtype)
+                if self.sizes[name] != "vocab":
+                    said[name] = head(states).squeeze(1)
+                    continue
+                found = reduce(states, targets, head, (TAKEN, *needs.get(name, ())), rows=rows)
+                said[name] = found.pop(TAKEN)
+                reduced |= {f"{name}:{reduction}": values for reduction, values in found.items()}
+        return said, reduced
+
+
+def sorted_out(needs: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, list[str]]:
+    """The names of reductions by the head that they are of; `""` is the model's own.
+
+    Raises ModelError where a name is no reduction, or of no head over the vocabulary.
+
+    >>> sorted_out(["entropy", "q1:max"], {"q1": "vocab"})
+    {'': ['entropy'], 'q1': ['max']}
+    """
+    found: dict[str, list[str]] = {}
+    wide = [name for name, size in sizes.items() if size == "vocab"]
+    for need in needs:
+        head, _, reduction = need.rpartition(":")
+        if reduction not in REDUCTIONS or (head and head not in wide):
+            known = [*REDUCTIONS, *(f"{name}:{reduction}" for name in wide for reduction in REDUCTIONS)]
+            raise ModelError(
+                f"no reduction over the vocabulary is called {need!r}; there is {', '.join(known)}"
+            )
+        found.setdefault(head, []).append(reduction)
+    return found
+
+
+def save(heads: Heads, directory: Path) -> None:
+    """Write the heads beside the model in `directory`; nothing where there are none."""
+    from safetensors.torch import save_file
+
+    if not len(heads):
+        return
+    file = directory / FILE
+    file.parent.mkdir(exist_ok=True)
+    save_file({name: value.detach().cpu().contiguous() for name, value in heads.state_dict().items()}, file)
+
+
+def load(heads: Heads, reference: str) -> list[str]:
+    """Fill in the heads that were saved beside a model; gives the names of those that nothing here takes.
+
+    Raises ModelError where one of the same name has another size.
+    """
+    from safetensors.torch import load_file
+
+    file = locate(reference) / FILE
+    if not file.is_file():
+        return []
+    stored = load_file(file)
+    own = heads.state_dict()
+    for name, values in stored.items():
+        if name in own and own[name].shape != values.shape:
+            raise ModelError(
+                f"{file} has {name} of shape {tuple(values.shape)}, the objective wants "
+                f"{tuple(own[name].shape)}: rename the head in `heads`, or start from another model"
+            )
+    heads.load_state_dict({name: stored.get(name, values) for name, values in own.items()})
+    return sorted({name.partition(".")[0] for name in stored if name not in own})

@@ -1,15 +1,12 @@
 """A forest gives the log-probs and gradients of its paths, computed as plain rows by the untouched model."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from transformers import (
     BertConfig,
     BertLMHeadModel,
@@ -17,29 +14,19 @@ from transformers import (
     FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
     GptOssConfig,
     GptOssForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     Llama4ForCausalLM,
     Llama4TextConfig,
-    LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
-    MixtralConfig,
-    MixtralForCausalLM,
     NemotronConfig,
     NemotronForCausalLM,
     PhimoeConfig,
     PhimoeForCausalLM,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
     RwkvConfig,
     RwkvForCausalLM,
     T5Config,
@@ -49,55 +36,17 @@ from transformers import (
 from turnsmith.errors import ModelError
 from turnsmith.models.forest import Forest, attach, refusal
 from turnsmith.models.recompute import recompute
+from turnsmith.testing.families import CONTEXTS, SIZES, Double, gradients
+from turnsmith.testing.families import FAMILIES as NAMES
+from turnsmith.testing.families import family as build
 
-SIZES = {
-    "vocab_size": 61,
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "initializer_range": 0.3,  # Peaked attention, so that a token too many or too few is seen.
-    "pad_token_id": 0,
-}
-WINDOW = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
-DROPLESS = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
-CONFIGS = {
-    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES)),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
-    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig(**SIZES, **WINDOW)),
-    "mixtral": (MixtralForCausalLM, MixtralConfig(**SIZES, num_local_experts=4)),
-    "gpt2": (
-        GPT2LMHeadModel,
-        GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, **DROPLESS),
-    ),
-}
 FORESTS = {
     "prompt and two replies": Forest((0, 7, 11, 14), (-1, 0, 0)),
     "grandchildren": Forest((0, 6, 9, 10, 15, 17, 20, 21, 23), (-1, 0, 0, 0, 0, 1, 1, 3)),
     "several roots, not in order": Forest((0, 5, 6, 10, 11, 12, 18), (-1, -1, 0, 1, 2, -1)),
 }
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # Relative; what the design promises.
-FAMILIES = pytest.mark.parametrize("family", CONFIGS)
-
-
-class Double(TorchFunctionMode):
-    """Lifts transformers' float32 islands (norms, routers), which round gradients of float64 to 1e-7."""
-
-    def __torch_function__(
-        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping | None = None
-    ) -> object:
-        casts = function is Tensor.float or (function is Tensor.to and torch.float32 in args)
-        if casts and args[0].dtype is torch.float64:
-            return args[0]
-        if function is Tensor.matmul and args[0].dtype != args[1].dtype:  # positions times frequencies
-            args = (args[0].double(), args[1].double())
-        return function(*args, **(kwargs or {}))
-
-
-# The mode is not on where a backward recomputes; without float64 it does nothing.
-CONTEXTS = {"context_fn": lambda: (nullcontext(), Double())}
+FAMILIES = pytest.mark.parametrize("family", NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -107,16 +56,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def build(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
-    """The untouched tiny model, always with the same weights, in training mode."""
-    kind, config = CONFIGS[family]
-    torch.manual_seed(0)
-    config = copy.deepcopy(config)
-    config._attn_implementation = "sdpa"
-    config._experts_implementation = "eager"  # The default, grouped_mm, has no float64.
-    return kind(config).to(dtype).train()
 
 
 def paths(forest: Forest) -> list[list[int]]:
@@ -142,13 +81,6 @@ def forest_logits(model: nn.Module, ids: Tensor, forest: Forest) -> Tensor:
     """(T, V) from one call with the forest."""
     positions = torch.tensor([forest.positions()])
     return model(input_ids=ids, position_ids=positions, forest=forest, use_cache=False).logits[0]
-
-
-def gradients(model: nn.Module) -> Tensor:
-    """All gradients, one behind the other, in the order of the parameters."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert all(parameter.grad is not None for parameter in trained)
-    return torch.cat([parameter.grad.flatten().double() for parameter in trained])
 
 
 def from_rows(model: nn.Module, ids: Tensor, weights: Tensor, rows: list[list[int]]) -> dict[tuple, Tensor]:
@@ -285,7 +217,7 @@ def test_without_a_forest_the_model_is_sdpa_bit_for_bit(family):
 
 
 def test_attention_dropout_is_passed_on():
-    config = copy.deepcopy(CONFIGS["llama"][1])
+    config = build("llama").config
     config.attention_dropout = 0.5
     model = LlamaForCausalLM(config).train()
     attach(model)

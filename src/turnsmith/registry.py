@@ -140,13 +140,10 @@ def objective(
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example. reference: needs log-probs under the step's start. reads: read-outs of hidden states it needs.
-    linear: the values are linear in the log-probs, with factors that the batch gives; the output projection
-    then gets its gradient while the logits are there, and they are not computed a second time.
-    needs: numbers over the vocabulary at each trained token: `entropy`, `argmax`, `logsumexp`, `max`, or
-    `HEAD:max` and so on of a head. heads: further projections of the states at trained tokens that learn
-    beside the model, and how many numbers each gives, or `vocab` for one for each token.
-    With `token`, a value may depend on its own conversation only: an example over the row is cut between its
-    conversations.
+    linear: in the log-probs, with factors that the batch gives: the head's gradient then takes one pass.
+    needs: numbers over the vocabulary at each trained token, `entropy`, `argmax`, `logsumexp`, `max`, or of a
+    head `HEAD:max`. heads: projections that learn, and how many numbers each gives, or `vocab`. With `token`
+    a value may depend on its own conversation only: trees over the row are cut between conversations.
     """
     return _register("objective", name)
 

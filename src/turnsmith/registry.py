@@ -139,19 +139,17 @@ def objective(
     """`(scores, *, options) -> Loss`, one value per unit.
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
-    example. reference: needs log-probs under the step's start. reads: read-outs of hidden states it needs.
-    linear: in the log-probs, with factors that the batch gives: the head's gradient then takes one pass.
-    needs: numbers over the vocabulary at each trained token, `entropy`, `argmax`, `logsumexp`, `max`, or of a
-    head `HEAD:max`. heads: projections that learn, and how many numbers each gives, or `vocab`. With `token`
-    a value may depend on its own conversation only: trees over the row are cut between conversations.
+    example; a value per `token` depends on its own conversation only, since trees over the row are cut.
+    reference: needs log-probs under the start. reads: read-outs of hidden states. linear: in the log-probs,
+    with factors from the batch: the head's gradient then takes one pass. needs: of the vocabulary at trained
+    tokens, `entropy`, `argmax`, `logsumexp`, `max`, or `HEAD:max`. heads: learn too; their size, or `vocab`.
     """
     return _register("objective", name)
 
 
 def trainable(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
     """`(model, draw, *, options) -> {parameter name: learns}`, or a class made with the options that has
-    `select(model, draw)`, and may have `attach(model) -> model` and `redraw`, true to select anew each
-    epoch."""
+    `select(model, draw)`, and may have `attach(model) -> model` and `redraw`: select anew each epoch."""
     return _register("trainable", name)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from turnsmith.data.batch import micro_batches, pack, pad, slots
+from turnsmith.data.batch import fill_rows, pack, pad, slots
 from turnsmith.data.formats.oasst import oasst
 from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
@@ -101,8 +101,8 @@ LAYOUTS = {
     "padded": lambda window, per: [pad(window)],
     "packed": lambda window, per: [pack(window, least=10**6)],  # nothing shared
     "shared": lambda window, per: [pack(window)],
-    "dealt": lambda window, per: [pack(run) for run in micro_batches(window, 90, per=per)],
-    "cut": lambda window, per: [pack(run) for run in micro_batches(window, 48, per=per)],
+    "dealt": lambda window, per: [pack(run) for run in fill_rows(window, 90, per=per)],
+    "cut": lambda window, per: [pack(run) for run in fill_rows(window, 48, per=per)],
 }
 
 
@@ -287,7 +287,7 @@ def test_a_tree_of_conversations_is_one_example_whose_messages_are_computed_once
 def test_a_tree_trains_in_one_pass_or_cut_as_its_conversations_do(row, rows):
     window = tokenised([{"message_tree_id": "t", "prompt": OPEN}])
     whole, trees = (model().double() for _ in range(2))
-    runs = micro_batches(window, row, per="token")
+    runs = fill_rows(window, row, per="token")
     assert len(runs) == rows
     with Double():
         loss, slope = by_rows(whole, window, "sft")

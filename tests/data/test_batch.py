@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnsmith.data.batch import deal, micro_batches, pack, pad, slots
+from turnsmith.data.batch import deal, fill_rows, micro_batches, pack, pad, slots
 from turnsmith.data.tree import Kinship, grow
 from turnsmith.errors import DataError
 from turnsmith.models.forest import attach
@@ -233,6 +233,19 @@ def test_a_window_is_dealt_out_to_rows_of_ten(sizes, expected):
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
+        ([3, 4, 3], [["0", "1", "2"]]),
+        ([3, 4, 4], [["0", "1"], ["2"]]),
+        ([3, 11, 3], [["0"], ["1"], ["2"]]),
+        ([], []),
+    ],
+)
+def test_runs_keep_the_order_that_they_are_given(sizes, expected):
+    assert [[one.id for one in run] for run in micro_batches(iter(apart(*sizes)), 10)] == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
         ([3, 4, 3], [[0, 1], [2]]),  # two rows of 4 are 8 positions, three would be 12
         ([2, 9, 2, 2, 8], [[1], [4], [0, 2, 3]]),  # neighbours in length, whatever their order
         ([11, 3], [[0], [1]]),
@@ -249,7 +262,7 @@ def test_answers_to_one_prompt_count_it_once_wherever_they_stand():
     window = [one, other, two, three]
     assert deal(window, 26) == [[0, 2, 3], [1]]
     assert deal(window, 31) == [[0, 1, 2, 3]]
-    assert positions(micro_batches(window, 26)) == [26, 5]
+    assert positions(fill_rows(window, 26)) == [26, 5]
 
 
 def test_an_example_goes_where_most_of_it_is_laid_down_already():
@@ -276,29 +289,29 @@ TREE = example("tree", replies=[[*SHARED, i, i, i] for i in (1, 2, 3)])
 
 def test_a_tree_over_the_row_is_cut_into_rows_that_repeat_its_prefix_where_the_loss_is_of_tokens():
     assert slots(TREE) == 20 + 9
-    runs = micro_batches([TREE], 26, per="token")
+    runs = fill_rows([TREE], 26, per="token")
     assert positions(runs) == [26, 23]
     assert [[one.parts["replies"][0].inputs.tolist() for one in run] for run in runs] == [
         [[*SHARED, 1, 1, 1], [*SHARED, 2, 2, 2]],
         [[*SHARED, 3, 3, 3]],
     ]
-    assert positions(micro_batches([TREE], 29, per="token")) == [29]
+    assert positions(fill_rows([TREE], 29, per="token")) == [29]
 
 
 @pytest.mark.parametrize("per", ["sequence", "example"])
 def test_a_tree_over_the_row_stays_whole_where_the_loss_is_of_more_than_tokens(per):
-    assert micro_batches([TREE], 26, per=per) == [[TREE]]
+    assert fill_rows([TREE], 26, per=per) == [[TREE]]
 
 
 def test_a_sequence_over_the_row_stands_alone_and_whole():
     long, short = example("long", text=[list(range(12))]), example("short", text=[[40, 41, 42]])
-    assert micro_batches([short, long], 10, per="token") == [[long], [short]]
+    assert fill_rows([short, long], 10, per="token") == [[long], [short]]
 
 
 @settings(max_examples=100, deadline=None)
 @given(broad, st.integers(1, 300), st.sampled_from([pack, pad]), st.sampled_from(["token", "example"]))
 def test_micro_batches_keep_every_sequence_once_and_the_row(window, row, layout, per):
-    runs = micro_batches(window, row, layout=layout, per=per)
+    runs = fill_rows(window, row, layout=layout, per=per)
     held = [one for run in runs for e in run for one in e.parts["replies"]]
     given_ones = [one for e in window for one in e.parts["replies"]]
     assert sorted(map(id, held)) == sorted(map(id, given_ones))

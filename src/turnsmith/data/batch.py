@@ -3,7 +3,7 @@ rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -52,7 +52,23 @@ def pad(examples: Sequence[Rendered]) -> Batch:
     return _batch(examples, paths, sequences, routes, inputs, positions, None, mask)
 
 
-def micro_batches(
+def micro_batches(examples: Iterable[Rendered], row: int) -> Iterator[list[Rendered]]:
+    """Runs of whole examples in the order given, of at most `row` tokens with nothing shared; a longer
+    example stands alone. For what is read off example by example, and what is too much to be held at once."""
+    run: list[Rendered] = []
+    filled = 0
+    for example in examples:
+        tokens = sum(map(len, _inputs(example)))
+        if run and filled + tokens > row:
+            yield run
+            run, filled = [], 0
+        run.append(example)
+        filled += tokens
+    if run:
+        yield run
+
+
+def fill_rows(
     window: Sequence[Rendered], row: int, *, layout: Layout = pack, per: Per = "example"
 ) -> list[list[Rendered]]:
     """A window dealt out to micro-batches of at most `row` token positions, each to be laid out by `layout`.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from turnsmith.data.batch import Layout, micro_batches, pack, pad, stretches
+from turnsmith.data.batch import Layout, fill_rows, pack, pad, stretches
 from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.stream import Stream
@@ -76,16 +76,15 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     layout = layout_of(model, runner)
     scoring = Scoring(model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
     if left := heads.load(scoring.heads, start.reference):
-        _note(
-            f"heads of the start that this objective does not take are left behind: {', '.join(left)}", runner
-        )
+        names = ", ".join(left)
+        _tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
     seen = np.flatnonzero(stream.times(step.fit.total(len(examples))))
     for note in over_the_row(examples, seen, step.fit.row, layout, method.per):
         _tell(runner, note)
     live = None
     if method.reference and step.fit.reference == "live":
-        probe = layout(micro_batches(stream.window(0), step.fit.row, layout=layout, per=method.per)[0])
+        probe = layout(fill_rows(stream.window(0), step.fit.row, layout=layout, per=method.per)[0])
         live = reference.live(scoring, probe, temperature=step.fit.temperature)
     kept, note = lower.keep(
         scoring, stream, layout, step.fit, directory, redrawn=redraw is not None, say=runner.say
@@ -278,7 +277,7 @@ def _validator(
     @torch.no_grad()
     def validate() -> float:
         total = count = 0.0
-        deal = functools.partial(micro_batches, row=step.fit.row, layout=layout, per=method.per)
+        deal = functools.partial(fill_rows, row=step.fit.row, layout=layout, per=method.per)
         for run in (run for window in stretches(held) for run in deal(window)):
             batch = layout(run)
             scores = scoring(batch, temperature=step.fit.temperature, reads=method.reads, needs=method.needs)

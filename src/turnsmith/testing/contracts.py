@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.data.batch import fill_rows, pack, pad
 from turnsmith.models import forest, load
 from turnsmith.models.score import Scoring
 from turnsmith.testing.builders import examples, model, tokenizer
@@ -200,7 +200,7 @@ def _gradient(
     method: Method, scoring: Scoring, window: Sequence[Rendered], layout: Layout, row: int
 ) -> Tensor:
     """All gradients of one window, summed over its micro-batches and divided once."""
-    batches = [layout(run) for run in micro_batches(window, row, layout=layout, per=method.per)]
+    batches = [layout(run) for run in fill_rows(window, row, layout=layout, per=method.per)]
     total = sum(units(method.per, batch) for batch in batches)
     scoring.zero_grad()
     for batch in batches:

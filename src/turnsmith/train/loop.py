@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith import seeds
-from turnsmith.data.batch import Layout, micro_batches, pack
+from turnsmith.data.batch import Layout, fill_rows, pack
 from turnsmith.data.stream import Stream
 from turnsmith.errors import TrainingError
 from turnsmith.models.score import Scoring
@@ -160,7 +160,7 @@ def _window(
     reference: Callable[[Batch], Tensor] | None,
 ) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
-    runs = micro_batches(window, options.row, layout=layout, per=method.per)
+    runs = fill_rows(window, options.row, layout=layout, per=method.per)
     batches = [layout(run) for run in runs]
     denominator = sum(units(method.per, batch) for batch in batches)
     if denominator == 0:

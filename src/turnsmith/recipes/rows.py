@@ -12,6 +12,18 @@ from turnsmith.registry import Per
 from turnsmith.types import Rendered
 
 
+def longest(examples: Sequence[Rendered], seen: np.ndarray, row: int, layout: Layout, per: Per) -> int:
+    """Token positions of the longest row that has to be: of a whole example, or where the loss is a sum over
+    tokens, of one of its conversations."""
+    sizes = sizes_of(examples)[0][seen]
+    found = [min(row, int(sizes.max(initial=0)))]
+    for index in seen[sizes > row]:
+        example = examples[int(index)]
+        pieces = cut(example, row, layout) if per == "token" else [example]
+        found += [slots(piece, layout) for piece in pieces]
+    return max(found)
+
+
 def over_the_row(
     examples: Sequence[Rendered], seen: np.ndarray, row: int, layout: Layout, per: Per
 ) -> Iterator[str]:

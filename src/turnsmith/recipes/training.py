@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,12 +25,13 @@ from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes.rendering import renderer_of
-from turnsmith.recipes.rows import over_the_row
+from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import lower, reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
-from turnsmith.train.place import Dtype, Place, arithmetic, device, keep_memory
+from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
 from turnsmith.train.record import Record, peak_memory_gib
+from turnsmith.train.room import available, room
 from turnsmith.trainables.install import install, learning, redrawing
 from turnsmith.types import Rendered
 
@@ -56,7 +57,7 @@ def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
 
 def _tell(runner: Runner, note: str | None) -> None:
     """Say once what a reader of the report should know as well."""
-    if note is not None and note not in runner.warnings:
+    if note and note not in runner.warnings:
         runner.warnings.append(note)
         runner.say(f"        {note}")
 
@@ -65,6 +66,8 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     """Load, install, fit, save. Gives the record of the artefact."""
     keep_memory()
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
+    if said := described(dtype, seconds):
+        runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
     wanted = terms(step, parts)
@@ -80,31 +83,36 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
         _tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
     seen = np.flatnonzero(stream.times(step.fit.total(len(examples))))
-    for note in over_the_row(examples, seen, step.fit.row, layout, method.per):
+    most = longest(examples, seen, step.fit.row, layout, method.per)
+    free = available(device())
+    space = room(scoring, layout, step.fit, most, free=free, file=directory / "room.json")
+    _tell(runner, space.said)
+    used = step.model_copy(update={"fit": replace(step.fit, row=space.row)})
+    for note in over_the_row(examples, seen, space.row, layout, method.per):
         _tell(runner, note)
     live = None
-    if method.reference and step.fit.reference == "live":
-        probe = layout(fill_rows(stream.window(0), step.fit.row, layout=layout, per=method.per)[0])
-        live = reference.live(scoring, probe, temperature=step.fit.temperature)
+    if method.reference and used.fit.reference == "live":
+        probe = layout(fill_rows(stream.window(0), used.fit.row, layout=layout, per=method.per)[0])
+        live = reference.live(scoring, probe, temperature=used.fit.temperature)
     kept, note = lower.keep(
-        scoring, stream, layout, step.fit, directory, redrawn=redraw is not None, say=runner.say
+        scoring, stream, layout, used.fit, directory, redrawn=redraw is not None, say=runner.say
     )
     _tell(runner, note)
     if method.reference and live is None:
-        stream = _with_reference(stream, scoring, step, layout, seen, directory)
+        stream = _with_reference(stream, scoring, used, layout, seen, directory)
     with Record(directory, title=step.name, quiet=runner.quiet) as recorder:
         totals = fit(
             scoring,
             stream,
             method,
-            step.fit,
+            used.fit,
             directory=directory / "checkpoints",
             recorder=recorder,
             place=Place(device=device(), trackers=step.fit.trackers, directory=runner.directory),
             seed=seed,
             layout=layout,
             reference=live,
-            validate=_validator(step, runner, scoring, renderer, layout, parts, method, directory),
+            validate=_validator(used, runner, scoring, renderer, layout, parts, method, directory),
             redraw=redraw,
         )
     peak = peak_memory_gib()
@@ -121,6 +129,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
         "dtype_seconds": seconds,
         "examples": len(examples),
         "counts": counts,
+        "room": asdict(space),
         "peak_memory_gib": peak,
         "renderer": renderer.fingerprint,
         "start": start.reference,

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from turnsmith.data.batch import Layout, fill_rows, pack, pad, stretches
 from turnsmith.data.prepare import Terms, rendered
@@ -31,9 +31,9 @@ from turnsmith.train import lower, reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
 from turnsmith.train.record import Record, peak_memory_gib
-from turnsmith.train.room import available, room
+from turnsmith.train.room import Room, available, room
 from turnsmith.trainables.install import install, learning, redrawing
-from turnsmith.types import Rendered
+from turnsmith.types import Batch, Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,8 +70,9 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
         runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
-    wanted = terms(step, parts)
-    examples, counts = tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    examples, counts = tokens(
+        step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped
+    )
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     runner.open()
@@ -82,39 +83,9 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
         names = ", ".join(left)
         _tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
-    seen = np.flatnonzero(stream.times(step.fit.total(len(examples))))
-    most = longest(examples, seen, step.fit.row, layout, method.per)
-    free = available(device())
-    space = room(scoring, layout, step.fit, most, free=free, file=directory / "room.json")
-    _tell(runner, space.said)
-    used = step.model_copy(update={"fit": replace(step.fit, row=space.row)})
-    for note in over_the_row(examples, seen, space.row, layout, method.per):
-        _tell(runner, note)
-    live = None
-    if method.reference and used.fit.reference == "live":
-        probe = layout(fill_rows(stream.window(0), used.fit.row, layout=layout, per=method.per)[0])
-        live = reference.live(scoring, probe, temperature=used.fit.temperature)
-    kept, note = lower.keep(
-        scoring, stream, layout, used.fit, directory, redrawn=redraw is not None, say=runner.say
-    )
-    _tell(runner, note)
-    if method.reference and live is None:
-        stream = _with_reference(stream, scoring, used, layout, seen, directory)
-    with Record(directory, title=step.name, quiet=runner.quiet) as recorder:
-        totals = fit(
-            scoring,
-            stream,
-            method,
-            used.fit,
-            directory=directory / "checkpoints",
-            recorder=recorder,
-            place=Place(device=device(), trackers=step.fit.trackers, directory=runner.directory),
-            seed=seed,
-            layout=layout,
-            reference=live,
-            validate=_validator(used, runner, scoring, renderer, layout, parts, method, directory),
-            redraw=redraw,
-        )
+    ready = _prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
+    validate = _validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
+    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw)
     peak = peak_memory_gib()
     words.chat_template = renderer.template
     load.save(model, words, directory / "model", base=base)
@@ -124,17 +95,93 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     for file in directory.glob("*.npy"):
         file.unlink()
     return {
-        **_described(step, runner, model, totals, kept.rows if kept else None),
+        **_described(step, runner, model, totals, ready.lowest),
         "dtype": dtype,
         "dtype_seconds": seconds,
         "examples": len(examples),
         "counts": counts,
-        "room": asdict(space),
+        "room": asdict(ready.space),
         "peak_memory_gib": peak,
         "renderer": renderer.fingerprint,
         "start": start.reference,
         "shown": shown(examples[:SHOWN], renderer),
     }
+
+
+class _Ready(NamedTuple):
+    """What a step is fitted with.
+
+    step: with the rows that memory allows. lowest: tokens whose states of frozen blocks are kept, if any are.
+    """
+
+    step: Train
+    stream: Stream
+    live: Callable[[Batch], Tensor] | None
+    space: Room
+    lowest: int | None
+
+
+def _prepared(
+    step: Train,
+    runner: Runner,
+    scoring: Scoring,
+    stream: Stream,
+    method: Method,
+    layout: Layout,
+    directory: Path,
+    *,
+    redrawn: bool,
+) -> _Ready:
+    """Choose rows by memory, keep what frozen blocks give, compute the reference; say what is other than
+    asked."""
+    examples, asked = stream.examples, step.fit
+    seen = np.flatnonzero(stream.times(asked.total(len(examples))))
+    most = longest(examples, seen, asked.row, layout, method.per)
+    file = directory / "room.json"
+    space = room(scoring, layout, asked, most, free=available(device()), file=file)
+    _tell(runner, space.said)
+    used = step.model_copy(update={"fit": replace(asked, row=space.row)})
+    for note in over_the_row(examples, seen, space.row, layout, method.per):
+        _tell(runner, note)
+    live = None
+    if method.reference and used.fit.reference == "live":
+        probe = layout(fill_rows(stream.window(0), space.row, layout=layout, per=method.per)[0])
+        live = reference.live(scoring, probe, temperature=used.fit.temperature)
+    kept, note = lower.keep(scoring, stream, layout, used.fit, directory, redrawn=redrawn, say=runner.say)
+    _tell(runner, note)
+    if method.reference and live is None:
+        stream = _with_reference(stream, scoring, used, layout, seen, directory)
+    return _Ready(used, stream, live, space, kept.rows if kept else None)
+
+
+def _fitted(
+    ready: _Ready,
+    runner: Runner,
+    scoring: Scoring,
+    method: Method,
+    layout: Layout,
+    directory: Path,
+    seed: int,
+    validate: Callable[[], float] | None,
+    redraw: Callable[[int], None] | None,
+) -> dict[str, float]:
+    """Train, with a record of every step. Gives totals of the run."""
+    fit_options = ready.step.fit
+    with Record(directory, title=ready.step.name, quiet=runner.quiet) as recorder:
+        return fit(
+            scoring,
+            ready.stream,
+            method,
+            fit_options,
+            directory=directory / "checkpoints",
+            recorder=recorder,
+            place=Place(device=device(), trackers=fit_options.trackers, directory=runner.directory),
+            seed=seed,
+            layout=layout,
+            reference=ready.live,
+            validate=validate,
+            redraw=redraw,
+        )
 
 
 def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:

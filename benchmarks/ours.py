@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from turnsmith.models.score import Scoring
 from turnsmith.registry import Registry
 from turnsmith.testing import Figures, method
 from turnsmith.train import reference
-from turnsmith.train.loop import fit
+from turnsmith.train.loop import Recorder, fit
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place, device, keep_memory
 from turnsmith.train.record import peak_device_memory_gib, peak_memory_gib
@@ -37,8 +37,28 @@ SEED = 0
 
 def main(job: Job) -> dict[str, Any]:
     """Fit, and say what it took."""
+    recorder, examples = Figures(), given(job)
+    with tempfile.TemporaryDirectory() as place:
+        precomputing = fitted(job, examples, Path(place), recorder)
+    return {
+        "seconds": [row["seconds"] for row in recorder.rows],
+        "losses": [row["loss"] for row in recorder.rows],
+        "read": sum(len(one) for example in examples for ones in example.parts.values() for one in ones),
+        "supervised": int(recorder.rows[0]["supervised"]),
+        "precomputing": precomputing,
+        "peak_gib": peak_memory_gib(),
+        "device_gib": peak_device_memory_gib(),
+    }
+
+
+def given(job: Job) -> list[Rendered]:
+    """The examples of the file as the loop takes them."""
+    return [rendered(number, one) for number, one in enumerate(job.examples())]
+
+
+def fitted(job: Job, examples: Sequence[Rendered], directory: Path, recorder: Recorder) -> float:
+    """Fit as the job says; gives the seconds that precomputed references took."""
     keep_memory()
-    examples = [rendered(number, one) for number, one in enumerate(job.examples())]
     options = Fit(
         steps=job.steps,
         batch=len(examples),
@@ -54,36 +74,25 @@ def main(job: Job) -> dict[str, Any]:
     )
     stream = Stream(examples, batch=options.batch, order=options.order, seed=SEED)
     scoring = Scoring(installed(job), autocast=job.dtype == "bfloat16")
-    recorder = Figures()
-    with tempfile.TemporaryDirectory() as place:
-        directory, live = Path(place), None
-        started, precomputing = time.perf_counter(), 0.0
-        if job.what == "dpo" and job.reference == "precomputed":
-            stream = referenced(stream, scoring, options, directory)
-            precomputing = time.perf_counter() - started
-        elif job.what == "dpo":
-            live = reference.live(scoring, pack(next(micro_batches(examples, options.row))), temperature=1.0)
-        fit(
-            scoring,
-            stream,
-            method(job.what),
-            options,
-            directory=directory / "checkpoints",
-            recorder=recorder,
-            place=Place(device=device()),
-            seed=SEED,
-            layout=pack,
-            reference=live,
-        )
-    return {
-        "seconds": [row["seconds"] for row in recorder.rows],
-        "losses": [row["loss"] for row in recorder.rows],
-        "read": sum(len(one) for example in examples for ones in example.parts.values() for one in ones),
-        "supervised": int(recorder.rows[0]["supervised"]),
-        "precomputing": precomputing,
-        "peak_gib": peak_memory_gib(),
-        "device_gib": peak_device_memory_gib(),
-    }
+    started, precomputing, live = time.perf_counter(), 0.0, None
+    if job.what == "dpo" and job.reference == "precomputed":
+        stream = referenced(stream, scoring, options, directory)
+        precomputing = time.perf_counter() - started
+    elif job.what == "dpo":
+        live = reference.live(scoring, pack(next(micro_batches(examples, options.row))), temperature=1.0)
+    fit(
+        scoring,
+        stream,
+        method(job.what),
+        options,
+        directory=directory / "checkpoints",
+        recorder=recorder,
+        place=Place(device=device()),
+        seed=SEED,
+        layout=pack,
+        reference=live,
+    )
+    return precomputing
 
 
 def installed(job: Job) -> nn.Module:
@@ -112,7 +121,7 @@ def referenced(stream: Stream, scoring: Scoring, options: Fit, directory: Path) 
 
 
 def rendered(number: int, example: Mapping[str, list[int]]) -> Rendered:
-    """An example of the file as the loop takes it."""
+    """One of them."""
     if "labels" in example:
         return Rendered(str(number), {"text": (tokens(example["input_ids"], example["labels"]),)})
     prompt = example["prompt_ids"]

@@ -22,15 +22,6 @@ import step
 from torch.profiler import ProfilerActivity, profile
 from workload import Job
 
-from turnsmith.data.batch import pack
-from turnsmith.data.stream import Stream
-from turnsmith.models.score import Scoring
-from turnsmith.testing import method
-from turnsmith.train import reference
-from turnsmith.train.loop import fit
-from turnsmith.train.options import Fit
-from turnsmith.train.place import Place, device, keep_memory
-
 # What an operation belongs to, by itself or by what it is called in; the first that is found counts.
 CALLERS = {
     "_Attention": "attention",
@@ -98,34 +89,13 @@ def main() -> None:
             row=asked.row,
             batch=8,
         )
-        second = profiled(job, Path(place))
+        second = Second()
+        ours.fitted(job, ours.given(job), Path(place), second)
     shares = classified(second.profile.events())
     print(f"{step.title(job, work)}: {second.seconds:.2f} s, load {os.getloadavg()[0]:.1f}")
     for name, taken in shares.most_common():
         print(f"  {name:<32}{taken / second.seconds:6.1%}")
     print(f"  {'between operations':<32}{1 - shares.total() / second.seconds:6.1%}")
-
-
-def profiled(job: Job, place: Path) -> Second:
-    """Two steps of the job, the second under the profiler."""
-    keep_memory()
-    examples = [ours.rendered(number, one) for number, one in enumerate(job.examples())]
-    options = Fit(steps=2, batch=len(examples), row=job.row, order="given", lr=job.lr, dtype=job.dtype)
-    scoring = Scoring(ours.installed(job), autocast=job.dtype == "bfloat16")
-    live = reference.live(scoring, pack(examples[:1]), temperature=1.0) if job.what == "dpo" else None
-    second = Second()
-    fit(
-        scoring,
-        Stream(examples, batch=options.batch, order="given", seed=0),
-        method(job.what),
-        options,
-        directory=place / "checkpoints",
-        recorder=second,
-        place=Place(device=device()),
-        seed=0,
-        reference=live,
-    )
-    return second
 
 
 def classified(events: Any) -> Counter[str]:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+
+from turnsmith.models.reduce import LOGPROB, reduce
 
 SLAB = 96 * 2**20  # bytes of fp32 logits that are held at once
 
@@ -34,10 +35,11 @@ def logprobs(
     if isinstance(head, nn.Linear) and (expected is not None or not learns):
         terms = _Terms(cap, temperature, count, _arithmetic(hidden))
         return _Linear.apply(hidden, head.weight, head.bias, targets, expected, terms)
-    chunks = zip(hidden.split(count), targets.split(count), strict=True)
-    return torch.cat(
-        [checkpoint(_chosen, h, t, head, cap, temperature, use_reentrant=False) for h, t in chunks]
-    )
+
+    def project(states: Tensor) -> Tensor:
+        return logits(states, head, cap) / temperature
+
+    return reduce(hidden, targets, project, (LOGPROB,), rows=count)[LOGPROB]
 
 
 def rows(vocabulary: int) -> int:
@@ -69,13 +71,6 @@ def _capped(values: Tensor, cap: float | None) -> Tensor:
 def _arithmetic(hidden: Tensor) -> torch.dtype:
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-
-
-def _chosen(
-    hidden: Tensor, targets: Tensor, head: nn.Module, cap: float | None, temperature: float
-) -> Tensor:
-    found = (logits(hidden, head, cap) / temperature).log_softmax(1)
-    return found.gather(1, targets[:, None])[:, 0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 TAKEN = "taken"  # the logit of the token that came
+LOGPROB = "logprob"  # its log-probability
 
 
 def reduce(
@@ -16,14 +17,17 @@ def reduce(
 ) -> dict[str, Tensor]:
     """For each name (D,) numbers: what it says of the logits that `project` makes of the states.
 
-    hidden: (D, H). targets: (D,). names: of REDUCTIONS, or TAKEN. rows: how many logits are held at once;
-    they are computed a second time in the backward pass. All but `argmax` carry gradients.
+    hidden: (D, H). targets: (D,). names: of REDUCTIONS, TAKEN or LOGPROB. rows: how many logits are held at
+    once; they are computed a second time in the backward pass. All but `argmax` carry gradients.
     """
 
     def slab(states: Tensor, wanted: Tensor) -> tuple[Tensor, ...]:
         logits = project(states)
-        taken = logits.gather(1, wanted[:, None])[:, 0]
-        return tuple(taken if name == TAKEN else REDUCTIONS[name](logits) for name in names)
+        own = {TAKEN: lambda: logits, LOGPROB: lambda: logits.log_softmax(1)}
+        return tuple(
+            own[name]().gather(1, wanted[:, None])[:, 0] if name in own else REDUCTIONS[name](logits)
+            for name in names
+        )
 
     parts = zip(hidden.split(rows), targets.split(rows), strict=True)
     slabs = [checkpoint(slab, states, wanted, use_reentrant=False) for states, wanted in parts]

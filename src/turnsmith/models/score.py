@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from turnsmith.errors import ModelError
 from turnsmith.models.head import logits, logprobs, rows, weight_of
 from turnsmith.models.heads import Heads, Size, sorted_out
-from turnsmith.models.reduce import TAKEN, reduce
+from turnsmith.models.reduce import LOGPROB, reduce
 from turnsmith.types import Batch, Scores
 
 if TYPE_CHECKING:
@@ -124,9 +124,8 @@ class Scoring(nn.Module):
         def project(some: Tensor) -> Tensor:
             return logits(some, head, cap) / temperature
 
-        every = list(dict.fromkeys((TAKEN, "logsumexp", *names)))
-        found = reduce(states, targets, project, every, rows=rows(len(self.projection)))
-        return found[TAKEN] - found["logsumexp"], {name: found[name] for name in names}
+        found = reduce(states, targets, project, (LOGPROB, *names), rows=rows(len(self.projection)))
+        return found.pop(LOGPROB), found
 
     def states(self, batch: Batch) -> Tensor:
         """(D, H): the states that predict the distinct trained tokens."""

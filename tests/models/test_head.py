@@ -60,6 +60,9 @@ def test_a_second_backward_gives_the_same_again():
     torch.testing.assert_close(slopes(found, upstream, linear.weight), first)
 
 
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.mm.out, torch.ops.aten.addmm_.default)
+
+
 class Products(TorchDispatchMode):
     """Counts matrix products and the largest number of elements that any tensor had."""
 
@@ -69,7 +72,7 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
-        self.count += function in (torch.ops.aten.mm.default, torch.ops.aten.mm.out)
+        self.count += function in PRODUCTS
         if isinstance(out, Tensor):
             self.largest = max(self.largest, out.numel())
         return out

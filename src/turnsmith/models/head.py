@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from turnsmith.models.reduce import LOGPROB, reduce
 
 SLAB = 96 * 2**20  # bytes of fp32 logits that are held at once
+IN_CACHE = 32  # tokens of a slab whose softmax is computed together: their logits stay in a core's cache
 
 
 def logprobs(
@@ -86,18 +87,26 @@ class _Terms:
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
     ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """For each slab: where it is, its states, the log-probs (d,) and their gradient (d, V) with respect
-        to the raw logits."""
+        to the raw logits, in whose place it is."""
         for start in range(0, len(hidden), self.rows):
             part = slice(start, start + self.rows)
-            states, wanted = hidden[part].to(self.dtype), targets[part, None]
-            bounded = _capped(wide(F.linear(states, weight, bias)), self.cap)
-            found = (bounded / self.temperature if self.temperature != 1 else bounded).log_softmax(1)
-            chosen = found.gather(1, wanted)[:, 0]
-            slope = found.exp_().neg_()
-            slope.scatter_add_(1, wanted, torch.ones_like(chosen)[:, None])
-            if self.cap is not None:
-                slope *= 1 - (bounded / self.cap) ** 2
-            yield part, states, chosen, (slope if self.temperature == 1 else slope / self.temperature)
+            states = hidden[part].to(self.dtype)
+            raw = F.linear(states, weight, bias)
+            pairs = zip(raw.split(IN_CACHE), targets[part].split(IN_CACHE), strict=True)
+            yield part, states, torch.cat([self._slope(some, wanted) for some, wanted in pairs]), raw
+
+    def _slope(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Put the gradient of the log-probs in place of raw logits (c, V); gives the log-probs (c,)."""
+        wanted = targets[:, None]
+        bounded = _capped(wide(raw), self.cap)
+        found = (bounded / self.temperature if self.temperature != 1 else bounded).log_softmax(1)
+        chosen = found.gather(1, wanted)[:, 0]
+        slope = found.exp_().neg_()
+        slope.scatter_add_(1, wanted, torch.ones_like(chosen)[:, None])
+        if self.cap is not None:
+            slope *= 1 - (bounded / self.cap) ** 2
+        raw.copy_(slope if self.temperature == 1 else slope.div_(self.temperature))
+        return chosen
 
 
 class _Linear(torch.autograd.Function):
@@ -127,7 +136,7 @@ class _Linear(torch.autograd.Function):
             for part, states, found, slope in terms.slabs(hidden, plain, bias, targets):
                 chosen.append(found)
                 if of_hidden:
-                    torch.mm(slope.to(terms.dtype), plain, out=made[part])
+                    torch.mm(slope, plain, out=made[part])
                 if total is not None and expected is not None:
                     total.add(slope, states, expected[part])
         ctx.save_for_backward(hidden, weight, bias, targets, expected, made)
@@ -150,8 +159,7 @@ class _Linear(torch.autograd.Function):
             for part, states, _, slope in slabs:
                 total.add(slope, states, given[part])
         if factor != 1:
-            total.weight *= factor
-            total.bias *= factor
+            total.times(factor)
         return to_hidden, total.weight.to(weight.dtype), total.bias if of_bias else None, None, None, None
 
 
@@ -160,12 +168,21 @@ class _Total:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = wide(torch.zeros_like(weight))
-        self.bias = wide(torch.zeros_like(weight[:, 0]))
+        self.bias = None if bias is None else wide(torch.zeros_like(bias))
 
     def add(self, slope: Tensor, states: Tensor, upstream: Tensor) -> None:
-        slope *= upstream[:, None]
-        self.weight += slope.to(states.dtype).mT @ states
-        self.bias += slope.sum(0)
+        scaled = (states * upstream[:, None]).to(states.dtype)
+        if self.weight.dtype == slope.dtype:
+            self.weight.addmm_(slope.mT, scaled)
+        else:
+            self.weight += slope.mT @ scaled
+        if self.bias is not None:
+            self.bias += wide(slope).mT @ upstream
+
+    def times(self, factor: float) -> None:
+        self.weight *= factor
+        if self.bias is not None:
+            self.bias *= factor
 
 
 def _factor(given: Tensor, expected: Tensor | None) -> float | None:

@@ -65,14 +65,15 @@ class Block:
     hidden: Tensor
 
     def of(self, states: Tensor) -> Tensor:
-        """(G, keys, D), contiguous, out of (G, T, D)."""
-        return torch.cat([states[:, lo:hi] for lo, hi in self.spans], 1)
+        """(G, keys, D), each of G contiguous, out of (G, T, D); a view where there is one span."""
+        parts = [states[:, lo:hi] for lo, hi in self.spans]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def add(self, total: Tensor, slopes: Tensor) -> None:
         """Add (G, D, keys) to the keys' places in (G, D, T)."""
         sizes = [hi - lo for lo, hi in self.spans]
         for (lo, hi), part in zip(self.spans, slopes.split(sizes, 2), strict=True):
-            total[:, :, lo:hi] += part
+            total[:, :, lo:hi].add_(part)
 
 
 def attend(
@@ -130,6 +131,7 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: Sequence[Block], scale: float
     ) -> Tensor:
+        key, value = key.contiguous(), value.contiguous()
         ctx.save_for_backward(query, key, value)
         ctx.plan, ctx.scale = plan, scale
         out = query.new_empty(query.shape[1], len(query), value.shape[2])
@@ -152,10 +154,11 @@ class _Attention(torch.autograd.Function):
             block.add(to_value, torch.bmm(slopes.mT.contiguous(), weights.to(dtype)))
             to_weights = wide(torch.bmm(slopes, block.of(value).mT))
             to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype)
-            to_scores = to_scores.mul_(ctx.scale).to(dtype)
+            to_scores = to_scores.to(dtype)
             place = _grouped(to_query, groups, block)
             place.copy_(torch.bmm(to_scores, keys).view(place.shape))
             block.add(to_key, torch.bmm(queries.mT.contiguous(), to_scores))
+        to_query, to_key = to_query.mul_(ctx.scale), to_key.mul_(ctx.scale)
         return to_query, to_key.mT.to(dtype), to_value.mT.to(dtype), None, None
 
 
@@ -173,7 +176,7 @@ def _weights(queries: Tensor, keys: Tensor, block: Block, scale: float) -> Tenso
     """(G, heads / G * queries, keys): how much of each key's value each query takes."""
     scores = torch.bmm(wide(queries) * scale, wide(keys).mT)
     count, last = block.hidden.shape
-    scores.view(len(keys), -1, count, keys.shape[1])[..., keys.shape[1] - last :] += block.hidden
+    scores.view(len(keys), -1, count, keys.shape[1])[..., keys.shape[1] - last :].add_(block.hidden)
     return scores.softmax(-1)
 
 

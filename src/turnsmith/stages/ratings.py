@@ -1,0 +1,78 @@
+"""Stages that choose conversations by how people rated them, and the baseline that goes by length alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+
+from turnsmith.errors import DataError
+from turnsmith.registry import stage
+from turnsmith.types import Example, Json
+
+UNTOUCHED = 5.0  # a set of ratings that are all 5 is what the form showed before anybody moved it
+
+
+@stage("rated")
+def rated(
+    data: Sequence[Example], *, least: float = 8.0, key: str = "ratings", counts: Counter[str]
+) -> Iterator[Example]:
+    """Keep what people rated `least` or better, in the mean of the ratings under `key` of the metadata.
+
+    A set of ratings that are all 5 counts as unrated: it is what a form shows before it is touched. What is
+    unrated is left out, and counted apart from what was rated lower.
+    """
+    for example in data:
+        mean = rating(example, key)
+        if mean is None:
+            counts["unrated"] += 1
+        elif mean < least:
+            counts["rated lower"] += 1
+        else:
+            yield example
+
+
+def rating(example: Example, key: str = "ratings") -> float | None:
+    """The mean of an example's ratings; None where there are none, or all are still 5.
+
+    Raises DataError where something else than numbers stands there.
+    """
+    found = example.meta.get(key)
+    values = list(found.values()) if isinstance(found, Mapping) else [] if found is None else [found]
+    numbers = [_number(value, example, key) for value in values]
+    return fmean(numbers) if numbers and any(number != UNTOUCHED for number in numbers) else None
+
+
+def _number(value: Json, example: Example, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"example {example.id!r}: {key} holds {value!r}, which is no number")
+    return float(value)
+
+
+@stage("longest")
+def longest(data: Sequence[Example], *, count: int, part: str = "text") -> Iterator[Example]:
+    """Keep the `count` examples whose `part` has the most messages, in their order; of equals the earlier.
+
+    Ratings of chats follow their length, so whatever is shown of `rated` stands beside this.
+    """
+    if count < 0:
+        raise DataError(f"the stage 'longest' keeps `count` examples: {count} is negative")
+    sizes = [(-_messages(example, part), place) for place, example in enumerate(data)]
+    for place in sorted(place for _, place in sorted(sizes)[:count]):
+        yield data[place]
+
+
+def _messages(example: Example, part: str) -> int:
+    found = example.parts.get(part)
+    if found is None:
+        raise DataError(f"example {example.id!r} has no part {part!r}; it has {', '.join(example.parts)}")
+    return sum(len(one.messages) for one in (found if isinstance(found, tuple) else (found,)))
+
+
+@stage("renamed")
+def renamed(data: Sequence[Example], *, part: str, to: str = "text") -> Iterator[Example]:
+    """Keep one part of each example, under another name: e.g. `chosen` answers as `text` to learn from."""
+    for example in data:
+        if part not in example.parts:
+            raise DataError(f"example {example.id!r} has no part {part!r}; it has {', '.join(example.parts)}")
+        yield Example({to: example.parts[part]}, example.values, example.meta)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from turnsmith.models.score import Scoring as Scoring
     from turnsmith.recipes.checking import check as check
     from turnsmith.recipes.claims import claims as claims
+    from turnsmith.recipes.compare import compare as compare
     from turnsmith.recipes.converting import convert as convert
     from turnsmith.recipes.describing import describe as describe
     from turnsmith.recipes.start import evaluate as evaluate
@@ -48,6 +49,7 @@ PUBLIC = {
     "Scoring": "models.score",
     "check": "recipes.checking",
     "claims": "recipes.claims",
+    "compare": "recipes.compare",
     "convert": "recipes.converting",
     "describe": "recipes.describing",
     **dict.fromkeys(("evaluate", "export", "run", "tune"), "recipes.start"),

@@ -11,7 +11,21 @@ from typing import Any
 
 import typer
 
-from turnsmith.cli import chat, check, claims, data, doctor, evaluate, export, methods, new, run, show, tune
+from turnsmith.cli import (
+    chat,
+    check,
+    claims,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    export,
+    methods,
+    new,
+    run,
+    show,
+    tune,
+)
 from turnsmith.errors import TurnsmithError
 
 app = typer.Typer(
@@ -25,7 +39,7 @@ app = typer.Typer(
 )
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-for verb in (run, tune, check, claims, chat, evaluate, export, methods, show, new, doctor):
+for verb in (run, tune, compare, check, claims, chat, evaluate, export, methods, show, new, doctor):
     app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
 app.add_typer(data.app, name="data")
 

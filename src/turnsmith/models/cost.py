@@ -37,6 +37,14 @@ def training_flops(
     return flops + (12.0 * attended * _width(model) if attended else 0.0)
 
 
+def forward_flops(model: nn.Module, tokens: int, supervised: int) -> float:
+    """Operations of a forward pass over `tokens`, of which `supervised` go through the head: two for each
+    weight and token."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return sum(2.0 * m.weight.numel() * (supervised if m is head else tokens) for m in linear)
+
+
 def _width(model: nn.Module) -> int:
     """Numbers of one token's queries, all layers together."""
     settings: Any = model.config

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
@@ -13,8 +16,10 @@ from turnsmith.recipes.training import SHOWN, shown, terms
 from turnsmith.train.place import device, faster_dtype
 
 if TYPE_CHECKING:
+    from turnsmith.data.render import Renderer
     from turnsmith.recipes.run import Runner
     from turnsmith.recipes.schema import Train
+    from turnsmith.types import Rendered
 
 EFFICIENCY = 0.35  # of a plain matrix product's speed that a training step reaches, measured on two cores
 PRODUCT = 2 * 512 * 1024 * 1024  # operations of the product that `faster_dtype` times
@@ -25,11 +30,7 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     """Examples with their masks, what would be cut, and estimates of tokens, minutes and memory."""
     start = runner.models.get(step.start, runner.models["base"])[0]
     renderer = renderer_of(start.reference)
-    traits = runner.registry.entry("objective", step.objective.name).traits
-    parts = traits.get("parts", ["text"])
-    assert isinstance(parts, list | tuple)
-    wanted = terms(step, [str(part) for part in parts])
-    examples, counts = tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    examples, counts = _examples(step, runner, renderer)
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=runner.recipe.seed)
     steps = step.fit.total(len(examples))
     sizes, trained = sizes_of(examples)
@@ -51,6 +52,22 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
         "memory_gib": _memory(start.reference, parameters, step),
         "shown": shown(examples[:SHOWN], renderer),
     }
+
+
+def counted(step: Train, runner: Runner) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
+    """(E,) tokens of each example of a `train` step, and how often each is seen in so many optimiser
+    steps."""
+    examples, _ = _examples(step, runner, renderer_of(runner.model(step.start).reference))
+    stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=runner.recipe.seed)
+    return sizes_of(examples)[0], stream.times
+
+
+def _examples(
+    step: Train, runner: Runner, renderer: Renderer
+) -> tuple[Sequence[Rendered], Mapping[str, int]]:
+    """What the step will see, and what is cut or dropped."""
+    parts = runner.registry.entry("objective", step.objective.name).names("parts") or ("text",)
+    return tokens(step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)
 
 
 def _memory(reference: str, parameters: int, step: Train) -> float:

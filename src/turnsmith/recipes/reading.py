@@ -42,6 +42,7 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     keys = Keys(step.by) if isinstance(step.name, dict) else None
     last = between / "last.jsonl" if keys else directory / f"{WHOLE}.jsonl"
     made: list[Archive] = []
+    chats: list[Seeded] = []
     examples: Iterable[Example] = ()
     if path is not None and shares.worth(path):
         first, noted = (between / "0.jsonl", None) if step.stages else (last, keys)
@@ -55,6 +56,7 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
         if number or not made:
             made.append(archive.write(between / f"{number}.jsonl", examples))
         given = _given(component, runner, (step.names[0], version, number), step.seed)
+        chats += [chat for chat in given.values() if isinstance(chat, Seeded)]
         examples = _put_through(component, runner, made[-1], given, counts)
     if step.stages or not made:
         examples = _distinct(examples, "+".join(step.names))
@@ -70,6 +72,8 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
         "why": guessed.why,
         "rows": len(made[0]) + unread.total(),
         "counts": unread + counts,
+        "usage": {name: sum(chat.used[name] for chat in chats) for name in ("prompt", "completion")},
+        "flops": sum(2.0 * chat.parameters * chat.used.total() for chat in chats),
         "bad_rows": FILE if bad and bad.counts else None,
         "sizes": sizes,
     }
@@ -125,28 +129,39 @@ def _deal_out(data: Archive, step: Data, keys: Keys, directory: Path, counts: Co
 
 def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
     """What a stage is given beside its options: its chats, and `rng` where it asks for one."""
+    from turnsmith.models.load import parameters
     from turnsmith.recipes.measuring import chat
 
     entry = runner.registry.entry("stage", component.name)
     options = runner.registry.options("stage", component.name, component.options)
     asks = inspect.signature(runner.registry.function("stage", component.name)).parameters
     own = seeds.number(runner.recipe.seed, "chat", *key)
+    models = {name: runner.model(str(options[name])) for name in entry.names("chats")}
     found: dict[str, Any] = {
-        name: Seeded(chat(runner.model(str(options[name])), runner), own) for name in entry.names("chats")
+        name: Seeded(chat(model, runner), own, parameters(model.reference)) for name, model in models.items()
     }
     return found | ({"rng": seeds.stream(seed, "stage", key[-1], component.name)} if "rng" in asks else {})
 
 
 class Seeded:
-    """A chat whose draws depend on the run's seed, the data's name and version, and the stage."""
+    """A chat whose draws depend on the run's seed, the data's name and version, and the stage.
 
-    def __init__(self, chat: Chat, seed: int) -> None:
-        self.chat, self.seed = chat, seed
+    used: tokens of prompts that it read and of completions that it wrote, two operations each for each of
+    the model's parameters.
+    """
+
+    def __init__(self, chat: Chat, seed: int, parameters: int) -> None:
+        self.chat, self.seed, self.parameters = chat, seed, parameters
+        self.used: Counter[str] = Counter()
 
     def __call__(
         self, conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
     ) -> list[Reply | Failure]:
-        return self.chat(conversations, sampling=sampling, seed=seeds.number(self.seed, seed))
+        replies = self.chat(conversations, sampling=sampling, seed=seeds.number(self.seed, seed))
+        for reply in replies:
+            if isinstance(reply, Reply):
+                self.used.update(prompt=reply.usage.prompt, completion=reply.usage.completion)
+        return replies
 
 
 def _put_through(

@@ -162,7 +162,7 @@ class Runner:
         version = len(self.data.get(step.names[0], [])) + 1
         stages = [self._stage(one, version) for one in step.stages]
         splits: Any = [step.name, step.by] if isinstance(step.name, dict) else None
-        key = digest("data 4", source, given, step.format, stages, splits, step.seed)
+        key = digest("data 5", source, given, step.format, stages, splits, step.seed)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import reading
@@ -194,7 +194,8 @@ class Runner:
             "path": str(self.shelf.path(key)),
             "bad_rows": bad,
         }
-        known = {name: record[name] for name in ("format", "guessed", "rows", "counts", "seconds")}
+        told = ("format", "guessed", "rows", "counts", "seconds", "usage", "flops")
+        known = {name: record[name] for name in told}
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
     def examples(self, name: str) -> Archive:
@@ -221,19 +222,7 @@ class Runner:
 
     def _train(self, step: Train) -> dict[str, Any]:
         start = self.model(step.start)
-        version = len(self.models.get(step.name, [])) + 1
-        seed = self.recipe.seed if version == 1 else seeds.number(self.recipe.seed, "version", version)
-        key = digest(
-            "train 2",
-            self.hashes(step.data),
-            start.fingerprint,
-            self._described("objective", step.objective),
-            self._described("trainable", step.trainable),
-            {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
-            step.train_on,
-            seed,
-            self.hashes(step.validate_on) if step.validate_on else None,
-        )
+        seed, key = self._training(step, "train 3", start)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import training
@@ -250,6 +239,38 @@ class Runner:
         self._tell_counts(record["counts"])
         named = {"verb": "train", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
         return {**named, "reused": reused, **record}
+
+    def trial(self, step: Train) -> dict[str, Any]:
+        """What the first optimiser steps of a `train` step take; the model is not kept."""
+        start = self.model(step.start)
+        seed, key = self._training(step, "trial 1", start)
+
+        def make(directory: Path) -> dict[str, Any]:
+            from turnsmith.recipes import training
+
+            self.subjects.clear()
+            self.say(f"try     {step.name}: {step.trainable}, {step.objective}, for {step.fit.steps} steps")
+            return training.trial(step, self, start, directory, seed)
+
+        self.shelf.obtain(key, make)
+        return self.shelf.record(key)
+
+    def _training(self, step: Train, kind: str, start: Trained) -> tuple[int, str]:
+        """The seed of a `train` step, and the hash of all that its outcome depends on."""
+        version = len(self.models.get(step.name, [])) + 1
+        seed = self.recipe.seed if version == 1 else seeds.number(self.recipe.seed, "version", version)
+        key = digest(
+            kind,
+            self.hashes(step.data),
+            start.fingerprint,
+            self._described("objective", step.objective),
+            self._described("trainable", step.trainable),
+            {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
+            step.train_on,
+            seed,
+            self.hashes(step.validate_on) if step.validate_on else None,
+        )
+        return seed, key
 
     def _merge(self, step: Merge) -> dict[str, Any]:
         models, base = [self.model(name) for name in step.models], self.model(step.base)

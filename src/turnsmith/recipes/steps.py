@@ -59,7 +59,7 @@ class Steps:
         }
         self._known = components(use)
         self._name = name
-        self._runner = Runner(
+        self.runner = Runner(
             self._arm(self._plain),
             name,
             Path(to) if to else Path("runs") / name,
@@ -69,7 +69,7 @@ class Steps:
             quiet=say is None,
             near=Path(near) if near else None,
         )
-        self._runner.models["base"] = [self._runner.reference(str(base))]
+        self.runner.models["base"] = [self.runner.reference(str(base))]
 
     def data(self, name: str | Mapping[str, float], **keys: Any) -> dict[str, Any]:
         """Read a file or take data made before, run stages, split by shares."""
@@ -78,6 +78,18 @@ class Steps:
     def train(self, name: str, **keys: Any) -> dict[str, Any]:
         """Fit what `trainable` selects in `start` to `data` under `objective`."""
         return self._do("train", name=name, **keys)
+
+    def trial(self, name: str, **keys: Any) -> dict[str, Any]:
+        """What the optimiser steps of such a `train` take; no model comes of it and nothing is recorded."""
+        return self.runner.trial(self.planned(name, **keys))
+
+    def planned(self, name: str, **keys: Any) -> schema.Train:
+        """A `train` step, checked and not carried out."""
+        done: list[Any] = self._plain["steps"]
+        arm = self._arm({**self._plain, "steps": [*done, {"train": {"name": name, **keys}}]})
+        step = arm.recipe.steps[len(done)].train
+        assert step is not None
+        return step
 
     def merge(self, name: str, **keys: Any) -> dict[str, Any]:
         """Make a model of the weights of `models`, which were tuned from `base`, by `method`."""
@@ -104,28 +116,28 @@ class Steps:
         claims = [*self._plain["claim"], {**stated, "direction": direction, "by": by}]
         before = self._take({**self._plain, "claim": claims})
         try:
-            self._runner.check_claim()
+            self.runner.check_claim()
         except UsageError:
             self._take(before)
             raise
 
     def examples(self, name: str) -> list[Example]:
         """The examples of a data name, its newest version unless `name@N` says otherwise."""
-        known = list(self._runner.data)
+        known = list(self.runner.data)
         if schema.bare(name) not in known:
             raise UsageError(f"no data is called {name!r}{suggest(name, known)}")
-        return list(self._runner.examples(name))
+        return list(self.runner.examples(name))
 
     def model(self, name: str) -> str:
         """What to load a model of this run by, e.g. with `turnsmith.chat`."""
-        return self._runner.model(name).reference
+        return self.runner.model(name).reference
 
     def finish(self) -> dict[str, Any]:
         """Measure what was forgotten, judge, write run.json and the report. Gives what run.json holds."""
-        left = self._runner.recipe.steps[len(self._plain["steps"]) :]
-        self._runner.open()
-        write_text(self._runner.directory / "recipe.yaml", resolved(self._runner))
-        return self._runner.finish(left)
+        left = self.runner.recipe.steps[len(self._plain["steps"]) :]
+        self.runner.open()
+        write_text(self.runner.directory / "recipe.yaml", resolved(self.runner))
+        return self.runner.finish(left)
 
     def __enter__(self) -> Self:
         return self
@@ -135,8 +147,8 @@ class Steps:
     ) -> None:
         if kind is None:
             self.finish()
-        elif self._runner.opened:
-            self._runner.leave("stopped" if issubclass(kind, KeyboardInterrupt) else "failed")
+        elif self.runner.opened:
+            self.runner.leave("stopped" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     def _do(self, verb: str, **keys: Any) -> dict[str, Any]:
         """Check the recipe with this step behind the others, and carry the step out."""
@@ -144,15 +156,15 @@ class Steps:
         done: list[Any] = self._plain["steps"]
         before = self._take({**self._plain, "steps": [*done, step]})
         try:
-            self._runner.step(self._runner.recipe.steps[len(done)])
+            self.runner.step(self.runner.recipe.steps[len(done)])
         except BaseException:
             self._take(before)  # the same call may be tried again
             raise
-        return self._runner.steps[-1]
+        return self.runner.steps[-1]
 
     def _take(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Let this be the recipe, if it is one; gives the one before."""
-        self._runner.recipe = self._arm(plain).recipe
+        self.runner.recipe = self._arm(plain).recipe
         before, self._plain = self._plain, plain
         return before
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from turnsmith.data.batch import Layout, fill_rows, pack, pad, stretches
 from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
+from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import UsageError
 from turnsmith.models import cost, forest, heads, load
@@ -27,10 +30,11 @@ from turnsmith.models.score import Scoring
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
+from turnsmith.shelf import write_text
 from turnsmith.train import lower, reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
-from turnsmith.train.record import Record, peak_memory_gib
+from turnsmith.train.record import CLOCK, METRICS, Record, peak_memory_gib
 from turnsmith.train.room import Room, available, room
 from turnsmith.trainables.install import install, learning, redrawing
 from turnsmith.types import Batch, Rendered
@@ -64,6 +68,73 @@ def _tell(runner: Runner, note: str | None) -> None:
 
 def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
+    done = _done(step, runner, start, directory, seed)
+    peak, model = peak_memory_gib(), done.scoring.model
+    done.words.chat_template = done.renderer.template
+    load.save(model, done.words, directory / "model", base=done.base)
+    heads.save(done.scoring.heads, directory / "model")
+    rendered_as.write(directory / "model", done.renderer)
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    for file in directory.glob("*.npy"):
+        file.unlink()
+    return {
+        **_described(step, runner, model, done.totals, done.ready.lowest),
+        **_prepared_at(done, model),
+        "dtype": done.dtype,
+        "dtype_seconds": done.dtype_seconds,
+        "examples": len(done.examples),
+        "counts": done.counts,
+        "room": asdict(done.ready.space),
+        "peak_memory_gib": peak,
+        "renderer": done.renderer.fingerprint,
+        "start": start.reference,
+        "shown": shown(done.examples[:SHOWN], done.renderer),
+    }
+
+
+def trial(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
+    """Fit as `make` does, and keep nothing but what each step took: its seconds, tokens and operations.
+
+    sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
+    """
+    done = _done(step, runner, start, directory, seed)
+    model, lowest = done.scoring.model, done.ready.lowest
+    rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
+    sizes, _ = sizes_of(done.examples)
+    windows = [done.ready.stream.indices(number) for number in range(len(rows))]
+    flops = [
+        cost.training_flops(model, int(row["tokens"]), int(row["supervised"]), lowest=lowest) for row in rows
+    ]
+    for file in [*directory.glob("*.npy"), *directory.glob("checkpoints/*")]:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    return {
+        "kind": "trial",
+        "sizes": [int(sizes[window].sum()) for window in windows],
+        "seen": int(sizes[sorted({index for window in windows for index in window})].sum()),
+        "seconds": [row["seconds"] for row in clock],
+        "tokens": [row["tokens"] for row in rows],
+        "flops": flops,
+        **_prepared_at(done, model),
+    }
+
+
+class _Done(NamedTuple):
+    """A step that was fitted, and what it was fitted with."""
+
+    scoring: Scoring
+    words: PreTrainedTokenizerBase
+    base: str | None
+    renderer: Renderer
+    examples: Sequence[Rendered]
+    counts: Mapping[str, int]
+    ready: _Ready
+    totals: Mapping[str, float]
+    dtype: Dtype
+    dtype_seconds: Mapping[str, float]
+
+
+def _done(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> _Done:
+    """Load, install and fit."""
     keep_memory()
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     if said := described(dtype, seconds):
@@ -86,32 +157,23 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     ready = _prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
     validate = _validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw)
-    peak = peak_memory_gib()
-    words.chat_template = renderer.template
-    load.save(model, words, directory / "model", base=base)
-    heads.save(scoring.heads, directory / "model")
-    rendered_as.write(directory / "model", renderer)
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    for file in directory.glob("*.npy"):
-        file.unlink()
-    return {
-        **_described(step, runner, model, totals, ready.lowest),
-        "dtype": dtype,
-        "dtype_seconds": seconds,
-        "examples": len(examples),
-        "counts": counts,
-        "room": asdict(ready.space),
-        "peak_memory_gib": peak,
-        "renderer": renderer.fingerprint,
-        "start": start.reference,
-        "shown": shown(examples[:SHOWN], renderer),
-    }
+    return _Done(scoring, words, base, renderer, examples, counts, ready, totals, dtype, seconds)
+
+
+def _prepared_at(done: _Done, model: nn.Module) -> dict[str, float]:
+    """What it took to compute reference log-probs and what frozen blocks give, beside the steps."""
+    seen, trained = done.ready.referenced
+    live = int(done.totals["tokens"]), int(done.totals["supervised"])
+    forward = cost.forward_flops(model, *(live if done.ready.live else (seen, trained)))
+    return {"preparing_seconds": done.ready.preparing, "reference_flops": forward}
 
 
 class _Ready(NamedTuple):
     """What a step is fitted with.
 
     step: with the rows that memory allows. lowest: tokens whose states of frozen blocks are kept, if any are.
+    preparing: seconds that these and the reference took. referenced: tokens with a reference computed before,
+    all and trained ones.
     """
 
     step: Train
@@ -119,6 +181,8 @@ class _Ready(NamedTuple):
     live: Callable[[Batch], Tensor] | None
     space: Room
     lowest: int | None
+    preparing: float
+    referenced: tuple[int, int]
 
 
 def _prepared(
@@ -143,7 +207,7 @@ def _prepared(
     used = step.model_copy(update={"fit": replace(asked, row=space.row)})
     for note in over_the_row(examples, seen, space.row, layout, method.per):
         _tell(runner, note)
-    live = None
+    live, started, referenced = None, time.perf_counter(), (0, 0)
     if method.reference and used.fit.reference == "live":
         probe = layout(fill_rows(stream.window(0), space.row, layout=layout, per=method.per)[0])
         live = reference.live(scoring, probe, temperature=used.fit.temperature)
@@ -151,7 +215,18 @@ def _prepared(
     _tell(runner, note)
     if method.reference and live is None:
         stream = _with_reference(stream, scoring, used, layout, seen, directory)
-    return _Ready(used, stream, live, space, kept.rows if kept else None)
+        sizes, trained = sizes_of(examples)
+        referenced = int(sizes[seen].sum()), int(trained[seen].sum())
+    preparing = _longest_of(directory / "preparing.json", time.perf_counter() - started)
+    return _Ready(used, stream, live, space, kept.rows if kept else None, preparing, referenced)
+
+
+def _longest_of(file: Path, seconds: float) -> float:
+    """The seconds, or those of an attempt that was interrupted later, which are in `file` and longer."""
+    before = json.loads(file.read_text()) if file.exists() else 0.0
+    if seconds > before:
+        write_text(file, json.dumps(seconds))
+    return max(seconds, before)
 
 
 def _fitted(

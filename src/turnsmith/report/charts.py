@@ -132,7 +132,7 @@ def curve(
         for mark in _whole(first, last)
     ]
     parts += [_drawn(line, x, y) for line in lines]
-    return _svg(width, height, f"{title}: {_said(lines)}", parts, "curve")
+    return drawing(width, height, f"{title}: {_said(lines)}", parts, "curve")
 
 
 def _grid(mark: float, at: float, left: float, right: float) -> Markup:
@@ -206,7 +206,7 @@ def forest(
         )
     if middle is not None:
         parts.append(_mark(scale(middle), y, verdict))
-    return _svg(width, height, text, parts, "forest")
+    return drawing(width, height, text, parts, "forest")
 
 
 def _upright(mark: float, scale: Scale, height: int, kind: str = "grid") -> Markup:
@@ -237,7 +237,7 @@ def axis(scale: Scale, *, better: str | None = None) -> Markup:
         parts.append(right.format(width - 2))
     if better and zero > 60:
         parts.append(Markup('<text class="side" x="2" y="25">← worse</text>'))
-    return _svg(width, 30 if better else 15, "", parts, "axis")
+    return drawing(width, 30 if better else 15, "", parts, "axis")
 
 
 def dumbbell(
@@ -257,7 +257,7 @@ def dumbbell(
     for name, value in (("before", before), ("after", after)):
         if value is not None:
             parts.append(Markup('<circle class="{}" cx="{}" cy="{}" r="3.6"/>').format(name, scale(value), y))
-    return _svg(width, height, text, parts, "dumbbell")
+    return drawing(width, height, text, parts, "dumbbell")
 
 
 def bar(values: Sequence[float], *, text: str) -> Markup:
@@ -273,10 +273,10 @@ def bar(values: Sequence[float], *, text: str) -> Markup:
             )
         )
         at += 600 * value / whole
-    return _svg(600, 12, text, parts, "bar")
+    return drawing(600, 12, text, parts, "bar")
 
 
-def _svg(width: int, height: int, text: str, parts: Sequence[Markup], kind: str) -> Markup:
+def drawing(width: int, height: int, text: str, parts: Sequence[Markup], kind: str) -> Markup:
     """An image with a description, or, without one, an ornament that screen readers pass over."""
     role = Markup('role="img" aria-label="{}"').format(text) if text else Markup('aria-hidden="true"')
     stretch = Markup(' preserveAspectRatio="none"') if kind == "bar" else Markup("")

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from turnsmith.errors import StorageError
-from turnsmith.shelf import Shelf, digest, file_digest, write_text, writing
+from turnsmith.shelf import Shelf, digest, file_digest, put, write_text, writing
 
 
 @pytest.fixture
@@ -179,6 +179,27 @@ def test_a_reader_sees_the_old_or_the_new_text_never_half_of_one(tmp_path):
         seen.add((text[:1], len(text), len(set(text))))
     assert writer.returncode == 0
     assert seen <= {("a", 200_000, 1), ("b", 200_000, 1)}
+
+
+def made(directory, content):
+    directory.mkdir()
+    (directory / "x").write_text(content)
+    return directory
+
+
+def test_a_directory_gets_its_name_unless_another_came_first(tmp_path):
+    final = tmp_path / "final"
+    put(made(tmp_path / "one", "1"), final)
+    put(made(tmp_path / "two", "2"), final)
+    assert names(tmp_path) == ["final"]
+    assert (final / "x").read_text() == "1"
+
+
+def test_a_name_that_a_file_has_is_an_error(tmp_path):
+    (tmp_path / "final").write_text("")
+    with pytest.raises(NotADirectoryError):
+        put(made(tmp_path / "one", "1"), tmp_path / "final")
+    assert names(tmp_path) == ["final", "one"]
 
 
 # ---------------------------------------------------------------------------------- a disk that says no

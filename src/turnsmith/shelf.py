@@ -74,6 +74,30 @@ def write_text(path: Path, text: str) -> None:
             raise
 
 
+def flush(path: Path) -> None:
+    """Wait until the file, or the names in the directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def put(aside: Path, path: Path) -> None:
+    """Give a directory of files its name once they are on the disk; a reader sees all of them or none.
+
+    Where one of this name is there, a process of a killed run came first: it wrote the same.
+    """
+    for file in (*aside.iterdir(), aside):
+        flush(file)
+    try:
+        aside.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(aside)
+
+
 class Shelf:
     """The store of artefacts under one directory."""
 

@@ -108,6 +108,14 @@ def test_shares_that_are_there_are_not_made_again(tmp_path):
     assert [one.id for one in found] == [one.id for one in alone(path)]
 
 
+def test_a_share_that_a_process_of_a_killed_run_made_first_is_taken(tmp_path):
+    path = file(tmp_path, [row(n) for n in range(5)])
+    work = shares._Shares(path, tmp_path, Registry(), "messages", False, None)
+    for _ in range(2):
+        work((0, (0, path.stat().st_size, 1)))
+    assert sorted(one.name for one in tmp_path.iterdir() if one.is_dir()) == ["000000"]
+
+
 def test_a_data_step_is_the_same_either_way(tmp_path, monkeypatch):
     path = file(tmp_path, [*(row(n) for n in range(20)), "{", row(20, id="chats-3")])
     base = directory(tmp_path / "model")

@@ -22,7 +22,7 @@ from turnsmith.data.processes import in_order, usable_cores
 from turnsmith.data.quarantine import FILE, Id, Place, Quarantine, refuse
 from turnsmith.data.split import Keys, values_of
 from turnsmith.registry import Registry
-from turnsmith.shelf import writing
+from turnsmith.shelf import put, writing
 from turnsmith.types import Example
 
 LARGE = 1 << 25  # bytes: below, processes take longer to start than they save
@@ -118,7 +118,7 @@ class _Shares:
             archive.write(aside / "all.jsonl", self._telling(found, at, said))
             known: Mapping[str, Any] = {"rows": said, "skipped": skipped}
             (aside / "said.json").write_text(json.dumps(known), "utf-8")
-            aside.rename(self.place(number))
+            put(aside, self.place(number))
 
     def _telling(self, examples: Iterator[Example], at: list[int], said: list[Any]) -> Iterator[Example]:
         for example in examples:

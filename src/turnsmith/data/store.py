@@ -25,7 +25,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.processes import in_order, usable_cores
 from turnsmith.data.render import Renderer
 from turnsmith.errors import StorageError
-from turnsmith.shelf import writing
+from turnsmith.shelf import put, writing
 from turnsmith.types import Rendered, Tokens
 
 CHUNK = 4096  # examples
@@ -99,27 +99,7 @@ class _Chunks:
                 np.save(aside / f"{name}.npy", values)
             said = {"kept": len(made.places), "counts": counts}
             (aside / "said.json").write_text(json.dumps(said), "utf-8")
-            _flush(aside)
-            _put(aside, self.path(number))
-
-
-def _put(aside: Path, path: Path) -> None:
-    """Give the directory its name, unless a process of a killed run came first: it wrote the same."""
-    try:
-        aside.rename(path)
-    except OSError:
-        if not path.is_dir():
-            raise
-        shutil.rmtree(aside)
-
-
-def _flush(directory: Path) -> None:
-    for file in (*directory.iterdir(), directory):
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            put(aside, self.path(number))
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from turnsmith.errors import StorageError
-from turnsmith.shelf import file_digest
+from turnsmith.shelf import file_digest, flush
 
 KEPT = 2
 LEAST = 2**20  # bytes: with less left free, a write that failed has failed for want of space
@@ -42,7 +41,7 @@ def save(
         _write(aside, parameters, optimizer, {"step": step, **state}, best)
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
-        _flush(directory)
+        flush(directory)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError to torch
         failure = _storage(error, directory)
         shutil.rmtree(aside, ignore_errors=True)
@@ -99,7 +98,7 @@ def _write(
     (aside / "state.json").write_text(json.dumps(state))
     (aside / SUMS).write_text(json.dumps({file.name: file_digest(file) for file in sorted(aside.iterdir())}))
     for file in aside.iterdir():
-        _flush(file)
+        flush(file)
 
 
 def _found(directory: Path) -> list[Path]:
@@ -117,14 +116,6 @@ def _fault(path: Path) -> str | None:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _storage(error: Exception, directory: Path) -> StorageError:

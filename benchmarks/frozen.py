@@ -100,15 +100,9 @@ def norms(model: Any, draw: Any) -> dict[str, bool]:
 
 def step(scoring: Any, batch: Any, optimizer: Any, *, watched: bool = False) -> int:
     """One step; bytes that the graph holds before its backward pass, parameters aside."""
-    from torch.autograd.graph import saved_tensors_hooks
+    from turnsmith.train.room import holding
 
-    held: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in scoring.parameters()}
-
-    def pack(tensor: Any) -> Any:
-        held.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor) if watched else nullcontext():
+    with holding(scoring) if watched else nullcontext({}) as held:
         loss = -scoring(batch).logprobs.mean()
     loss.backward()
     optimizer.step()

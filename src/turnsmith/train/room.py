@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from turnsmith.data.batch import Layout
 from turnsmith.models.recompute import recompute
@@ -107,22 +109,27 @@ def _per_token(scoring: Scoring, layout: Layout) -> float:
 
 
 def _held(scoring: Scoring, layout: Layout, count: int) -> int:
-    weights = {p.untyped_storage().data_ptr() for p in scoring.parameters()}
-    held: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     ids = np.arange(count, dtype=np.int32) % len(scoring.projection)
     trained = np.concatenate([[0.0], np.ones(count - 1)]).astype(np.float32)
     example = Rendered("probe", {"text": (Tokens(ids, ids, trained, np.zeros(count, np.int32)),)})
     training = scoring.training
     scoring.train()
-    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.random.fork_rng(), holding(scoring) as held:
         scores = scoring(layout([example]))
     scoring.train(training)
     del scores
     return sum(held.values())
+
+
+@contextmanager
+def holding(module: nn.Module) -> Iterator[dict[int, int]]:
+    """Bytes of each storage that is kept for a backward pass while this is open; of parameters 0."""
+    held = {p.untyped_storage().data_ptr(): 0 for p in module.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held.setdefault(storage.data_ptr(), storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield held

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from turnsmith.models import attention
 from turnsmith.models.attention import QUERIES, attend, attend_by_mask, blocks
-from turnsmith.models.forest import Forest
+from turnsmith.models.forest import Forest, _over_segments
 
 PROMPT = Forest((0, 3, 5, 6), (-1, 0, 0))  # a prompt of three tokens, an answer of two and one of one
 
@@ -78,6 +78,16 @@ def test_any_forest_equals_the_mask_written_out_in_values_and_gradients(forest, 
     finally:
         attention.QUERIES = before
         blocks.cache_clear()
+
+
+@pytest.mark.parametrize("window", [None, 1, 4])
+def test_segment_by_segment_the_same_is_seen(window):
+    """As it is computed with attention dropout, here of none."""
+    forest = Forest((0, 6, 9, 10, 15, 17, 20), (-1, 0, 0, -1, 1, 4))
+    query, key, value = states(forest, 4, 2, more=0)
+    settings = {"dropout_p": 0.0, "scale": 0.7, "enable_gqa": True}
+    found = _over_segments(query, key, value, forest, window, settings)
+    torch.testing.assert_close(found, dense(query, key, value, forest, 0.7, window), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("heads", "groups"), [(1, 1), (6, 2), (3, 3)])

@@ -12,6 +12,7 @@ After `attach(model)` the call is `model(input_ids, position_ids=..., forest=for
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from turnsmith.errors import ModelError
-from turnsmith.models.attention import attend, attend_by_mask
+from turnsmith.models.attention import attend, attend_by_mask, sight
 
 NAME = "turnsmith"  # what the attention function is called in transformers' AttentionInterface
 _LAYERS = {"full_attention", "sliding_attention"}  # of the layer types in transformers' configs
@@ -183,10 +184,15 @@ def _attention(
     return _over_segments(query, key, value, forest, sliding_window, settings), None
 
 
+_sight = lru_cache(maxsize=4)(sight)  # once for all layers of a row, those with a window and those without
+
+
 def _over_segments(
     query: Tensor, key: Tensor, value: Tensor, forest: Forest, window: int | None, settings: dict[str, Any]
 ) -> Tensor:
     lengths = [end - start for start, end in pairwise(forest.bounds)]
+    places = torch.arange(forest.bounds[-1], device=query.device).split(lengths)
+    sees = _sight(forest, window, query.device)
     # One split each, because the backward of every slice would write a whole row of zeros.
     queries, keys, values = (states.split(lengths, dim=2) for states in (query, key, value))
     outputs: list[Tensor] = []
@@ -194,22 +200,14 @@ def _over_segments(
         path = [*forest.ancestors(segment), segment]
         total = sum(lengths[each] for each in path)
         plain = total == length and (window is None or length <= window)
+        seen = None if plain else sees(places[segment][:, None], torch.cat([places[each] for each in path]))
         output = scaled_dot_product_attention(
             queries[segment],
             torch.cat([keys[each] for each in path], dim=2),
             torch.cat([values[each] for each in path], dim=2),
-            # is_causal would align queries and keys at their first tokens, not at their last.
-            attn_mask=None if plain else _visible(length, total, window, query.device),
+            attn_mask=seen,  # is_causal would align queries and keys at their first tokens, not at their last
             is_causal=plain,
             **settings,
         )
         outputs.append(output.transpose(1, 2))
     return torch.cat(outputs, dim=1)
-
-
-def _visible(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
-    """(length, total): which tokens of a path its last `length` tokens see, none `window` or more behind."""
-    keys = torch.arange(total, device=device)
-    queries = keys[total - length :, None]
-    seen = keys <= queries
-    return seen if window is None else seen & (keys > queries - window)

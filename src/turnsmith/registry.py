@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from turnsmith.errors import UsageError
-from turnsmith.types import Example, Json, is_object
+from turnsmith.types import Example, Json, Size, is_object
 
 Kind = Literal["format", "stage", "objective", "trainable", "merge", "task"]
 KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "merge", "task")
@@ -132,7 +132,7 @@ def objective(
     reads: tuple[str, ...] = (),
     linear: bool = False,
     needs: tuple[str, ...] = (),
-    heads: Mapping[str, int | Literal["vocab"]] | None = None,
+    heads: Mapping[str, Size] | None = None,
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -140,9 +140,10 @@ def objective(
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
-    reference: needs log-probs under the start. reads: read-outs of hidden states. linear: in the log-probs,
-    with factors from the batch: the head's gradient then takes one pass. needs: of the vocabulary at trained
-    tokens, `entropy`, `argmax`, `logsumexp`, `max`, or `HEAD:max`. heads: learn too; their size, or `vocab`.
+    reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
+    log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
+    `argmax`, `logsumexp`, `max`, `HEAD:max`. heads: learn too; their size, `vocab`, or `("last", 1)` on a
+    read-out.
     """
     return _register("objective", name)
 

@@ -28,6 +28,9 @@ Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
 Finish = Literal["stop", "length"]
 Train = Literal["assistant", "last", "turn", "user", "calls", "all"]  # what learns
+Read = Literal["last", "mean"]  # of a path: the state of its last token, the mean of its trained tokens'
+# Of a head: how many numbers it gives for a trained token, one for each id, or how many for a read-out.
+Size: TypeAlias = "int | Literal['vocab'] | tuple[Read, int]"
 
 
 def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
@@ -190,8 +193,9 @@ class Batch:
     inputs, positions: (B, T). forest: the segments of the one packed row, or None where rows are padded on
     the right, `mask` (B, T) being 1 on real tokens. source: (D,) flat index of the state that predicts each
     distinct trained token; targets: (D,).
-    entry: (N,) which of the D each trained token is. weights, turns, path, extras: (N,). reads: (P,) flat
-    index of each path's last token. values: (E,). ids: of the E examples.
+    entry: (N,) which of the D each trained token is. place: (N,) flat index of the trained token itself.
+    weights, turns, path, extras: (N,). reads: (P,) flat index of each path's last token. values: (E,). ids:
+    of the E examples.
     """
 
     inputs: Tensor
@@ -201,6 +205,7 @@ class Batch:
     source: Tensor
     targets: Tensor
     entry: Tensor
+    place: Tensor
     weights: Tensor
     turns: Tensor
     path: Tensor
@@ -227,9 +232,9 @@ class Scores:
 
     logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
     values: (E,). extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained token. read:
-    (P, H).
+    (P, H), `last` or `mean` of each path.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
-    token that came.
+    token that came. (P,) or (P, n) of one on a read-out.
     """
 
     logprobs: Tensor

@@ -155,7 +155,10 @@ def test_an_unknown_reduction_is_an_error_that_names_those_there_are(needs, reas
         Scoring(model(), heads={"value": 1, "q": "vocab"})(pad(DATA), needs=needs)
 
 
-@pytest.mark.parametrize(("size", "name"), [(0, "value"), ("all", "value"), (1, "a value")])
+@pytest.mark.parametrize(
+    ("size", "name"),
+    [(0, "value"), ("all", "value"), (1, "a value"), (("last", 0), "value"), (("first", 1), "value")],
+)
 def test_a_head_that_cannot_be_is_refused(size, name):
     with pytest.raises(ModelError, match=f"head '{name}'"):
         Scoring(model(), heads={name: size})

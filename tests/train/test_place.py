@@ -35,6 +35,7 @@ from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
 from turnsmith.trainables.install import install, learning
 from turnsmith.trainables.lora import Lora
+from turnsmith.types import Loss
 
 out, place = Path(sys.argv[1]), Place(device="cpu")
 
@@ -47,10 +48,14 @@ class Stopped(Figures):
         if values["step"] == 2 and place.rank == place.accelerator.num_processes - 1:
             os.kill(os.getpid(), signal.SIGINT)
 
+def ranked(s):
+    values = (s.heads["reward"] - 1) ** 2 + s.heads["kinds"].square().sum(1)
+    return Loss(values + s.along("text", s.heads["value"] ** 2))
+
 def run(name, method, parts, batch, recorder, live=None, row=1):
     whole = model()
     forest.attach(whole)
-    scoring = Scoring(install(whole, Lora, {"rank": 4}, seed=0))
+    scoring = Scoring(install(whole, Lora, {"rank": 4}, seed=0), heads=method.heads)
     options = Fit(steps=4, batch=batch, lr=1e-3, row=row)
     stream = Stream(examples(7, parts=parts), batch=batch, order="shuffled", seed=0)
     try:
@@ -67,6 +72,8 @@ run("tokens", Method(sft, "token", linear=True), ("text",), 3, Figures())
 run("pairs", Method(functools.partial(dpo, beta=0.5), "example", True), pairs, 3, Figures(), reference)
 run("rows", Method(functools.partial(dpo, beta=0.5), "example", True), pairs, 5, Figures(), reference, 80)
 run("even", Method(sft, "token", linear=True), ("text",), 4, Figures())
+sizes = {"reward": ("last", 1), "kinds": ("mean", 2), "value": 1}
+run("heads", Method(ranked, "sequence", heads=sizes), ("text",), 3, Figures())
 run("stopped", Method(sft, "token", linear=True), ("text",), 2, Stopped())
 """
 
@@ -116,7 +123,7 @@ def runs(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even"])
+@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even", "heads"])
 def test_two_processes_give_the_losses_and_the_weights_of_one(runs, name):
     alone = torch.load(runs / "one" / f"{name}-0.pt")
     for rank in (0, 1):

@@ -204,6 +204,7 @@ def _batch(
 
     trained = [np.flatnonzero(tokens.weights) for tokens in sequences]
     source = np.concatenate([route[at - 1] for route, at in zip(routes, trained, strict=True)])
+    place = np.concatenate([route[at] for route, at in zip(routes, trained, strict=True)])
     targets = np.concatenate([t.targets[at] for t, at in zip(sequences, trained, strict=True)]).astype(
         np.int64
     )
@@ -221,6 +222,7 @@ def _batch(
         source=torch.from_numpy(pairs[0]),
         targets=torch.from_numpy(pairs[1]),
         entry=torch.from_numpy(entry.reshape(-1)),
+        place=torch.from_numpy(place),
         weights=gather([tokens.weights for tokens in sequences]),
         turns=gather([tokens.turns for tokens in sequences]).long(),
         path=torch.repeat_interleave(torch.arange(len(paths)), torch.tensor([len(at) for at in trained])),

@@ -1,11 +1,10 @@
-"""Heads: further projections of the states at trained tokens, which learn with the model and are saved beside
-it."""
+"""Heads: further projections of the states at trained tokens, or of read-outs of a path, which learn with the
+model and are saved beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,9 @@ from turnsmith import seeds
 from turnsmith.errors import ModelError
 from turnsmith.models.locate import locate
 from turnsmith.models.reduce import REDUCTIONS, TAKEN, reduce
+from turnsmith.types import Read, Size
 
-Size: TypeAlias = "int | Literal['vocab']"
+READS: tuple[Read, ...] = ("last", "mean")
 # In a directory of its own: all *.safetensors beside config.json count as weights of the model.
 FILE = Path("heads", "heads.safetensors")
 
@@ -23,8 +23,8 @@ FILE = Path("heads", "heads.safetensors")
 class Heads(nn.ModuleDict):
     """Linear projections of the last hidden states, by name, with weights in fp32.
 
-    sizes: of each, how many numbers it gives, or `vocab` for one for each token. seed: of their first
-    weights.
+    sizes: of each, how many numbers it gives, or `vocab` for one for each token; `("last", 1)` for one number
+    of each path's read-out `last`. seed: of their first weights.
     """
 
     def __init__(self, sizes: Mapping[str, Size], *, hidden: int, vocabulary: int, seed: int = 0) -> None:
@@ -33,16 +33,20 @@ class Heads(nn.ModuleDict):
         for name, size in sizes.items():
             if not name.isidentifier():
                 raise ModelError(f"head {name!r}: its name must be a plain word")
-            if size != "vocab" and not (isinstance(size, int) and size > 0):
-                raise ModelError(f"head {name!r} has the size {size!r}: give a number from 1, or 'vocab'")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds.number(seed, "head", name))
-                self[name] = nn.Linear(hidden, vocabulary if size == "vocab" else size)
+                self[name] = nn.Linear(hidden, vocabulary if size == "vocab" else _count(name, size))
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The read-outs that some head sits on."""
+        wanted = {size[0] for size in self.sizes.values() if isinstance(size, tuple)}
+        return tuple(read for read in READS if read in wanted)
 
     def read(
         self, hidden: Tensor, targets: Tensor, needs: Mapping[str, Sequence[str]], *, rows: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the heads say at D tokens, and the reductions `needs` of those over the vocabulary.
+        """What the heads on tokens say at D of them, and the reductions `needs` of those over the vocabulary.
 
         hidden: (D, H). targets: (D,). The first gives (D,) of a head of size 1 and of one over the
         vocabulary, which says what it has for the target, and (D, n) of others; the second (D,) by
@@ -52,14 +56,41 @@ class Heads(nn.ModuleDict):
         reduced: dict[str, Tensor] = {}
         with torch.autocast(hidden.device.type, enabled=False):
             for name, head in self.items():
+                size = self.sizes[name]
+                if isinstance(size, tuple):
+                    continue
                 states = hidden.to(next(head.parameters()).dtype)
-                if self.sizes[name] != "vocab":
+                if size != "vocab":
                     said[name] = head(states).squeeze(1)
                     continue
                 found = reduce(states, targets, head, (TAKEN, *needs.get(name, ())), rows=rows)
                 said[name] = found.pop(TAKEN)
                 reduced |= {f"{name}:{reduction}": values for reduction, values in found.items()}
         return said, reduced
+
+    def on_paths(self, read: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the heads on read-outs say of P paths: (P,) of a head of size 1, and (P, n) of others.
+
+        read: (P, H) by the name of the read-out, of all `reads`.
+        """
+        said: dict[str, Tensor] = {}
+        for name, size in self.sizes.items():
+            if isinstance(size, tuple):
+                head = self[name]
+                states = read[size[0]].to(next(head.parameters()).dtype)
+                said[name] = head(states).squeeze(1)
+        return said
+
+
+def _count(name: str, size: int | tuple[Read, int]) -> int:
+    """How many numbers a head gives that is not over the vocabulary."""
+    read, count = size if isinstance(size, tuple) else (None, size)
+    if not (isinstance(count, int) and count > 0) or read not in (None, *READS):
+        raise ModelError(
+            f"head {name!r} has the size {size!r}: give a number from 1, 'vocab', or a read-out and a "
+            "number, as ('last', 1) or ('mean', 1)"
+        )
+    return count
 
 
 def sorted_out(needs: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, list[str]]:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith.errors import ModelError
-from turnsmith.models.head import logits, logprobs, rows, weight_of
-from turnsmith.models.heads import Heads, Size, sorted_out
+from turnsmith.models.head import logits, logprobs, rows, weight_of, wide
+from turnsmith.models.heads import Heads, sorted_out
 from turnsmith.models.reduce import LOGPROB, reduce
-from turnsmith.types import Batch, Scores
+from turnsmith.types import Batch, Scores, Size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,8 +88,9 @@ class Scoring(nn.Module):
         needs: Sequence[str] = (),
         expected: Tensor | None = None,
     ) -> Scores:
-        """Scores of the trained tokens. temperature divides the logits; reads: `last` state of each path;
-        needs: reductions over the vocabulary, as `sorted_out` takes them.
+        """Scores of the trained tokens. temperature divides the logits; reads: of each path, the `last`
+        state or the weighted `mean` of those of its trained tokens; needs: reductions over the vocabulary, as
+        `sorted_out` takes them.
 
         expected: (N,), what the loss will hand back to the log-probs, up to a factor, where that is known.
         """
@@ -107,11 +108,12 @@ class Scoring(nn.Module):
                 distinct = self.logprobs(states, batch.targets, temperature=temperature, expected=expected)
             held = rows(len(self.projection))
             said, more = self.heads.read(states, batch.targets, wanted, rows=held)
+        read = {name: _read(name, hidden, batch) for name in dict.fromkeys((*reads, *self.heads.reads))}
         return scores(
             batch,
             distinct[batch.entry],
-            read={name: _read(name, hidden, batch) for name in reads},
-            heads={name: values[batch.entry] for name, values in said.items()},
+            read={name: read[name] for name in reads},
+            heads={name: values[batch.entry] for name, values in said.items()} | self.heads.on_paths(read),
             reduced={name: values[batch.entry] for name, values in (reduced | more).items()},
         )
 
@@ -220,9 +222,16 @@ def to(batch: Batch, device: torch.device) -> Batch:
 
 
 def _read(name: str, hidden: Tensor, batch: Batch) -> Tensor:
+    """(P, H)."""
     if name == "last":
         return hidden[batch.reads]
-    raise ValueError(f"no read-out is called {name!r}; there is 'last'")
+    if name != "mean":
+        raise ValueError(f"no read-out is called {name!r}; there is 'last' and 'mean'")
+    states = wide(hidden[batch.place])
+    weights = batch.weights.to(states.dtype)
+    none = states.new_zeros(len(batch.paths), states.shape[1])
+    sums = none.index_add(0, batch.path, states * weights[:, None])
+    return sums / none[:, 0].index_add(0, batch.path, weights).clamp_min(1e-9)[:, None]
 
 
 def _softcap(base: PreTrainedModel) -> float | None:

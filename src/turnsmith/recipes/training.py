@@ -23,7 +23,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import UsageError
-from turnsmith.models import cost, forest, heads, load
+from turnsmith.models import cost, forest, heads, load, needs
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
@@ -273,7 +273,7 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         reads=entry.names("reads"),
         linear=bool(traits.get("linear", False)),
         needs=entry.names("needs"),
-        heads=cast("Mapping[str, Any]", traits.get("heads") or {}),
+        heads=needs.heads(traits),
     )
     return method, list(entry.names("parts") or ("text",))
 

@@ -199,7 +199,8 @@ def scores(
 ) -> Scores:
     """Scores with given log-probs: for each part, for each example, the log-probs of its trained tokens.
 
-    reduced, heads: by name, a number for each trained token, example by example and part by part.
+    reduced, heads: by name, a number for each trained token, example by example and part by part; of a head
+    on a read-out a number for each path.
     """
     paths, logprobs, path, references = [], [], [], []
     examples = max(len(ones) for ones in parts.values())

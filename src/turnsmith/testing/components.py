@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from turnsmith import seeds
+from turnsmith.models import needs
 from turnsmith.registry import Registry
 from turnsmith.train.loop import Method
 from turnsmith.types import Example
@@ -29,15 +30,15 @@ def method(
     filled = functools.partial(
         known.function("objective", name), **known.options("objective", name, options or {})
     )
-    reads, needs = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
+    reads, wanted = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
     return Method(
         filled,
         cast("Per", traits["per"]),
         reference=bool(traits.get("reference")),
         reads=reads,
         linear=bool(traits.get("linear")),
-        needs=needs,
-        heads=traits.get("heads") or {},
+        needs=wanted,
+        heads=needs.heads(traits),
     )
 
 

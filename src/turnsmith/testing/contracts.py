@@ -22,7 +22,7 @@ from turnsmith.train.loop import Method, slope, unit_weights, units
 from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
 from turnsmith.trainables.install import install, learning
-from turnsmith.types import Batch, Rendered, Scores
+from turnsmith.types import Batch, Rendered, Scores, Size
 from turnsmith.types import Path as ForestPath
 
 SIZES = (3, 0, 1, 5)  # trained tokens of the examples' answers: one is empty
@@ -61,8 +61,9 @@ def everything_is_finite_at_the_edges(method: Method, parts: Sequence[str]) -> N
             scores = given(method, parts, sizes, shift=shift)
             loss = method.objective(scores)
             assert loss.values.isfinite().all()
-            (slope,) = torch.autograd.grad(loss.values.sum(), scores.logprobs, allow_unused=True)
-            assert slope is None or slope.isfinite().all()
+            seen = [scores.logprobs, *scores.reduced.values(), *scores.heads.values(), *scores.read.values()]
+            for each in torch.autograd.grad(loss.values.sum(), seen, allow_unused=True):
+                assert each is None or each.isfinite().all()
 
 
 def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[str]) -> None:
@@ -76,15 +77,19 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
         kept.append(output.last_hidden_state)
 
     hook = getattr(scoring.base, scoring.base.base_model_prefix).register_forward_hook(keep)
-    method.objective(scoring(batch, reads=method.reads, needs=method.needs)).values.sum().backward()
+    scores = scoring(batch, reads=method.reads, needs=method.needs)
+    method.objective(scores).values.sum().backward()
     hook.remove()
     (states,) = kept
     assert states.grad is not None
     reached = states.grad.flatten(0, 1).abs().sum(1) > 0
     allowed = torch.zeros_like(reached)
     allowed[batch.source] = True
-    if method.reads:
+    reads = {*method.reads, *scoring.heads.reads}
+    if "last" in reads:
         allowed[batch.reads] = True
+    if "mean" in reads:
+        allowed[batch.place] = True
     assert reached.any()
     assert not (reached & ~allowed).any()
 
@@ -139,6 +144,7 @@ def given(
     """
     paths: list[ForestPath] = []
     rows: list[Tensor] = []
+    states: list[Tensor] = []  # of each path, for read-outs and the heads on them
     named = (*method.needs, *method.heads)
     for owner, number in enumerate(range(len(sizes)) if order is None else order):
         for rank, part in enumerate(parts):
@@ -149,10 +155,11 @@ def given(
             at = drawn.new_full((len(drawn),), len(paths))
             own = torch.stack([drawn[:, 0], 0.5 + drawn[:, 1], drawn[:, 0] - ratio, at], 1)
             rows.append(torch.cat([own, drawn[:, 2:]], 1))
+            states.append(torch.randn(8, generator=generator, dtype=torch.float64))
             paths.append(ForestPath(owner, part, 0))
     table = torch.cat(rows)
-    numbers = {name: table[:, 4 + index] for index, name in enumerate(named)}
-    states = torch.randn(len(paths), 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    numbers = {name: table[:, 4 + index].clone().requires_grad_() for index, name in enumerate(named)}
+    read = torch.stack(states).requires_grad_()
     return Scores(
         logprobs=table[:, 0].clone().requires_grad_(),
         weights=table[:, 1],
@@ -161,15 +168,16 @@ def given(
         paths=tuple(paths),
         examples=len(sizes if order is None else order),
         reference=table[:, 2] if method.reference else None,
-        read=dict.fromkeys(method.reads, states),
-        heads={name: _columns(numbers[name], size) for name, size in method.heads.items()},
+        read=dict.fromkeys(method.reads, read),
+        heads={name: _said(numbers[name], read, size) for name, size in method.heads.items()},
         reduced={name: numbers[name] for name in method.needs},
     )
 
 
-def _columns(numbers: Tensor, size: int | str) -> Tensor:
-    """(N,), or (N, size) of a head that gives several."""
-    return numbers if size in (1, "vocab") else torch.stack([numbers * at for at in range(int(size))], 1)
+def _said(numbers: Tensor, read: Tensor, size: Size) -> Tensor:
+    """What a head says: numbers (N,) or a read-out (P, H) of its own, as many columns as it gives."""
+    one, count = (read[:, 0], size[1]) if isinstance(size, tuple) else (numbers, size)
+    return one if count in (1, "vocab") else torch.stack([one * at for at in range(int(count))], 1)
 
 
 def per_example(method: Method, scores: Scores) -> Tensor:

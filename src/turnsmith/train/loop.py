@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from turnsmith.train.optim import adamw, rate
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted, gently
-from turnsmith.types import Batch, Loss, Rendered, Scores
+from turnsmith.types import Batch, Loss, Rendered, Scores, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Method:
     reads: tuple[str, ...] = ()
     linear: bool = False
     needs: tuple[str, ...] = ()
-    heads: Mapping[str, int | Literal["vocab"]] = field(default_factory=dict[str, int | Literal["vocab"]])
+    heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
 
     def __post_init__(self) -> None:
         if self.linear and (self.needs or self.heads):

@@ -142,8 +142,8 @@ def objective(
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
     reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
-    `argmax`, `logsumexp`, `max`, `HEAD:max`. heads: learn too; their size, `vocab`, or `("last", 1)` on a
-    read-out.
+    `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
+    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out.
     """
     return _register("objective", name)
 

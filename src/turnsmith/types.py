@@ -232,7 +232,7 @@ class Scores:
 
     logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
     values: (E,). extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained token. read:
-    (P, H), `last` or `mean` of each path.
+    (P, H), `last` or `mean` of each path. temperature: what the logits were divided by.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
     token that came. (P,) or (P, n) of one on a read-out.
     """
@@ -249,6 +249,7 @@ class Scores:
     read: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     heads: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     reduced: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    temperature: float = 1.0
 
     def along(self, part: str, what: Tensor) -> Tensor:
         """Weighted sums of `what` (N,) over each path of `part`: (S,), in the order of the paths."""

@@ -4,7 +4,7 @@ query heads and two key heads of 8."""
 import pytest
 from torch import nn
 
-from turnsmith.models.cost import energy_wh, training_flops
+from turnsmith.models.cost import energy_wh, forward_flops, training_flops
 from turnsmith.testing import model
 from turnsmith.trainables.install import install
 from turnsmith.trainables.lora import Lora
@@ -35,6 +35,10 @@ def test_where_their_states_are_kept_the_lowest_blocks_are_run_for_those_alone()
     whole = install(model(), layers, {"last": 1}, seed=0)
     expected = BODY / 2 * (6 * 10 + 2 * 7) + 4 * HEAD * 3
     assert training_flops(whole, tokens=10, supervised=3, lowest=7) == expected
+
+
+def test_a_forward_pass_alone_takes_two():
+    assert forward_flops(model().requires_grad_(False), tokens=10, supervised=3) == 2 * (BODY * 10 + HEAD * 3)
 
 
 def test_an_adapter_takes_six_beside_the_four_of_what_it_rests_on():

@@ -1,7 +1,10 @@
 """Named reductions and heads: what plain torch makes of all logits, which here never exist."""
 
+from math import log
+
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from turnsmith.data.batch import pack, pad
@@ -9,6 +12,8 @@ from turnsmith.data.stream import Stream
 from turnsmith.errors import ModelError
 from turnsmith.models import forest, head, heads
 from turnsmith.models.heads import FILE, Heads
+from turnsmith.models.needs import AGAINST
+from turnsmith.models.reduce import COMPARISONS, Other, reduce
 from turnsmith.models.score import Scoring
 from turnsmith.registry import Registry
 from turnsmith.testing import OBJECTIVE, Figures, examples, method, model, tokens
@@ -76,6 +81,65 @@ def test_log_probs_are_the_same_with_reductions_and_without():
     )
 
 
+def test_divergences_by_hand():
+    """The other says 3/4 and 1/4 where this one says 1/2 and 1/2; the states are the logits themselves."""
+    other = Other(torch.tensor([[log(3.0), 0.0]]), lambda states: states)
+    names = ("kl:teacher", "reverse_kl:teacher")
+    own, target = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])
+    found = reduce(own, target, lambda states: states, names, rows=1, others={"teacher": other})
+    # 3/4 ln(3/4 : 1/2) + 1/4 ln(1/4 : 1/2), and 1/2 ln(1/2 : 3/4) + 1/2 ln(1/2 : 1/4)
+    assert found["kl:teacher"].item() == pytest.approx(0.75 * log(1.5) - 0.25 * log(2), abs=1e-7)
+    assert found["reverse_kl:teacher"].item() == pytest.approx(0.5 * log(2) - 0.5 * log(1.5), abs=1e-7)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_divergences_are_those_of_all_logits_and_the_gradient_is_this_models_alone(
+    monkeypatch, rows, temperature
+):
+    monkeypatch.setattr(head, "SLAB", 2 * 4 * 320 * rows)
+    scoring, teacher, batch = Scoring(model()), Scoring(model(seed=1)), pad(DATA)
+    own, other = (whole_logits(one, batch, temperature)[0].log_softmax(1) for one in (scoring, teacher))
+    forth, back = (
+        F.kl_div(one, two, reduction="none", log_target=True).sum(1)
+        for one, two in ((own, other.detach()), (other.detach(), own))
+    )
+    assert forth.min() > 0.1
+    needs = ("kl:teacher", "entropy", "reverse_kl:teacher")
+    scores = scoring(batch, temperature=temperature, needs=needs, others={"teacher": teacher})
+    assert scores.temperature == temperature
+    torch.testing.assert_close(scores.reduced["kl:teacher"], forth, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores.reduced["reverse_kl:teacher"], back, rtol=1e-4, atol=1e-5)
+    found = [scores.reduced["kl:teacher"], scores.reduced["reverse_kl:teacher"]]
+    close(slope(found, scoring), slope([forth, back], scoring))
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_model_is_at_no_distance_from_itself():
+    scoring = Scoring(model())
+    found = scoring(pad(DATA), needs=("kl:start",), others={"start": scoring}).reduced["kl:start"]
+    torch.testing.assert_close(found, torch.zeros_like(found), rtol=0, atol=1e-6)
+
+
+def test_the_other_model_keeps_its_own_arithmetic():
+    """One computes in bf16, the other in fp32: its logits are those that it has alone, to the bit."""
+    scoring, teacher, batch = Scoring(model(), autocast=True), Scoring(model(seed=1)), pad(DATA)
+    with scoring.arithmetic():
+        other = teacher.beside(batch, 1.0)
+        found = other.project(other.hidden)
+    with torch.no_grad():
+        assert torch.equal(found, teacher.head(teacher.hidden(batch)[batch.source]))
+    reduced = scoring(batch, needs=("kl:teacher",), others={"teacher": teacher}).reduced["kl:teacher"]
+    with scoring.arithmetic():
+        own = scoring.head(scoring.hidden(batch)[batch.source]).float().log_softmax(1)
+    expected = F.kl_div(own, found.log_softmax(1), reduction="none", log_target=True).sum(1)[batch.entry]
+    torch.testing.assert_close(reduced, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_compared_has_the_names_that_are_known_without_torch():
+    assert tuple(COMPARISONS) == AGAINST
+
+
 @pytest.mark.parametrize("rows", [1, 4, 1000])
 def test_heads_are_linear_in_the_states_gradients_included(monkeypatch, rows):
     monkeypatch.setattr(head, "SLAB", 4 * 320 * rows)
@@ -121,8 +185,9 @@ def test_the_logits_of_all_tokens_never_exist(monkeypatch):
     whole = model()
     scoring = Scoring(whole, heads={"value": 1, "q": "vocab"})
     batch = pad([Rendered("long", {"text": (tokens(list(range(3, 113)), 100),)})])
+    others = {"teacher": Scoring(model(seed=1))}
     with Largest() as seen:
-        scores = scoring(batch, needs=("entropy", "max", "q:max"))
+        scores = scoring(batch, needs=("entropy", "max", "q:max", "kl:teacher"), others=others)
         numbers = [scores.logprobs, *scores.reduced.values(), *scores.heads.values()]
         torch.stack([each.sum() for each in numbers]).sum().backward()
     assert len(scores.logprobs) == 100
@@ -148,6 +213,8 @@ def test_a_batch_without_a_trained_token_reaches_the_heads_all_the_same():
         (("q:mean",), "called 'q:mean'; .* q:max"),
         (("value:max",), "called 'value:max'"),
         (("other:max",), "called 'other:max'"),
+        (("kl",), "called 'kl'; .* kl:MODEL, reverse_kl:MODEL"),
+        (("kl:teacher",), "reductions against teacher are wanted, and no such model is given"),
     ],
 )
 def test_an_unknown_reduction_is_an_error_that_names_those_there_are(needs, reason):
@@ -157,7 +224,14 @@ def test_an_unknown_reduction_is_an_error_that_names_those_there_are(needs, reas
 
 @pytest.mark.parametrize(
     ("size", "name"),
-    [(0, "value"), ("all", "value"), (1, "a value"), (("last", 0), "value"), (("first", 1), "value")],
+    [
+        (0, "value"),
+        ("all", "value"),
+        (1, "a value"),
+        (1, "kl"),
+        (("last", 0), "value"),
+        (("first", 1), "value"),
+    ],
 )
 def test_a_head_that_cannot_be_is_refused(size, name):
     with pytest.raises(ModelError, match=f"head '{name}'"):

@@ -81,3 +81,15 @@ def test_several_statements_leave_what_each_rests_on():
 def test_the_data_may_be_named_or_not(on):
     found = left(f"task: exact, {on}quantity: exact answers, of: policy, against: tuned")
     assert found[-1] == "policy/tuned: exact"
+
+
+def test_a_teacher_is_part_of_what_its_student_is_made_of():
+    taught = "objective: distil, others: {teacher: aside}"
+    step = f"  - train: {{name: small, data: train, {taught}, fit: {{steps: 1}}}}\n"
+    measured = "  - evaluate: {model: small, suite: [{heldout: {on: heldout}}]}\n"
+    claim = "  - {task: heldout, quantity: loss, of: small, direction: lower}\n"
+    text = RECIPE.replace("claim:\n", f"{step}{measured}claim:\n{claim}")
+    (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
+    assert list(told(claimed(arm.recipe, Registry()).steps)) == [
+        "train+heldout", "other", "aside", "small", "small/base: heldout"
+    ]  # fmt: skip

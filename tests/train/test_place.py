@@ -28,6 +28,7 @@ from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.objectives.likelihood import sft
 from turnsmith.objectives.pairs import dpo
+from turnsmith import testing
 from turnsmith.testing import Figures, examples, model
 from turnsmith.train.loop import Method, fit
 from turnsmith.train.options import Fit
@@ -74,6 +75,10 @@ run("rows", Method(functools.partial(dpo, beta=0.5), "example", True), pairs, 5,
 run("even", Method(sft, "token", linear=True), ("text",), 4, Figures())
 sizes = {"reward": ("last", 1), "kinds": ("mean", 2), "value": 1}
 run("heads", Method(ranked, "sequence", heads=sizes), ("text",), 3, Figures())
+teacher = model(seed=1)
+forest.attach(teacher)
+distil = replace(testing.method("distil"), others={"teacher": Scoring(teacher)})
+run("taught", distil, ("text",), 3, Figures())
 run("stopped", Method(sft, "token", linear=True), ("text",), 2, Stopped())
 """
 
@@ -123,7 +128,7 @@ def runs(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even", "heads"])
+@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even", "heads", "taught"])
 def test_two_processes_give_the_losses_and_the_weights_of_one(runs, name):
     alone = torch.load(runs / "one" / f"{name}-0.pt")
     for rank in (0, 1):

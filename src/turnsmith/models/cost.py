@@ -38,11 +38,10 @@ def training_flops(
 
 
 def forward_flops(model: nn.Module, tokens: int, supervised: int) -> float:
-    """Operations of a forward pass over `tokens`, of which `supervised` go through the head: two for each
-    weight and token."""
+    """Operations of a forward pass alone, counted as `training_flops` counts them."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return sum(2.0 * m.weight.numel() * (supervised if m is head else tokens) for m in linear)
+    return sum(2.0 * one.weight.numel() * (supervised if one is head else tokens) for one in linear)
 
 
 def _width(model: nn.Module) -> int:

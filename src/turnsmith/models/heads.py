@@ -3,7 +3,7 @@ model and are saved beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from turnsmith import seeds
 from turnsmith.errors import ModelError
 from turnsmith.models.locate import locate
+from turnsmith.models.needs import AGAINST, others
 from turnsmith.models.reduce import REDUCTIONS, TAKEN, reduce
 from turnsmith.types import Read, Size
 
@@ -31,8 +32,8 @@ class Heads(nn.ModuleDict):
         super().__init__()
         self.sizes = dict(sizes)
         for name, size in sizes.items():
-            if not name.isidentifier():
-                raise ModelError(f"head {name!r}: its name must be a plain word")
+            if not name.isidentifier() or name in AGAINST:
+                raise ModelError(f"head {name!r}: its name must be a plain word, and no reduction's")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds.number(seed, "head", name))
                 self[name] = nn.Linear(hidden, vocabulary if size == "vocab" else _count(name, size))
@@ -93,20 +94,29 @@ def _count(name: str, size: int | tuple[Read, int]) -> int:
     return count
 
 
-def sorted_out(needs: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, list[str]]:
-    """The names of reductions by the head that they are of; `""` is the model's own.
+def sorted_out(
+    needs: Sequence[str], sizes: Mapping[str, Size], there: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """The names of reductions by the head that they are of; `""` is the model's own, also against others.
 
-    Raises ModelError where a name is no reduction, or of no head over the vocabulary.
+    there: the names of other models. Raises ModelError where a name is no reduction, of no head over the
+    vocabulary, or against a model that is not there.
 
-    >>> sorted_out(["entropy", "q1:max"], {"q1": "vocab"})
-    {'': ['entropy'], 'q1': ['max']}
+    >>> sorted_out(["entropy", "q1:max", "kl:teacher"], {"q1": "vocab"}, ["teacher"])
+    {'': ['entropy', 'kl:teacher'], 'q1': ['max']}
     """
+    if absent := sorted(set(others(needs)) - set(there)):
+        raise ModelError(f"reductions against {', '.join(absent)} are wanted, and no such model is given")
     found: dict[str, list[str]] = {}
     wide = [name for name, size in sizes.items() if size == "vocab"]
     for need in needs:
+        if others([need]):
+            found.setdefault("", []).append(need)
+            continue
         head, _, reduction = need.rpartition(":")
         if reduction not in REDUCTIONS or (head and head not in wide):
             known = [*REDUCTIONS, *(f"{name}:{reduction}" for name in wide for reduction in REDUCTIONS)]
+            known += [f"{reduction}:MODEL" for reduction in AGAINST]
             raise ModelError(
                 f"no reduction over the vocabulary is called {need!r}; there is {', '.join(known)}"
             )

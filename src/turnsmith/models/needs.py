@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from turnsmith.types import Json, Size, is_list, is_object
+
+AGAINST = ("kl", "reverse_kl")  # reductions of a model's logits and those of another, as `kl:NAME`
+
+
+def others(needs: Sequence[str]) -> tuple[str, ...]:
+    """The other models that some of the reductions are against.
+
+    >>> others(["entropy", "kl:teacher", "q:max"])
+    ('teacher',)
+    """
+    pairs = (need.partition(":") for need in needs)
+    return tuple(dict.fromkeys(name for reduction, _, name in pairs if name and reduction in AGAINST))
 
 
 def heads(traits: Mapping[str, Json]) -> dict[str, Size]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,26 +13,59 @@ TAKEN = "taken"  # the logit of the token that came
 LOGPROB = "logprob"  # its log-probability
 
 
+Project = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another model at the same tokens: its states (D, H'), and what makes logits of them."""
+
+    hidden: Tensor
+    project: Project
+
+
 def reduce(
-    hidden: Tensor, targets: Tensor, project: Callable[[Tensor], Tensor], names: Sequence[str], *, rows: int
+    hidden: Tensor,
+    targets: Tensor,
+    project: Project,
+    names: Sequence[str],
+    *,
+    rows: int,
+    others: Mapping[str, Other] | None = None,
 ) -> dict[str, Tensor]:
     """For each name (D,) numbers: what it says of the logits that `project` makes of the states.
 
-    hidden: (D, H). targets: (D,). names: of REDUCTIONS, TAKEN or LOGPROB. rows: how many logits are held at
-    once; they are computed a second time in the backward pass. All but `argmax` carry gradients.
+    hidden: (D, H). targets: (D,). names: of REDUCTIONS, TAKEN or LOGPROB, or `kl:NAME` and `reverse_kl:NAME`
+    against one of `others`. rows: how many logits are held at once, with as many of every other model; they
+    are computed a second time in the backward pass. All but `argmax` carry gradients, none to other models.
     """
+    beside = others or {}
 
-    def slab(states: Tensor, wanted: Tensor) -> tuple[Tensor, ...]:
+    def slab(states: Tensor, wanted: Tensor, *theirs: Tensor) -> tuple[Tensor, ...]:
         logits = project(states)
-        own = {TAKEN: lambda: logits, LOGPROB: lambda: logits.log_softmax(1)}
-        return tuple(
-            own[name]().gather(1, wanted[:, None])[:, 0] if name in own else REDUCTIONS[name](logits)
-            for name in names
-        )
+        with torch.no_grad():
+            pairs = zip(beside.items(), theirs, strict=True)
+            against = {name: other.project(own) for (name, other), own in pairs}
+        return tuple(_one(name, logits, wanted, against) for name in names)
 
-    parts = zip(hidden.split(rows), targets.split(rows), strict=True)
-    slabs = [checkpoint(slab, states, wanted, use_reentrant=False) for states, wanted in parts]
+    parts = zip(*(each.split(rows) for each in (hidden, targets, *_hidden(beside))), strict=True)
+    slabs = [checkpoint(slab, *part, use_reentrant=False) for part in parts]
     return {name: torch.cat([one[index] for one in slabs]) for index, name in enumerate(names)}
+
+
+def _hidden(others: Mapping[str, Other]) -> list[Tensor]:
+    return [other.hidden for other in others.values()]
+
+
+def _one(name: str, logits: Tensor, wanted: Tensor, against: Mapping[str, Tensor]) -> Tensor:
+    """(d,): one reduction of logits (d, V)."""
+    if name in (TAKEN, LOGPROB):
+        values = logits if name == TAKEN else logits.log_softmax(1)
+        return values.gather(1, wanted[:, None])[:, 0]
+    reduction, _, other = name.partition(":")
+    if other:
+        return COMPARISONS[reduction](against[other].log_softmax(1), logits.log_softmax(1))
+    return REDUCTIONS[name](logits)
 
 
 def _entropy(logits: Tensor) -> Tensor:
@@ -58,3 +92,15 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "logsumexp": _logsumexp,
     "max": _max,
 }
+
+
+def _kl(other: Tensor, own: Tensor) -> Tensor:
+    return (other.exp() * (other - own)).sum(1)
+
+
+def _reverse_kl(other: Tensor, own: Tensor) -> Tensor:
+    return _kl(own, other)
+
+
+# Of log-probs (d, V) of another model and of this one, in nats: KL(other || this), and KL(this || other).
+COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": _kl, "reverse_kl": _reverse_kl}

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from turnsmith.errors import ModelError
 from turnsmith.models.head import logits, logprobs, rows, weight_of, wide
 from turnsmith.models.heads import Heads, sorted_out
-from turnsmith.models.reduce import LOGPROB, reduce
+from turnsmith.models.needs import others as others_of
+from turnsmith.models.reduce import LOGPROB, Other, reduce
 from turnsmith.types import Batch, Scores, Size
 
 if TYPE_CHECKING:
@@ -86,16 +87,18 @@ class Scoring(nn.Module):
         temperature: float = 1.0,
         reads: Sequence[str] = (),
         needs: Sequence[str] = (),
+        others: Mapping[str, Scoring] | None = None,
         expected: Tensor | None = None,
     ) -> Scores:
         """Scores of the trained tokens. temperature divides the logits; reads: of each path, the `last`
         state or the weighted `mean` of those of its trained tokens; needs: reductions over the vocabulary, as
-        `sorted_out` takes them.
+        `sorted_out` takes them; others: the models that some of these are against, which get no gradients.
 
         expected: (N,), what the loss will hand back to the log-probs, up to a factor, where that is known.
         """
         batch = to(batch, self.device)
-        wanted = sorted_out(needs, self.heads.sizes)
+        wanted = sorted_out(needs, self.heads.sizes, others or ())
+        beside = {name: (others or {})[name].beside(batch, temperature) for name in others_of(needs)}
         if expected is not None:
             expected = expected.new_zeros(len(batch.targets)).index_add(0, batch.entry, expected)
         with self.arithmetic():
@@ -103,7 +106,7 @@ class Scoring(nn.Module):
             states = hidden[batch.source]
             reduced: dict[str, Tensor] = {}
             if names := wanted.get("", ()):
-                distinct, reduced = self._reduced(states, batch.targets, temperature, names)
+                distinct, reduced = self._reduced(states, batch.targets, temperature, names, beside)
             else:
                 distinct = self.logprobs(states, batch.targets, temperature=temperature, expected=expected)
             held = rows(len(self.projection))
@@ -115,10 +118,16 @@ class Scoring(nn.Module):
             read={name: read[name] for name in reads},
             heads={name: values[batch.entry] for name, values in said.items()} | self.heads.on_paths(read),
             reduced={name: values[batch.entry] for name, values in (reduced | more).items()},
+            temperature=temperature,
         )
 
     def _reduced(
-        self, states: Tensor, targets: Tensor, temperature: float, names: Sequence[str]
+        self,
+        states: Tensor,
+        targets: Tensor,
+        temperature: float,
+        names: Sequence[str],
+        others: Mapping[str, Other],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(D,) log-probs, and the reductions with these names, of the same logits."""
         head, cap = self.head, _softcap(self.base)
@@ -126,8 +135,21 @@ class Scoring(nn.Module):
         def project(some: Tensor) -> Tensor:
             return logits(some, head, cap) / temperature
 
-        found = reduce(states, targets, project, (LOGPROB, *names), rows=rows(len(self.projection)))
+        held = rows(len(self.projection) * (1 + len(others)))  # all of them together fill the slab
+        found = reduce(states, targets, project, (LOGPROB, *names), rows=held, others=others)
         return found.pop(LOGPROB), found
+
+    @torch.no_grad()
+    def beside(self, batch: Batch, temperature: float) -> Other:
+        """This model as one that another is compared with, in its own arithmetic whatever the other's is."""
+        head, cap = self.head, _softcap(self.base)
+
+        def project(some: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, enabled=False), self.arithmetic():
+                return logits(some, head, cap) / temperature
+
+        with torch.autocast(self.device.type, enabled=False):
+            return Other(self.states(batch), project)
 
     def states(self, batch: Batch) -> Tensor:
         """(D, H): the states that predict the distinct trained tokens."""
@@ -190,6 +212,7 @@ def scores(
     read: Mapping[str, Tensor] | None = None,
     heads: Mapping[str, Tensor] | None = None,
     reduced: Mapping[str, Tensor] | None = None,
+    temperature: float = 1.0,
 ) -> Scores:
     """What an objective sees of a batch whose trained tokens have these log-probs (N,)."""
     return Scores(
@@ -205,6 +228,7 @@ def scores(
         read=read or {},
         heads=heads or {},
         reduced=reduced or {},
+        temperature=temperature,
     )
 
 
@@ -236,20 +260,3 @@ def _read(name: str, hidden: Tensor, batch: Batch) -> Tensor:
 
 def _softcap(base: PreTrainedModel) -> float | None:
     return getattr(base.config, "final_logit_softcapping", None)
-
-
-@torch.no_grad()
-def divergence(teacher: Scoring, states: Tensor, student: Scoring, others: Tensor) -> Tensor:
-    """KL(teacher || student) in nats at each position, exact over the vocabulary: (D,).
-
-    states, others: (D, H) last hidden states of the two models at the same positions.
-    """
-    count = rows(len(teacher.projection))
-    found = []
-    for one, other in zip(states.split(count), others.split(count), strict=True):
-        with teacher.arithmetic():
-            p = logits(one, teacher.head, _softcap(teacher.base)).log_softmax(1)
-        with student.arithmetic():
-            q = logits(other, student.head, _softcap(student.base)).log_softmax(1)
-        found.append((p.exp() * (p - q)).sum(1))
-    return torch.cat(found)

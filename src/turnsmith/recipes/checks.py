@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from turnsmith import wheels
 from turnsmith.errors import UsageError
+from turnsmith.models import needs
 from turnsmith.registry import Kind, Registry
 from turnsmith.types import Json
 
 if TYPE_CHECKING:
-    from turnsmith.recipes.schema import Component, Data, Recipe, Statement, Step
+    from turnsmith.recipes.schema import Component, Data, Recipe, Statement, Step, Train
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         if step.train.validate_on is not None:
             _known(step.train.validate_on, sets, "data", where)
         _options(registry, "objective", step.train.objective, where)
+        _others(step.train, names, registry, where)
         _options(registry, "trainable", step.train.trainable, where)
         names.add(step.train.name)
     elif step.merge is not None:
@@ -53,6 +55,26 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
             options = _options(registry, "task", component, where)
             if registry.entry("task", component.name).traits.get("data"):
                 _known(str(options.get("on")), sets, "data", where)
+
+
+def _others(train: Train, names: set[str], registry: Registry, where: str) -> None:
+    """The models beside the one that learns are those that the objective speaks of."""
+    objective = train.objective.name
+    needed = needs.others(registry.entry("objective", objective).names("needs"))
+    for name in needed:
+        if name not in train.others:
+            raise UsageError(
+                f"{where}: train {train.name}: the objective {objective!r} needs another model, which it "
+                f"calls {name!r}: say which, as `others: {{{name}: MODEL}}`"
+            )
+    for name, model in train.others.items():
+        if name not in needed:
+            speaks = f"only of {', '.join(map(repr, needed))}" if needed else "of no other model"
+            raise UsageError(
+                f"{where}: train {train.name}: others: the objective {objective!r} speaks {speaks}, "
+                f"not of {name!r}: leave it out"
+            )
+        _model(model, names, where)
 
 
 def _data(data: Data, names: set[str], sets: set[str], registry: Registry, where: str) -> None:

@@ -11,6 +11,7 @@ from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.models import load, locate
 from turnsmith.recipes.rendering import renderer_of
+from turnsmith.recipes.schema import bare, flat
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.recipes.training import SHOWN, shown, terms
 from turnsmith.train.place import device, faster_dtype
@@ -40,6 +41,7 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     _, seconds = faster_dtype(device())
     chosen = min(seconds.values()) if step.fit.dtype == "auto" else seconds[step.fit.dtype]
     passes = 6 if step.trainable.name == "full" else 4
+    beside = _beside(step, runner)
     speed = PRODUCT / chosen * EFFICIENCY
     return {
         "name": step.name,
@@ -48,8 +50,8 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
         "steps": steps,
         "tokens": processed,
         "supervised": int((times * trained).sum()),
-        "minutes": parameters * processed * passes / speed / 60,
-        "memory_gib": _memory(start.reference, parameters, step),
+        "minutes": (parameters * passes + beside * 2) * processed / speed / 60,
+        "memory_gib": _memory(start.reference, parameters, beside, step),
         "shown": shown(examples[:SHOWN], renderer),
     }
 
@@ -70,7 +72,16 @@ def _examples(
     return tokens(step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)
 
 
-def _memory(reference: str, parameters: int, step: Train) -> float:
+def _beside(step: Train, runner: Runner) -> int:
+    """How many numbers the models beside the one that learns hold; of one that is yet to be made, the
+    base's."""
+    steps = flat(runner.recipe.steps)
+    made = {"base", *(model.name for one in steps if (model := one.train or one.merge) is not None)}
+    references = (runner.recipe.base if bare(name) in made else name for name in step.others.values())
+    return sum(map(load.parameters, references))
+
+
+def _memory(reference: str, parameters: int, beside: int, step: Train) -> float:
     """Weights, optimiser and activations of one micro-batch, in GiB; 0.6 for Python and the libraries."""
     from transformers import AutoConfig
 
@@ -78,4 +89,4 @@ def _memory(reference: str, parameters: int, step: Train) -> float:
     width = 4 if step.fit.dtype == "float32" else 2
     learning = parameters * 16 if step.trainable.name == "full" else parameters * 0.05 * 16
     kept = step.fit.row * config.num_hidden_layers * config.hidden_size * ACTIVATIONS * width
-    return (parameters * width + learning + kept) / 2**30 + 0.6
+    return ((parameters + beside) * width + learning + kept) / 2**30 + 0.6

@@ -130,7 +130,7 @@ def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     """A model ready to be measured and talked to; its adapter is in the same dtype as the rest."""
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
     model.to(getattr(torch, dtype)).eval()
-    layout = layout_of(model, runner)
+    layout = layout_of(runner, model)
     renderer = renderer_of(reference, tokenizer)
     chat = LocalChat(LocalEngine(model, stop=renderer.stops), renderer)
     return Subject(reference, Scoring(model), renderer, chat, lambda run: to(layout(run), model.device))

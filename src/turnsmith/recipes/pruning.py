@@ -83,6 +83,7 @@ def _taken(step: Step, registry: Registry) -> list[str]:
         return [
             step.train.data,
             step.train.start,
+            *step.train.others.values(),
             *([step.train.validate_on] if step.train.validate_on else []),
         ]
     if step.merge is not None:

@@ -222,14 +222,16 @@ class Runner:
 
     def _train(self, step: Train) -> dict[str, Any]:
         start = self.model(step.start)
+        others = {name: self.model(model) for name, model in step.others.items()}
         seed, key = self._training(step, "train 3", start)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import training
 
             self.subjects.clear()  # their memory is wanted for training
-            self.say(f"train   {step.name}: {step.trainable}, {step.objective}, from {step.start}")
-            return training.make(step, self, start, directory, seed)
+            beside = "".join(f", {name} {model}" for name, model in step.others.items())
+            self.say(f"train   {step.name}: {step.trainable}, {step.objective}, from {step.start}{beside}")
+            return training.make(step, self, start, others, directory, seed)
 
         reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
@@ -243,6 +245,7 @@ class Runner:
     def trial(self, step: Train) -> dict[str, Any]:
         """What the first optimiser steps of a `train` step take; the model is not kept."""
         start = self.model(step.start)
+        others = {name: self.model(model) for name, model in step.others.items()}
         seed, key = self._training(step, "trial 1", start)
 
         def make(directory: Path) -> dict[str, Any]:
@@ -250,7 +253,7 @@ class Runner:
 
             self.subjects.clear()
             self.say(f"try     {step.name}: {step.trainable}, {step.objective}, for {step.fit.steps} steps")
-            return training.trial(step, self, start, directory, seed)
+            return training.trial(step, self, start, others, directory, seed)
 
         self.shelf.obtain(key, make)
         return self.shelf.record(key)
@@ -269,6 +272,7 @@ class Runner:
             step.train_on,
             seed,
             self.hashes(step.validate_on) if step.validate_on else None,
+            {name: self.model(model).fingerprint for name, model in step.others.items()},
         )
         return seed, key
 

@@ -101,12 +101,14 @@ class Train(Strict):
 
     train_on: what learns where no weight says so: every reply of the assistant, the `last` one, all since the
     last user message (`turn`), what the `user` says, the assistant's `calls` of tools, or `all` tokens.
+    others: for each name of another model that the objective speaks of, which model it is.
     """
 
     name: str
     data: str
     start: str = "base"
     objective: Named = Component("sft", {})
+    others: dict[str, str] = {}
     trainable: Named = Component("lora", {})
     train_on: Learns = "assistant"
     validate_on: str | None = None

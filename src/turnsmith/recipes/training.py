@@ -22,7 +22,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.errors import UsageError
+from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import cost, forest, heads, load, needs
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
@@ -49,14 +49,16 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples whose loss mask the report shows
 
 
-def layout_of(model: torch.nn.Module, runner: Runner) -> Layout:
-    """How rows are laid out for this model: packed where it can have that; otherwise a line says why not."""
-    refusal = forest.refusal(model)
-    if refusal is None:
+def layout_of(runner: Runner, *models: nn.Module) -> Layout:
+    """How rows are laid out that all these models read: packed where all can have that; otherwise a line says
+    why not."""
+    refusals = [refusal for model in models if (refusal := forest.refusal(model))]
+    if refusals:
+        _tell(runner, f"plain padded rows: {refusals[0]}")
+        return pad
+    for model in models:
         forest.attach(model)
-        return pack
-    _tell(runner, f"plain padded rows: {refusal}")
-    return pad
+    return pack
 
 
 def _tell(runner: Runner, note: str | None) -> None:
@@ -66,9 +68,11 @@ def _tell(runner: Runner, note: str | None) -> None:
         runner.say(f"        {note}")
 
 
-def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
+def make(
+    step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
+) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    done = _done(step, runner, start, directory, seed)
+    done = _done(step, runner, start, others, directory, seed)
     peak, model = peak_memory_gib(), done.scoring.model
     done.words.chat_template = done.renderer.template
     load.save(model, done.words, directory / "model", base=done.base)
@@ -78,7 +82,7 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
     for file in directory.glob("*.npy"):
         file.unlink()
     return {
-        **_described(step, runner, model, done.totals, done.ready.lowest),
+        **_described(step, runner, model, done.method, done.totals, done.ready.lowest),
         **_prepared_at(done, model),
         "dtype": done.dtype,
         "dtype_seconds": done.dtype_seconds,
@@ -88,16 +92,19 @@ def make(step: Train, runner: Runner, start: Trained, directory: Path, seed: int
         "peak_memory_gib": peak,
         "renderer": done.renderer.fingerprint,
         "start": start.reference,
+        "others": {name: other.reference for name, other in others.items()},
         "shown": shown(done.examples[:SHOWN], done.renderer),
     }
 
 
-def trial(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> dict[str, Any]:
+def trial(
+    step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
+) -> dict[str, Any]:
     """Fit as `make` does, and keep nothing but what each step took: its seconds, tokens and operations.
 
     sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
     """
-    done = _done(step, runner, start, directory, seed)
+    done = _done(step, runner, start, others, directory, seed)
     model, lowest = done.scoring.model, done.ready.lowest
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
     sizes, _ = sizes_of(done.examples)
@@ -127,13 +134,16 @@ class _Done(NamedTuple):
     renderer: Renderer
     examples: Sequence[Rendered]
     counts: Mapping[str, int]
+    method: Method
     ready: _Ready
     totals: Mapping[str, float]
     dtype: Dtype
     dtype_seconds: Mapping[str, float]
 
 
-def _done(step: Train, runner: Runner, start: Trained, directory: Path, seed: int) -> _Done:
+def _done(
+    step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
+) -> _Done:
     """Load, install and fit."""
     keep_memory()
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
@@ -148,8 +158,9 @@ def _done(step: Train, runner: Runner, start: Trained, directory: Path, seed: in
     runner.check_claim()
     runner.open()
     model, words, base, redraw = _installed(step, runner, start, dtype, seed)
-    layout = layout_of(model, runner)
     scoring = Scoring(model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
+    method = replace(method, others=_others(others, scoring, words, dtype))
+    layout = layout_of(runner, model, *(other.model for other in method.others.values()))
     if left := heads.load(scoring.heads, start.reference):
         names = ", ".join(left)
         _tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
@@ -157,7 +168,7 @@ def _done(step: Train, runner: Runner, start: Trained, directory: Path, seed: in
     ready = _prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
     validate = _validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw)
-    return _Done(scoring, words, base, renderer, examples, counts, ready, totals, dtype, seconds)
+    return _Done(scoring, words, base, renderer, examples, counts, method, ready, totals, dtype, seconds)
 
 
 def _prepared_at(done: _Done, model: nn.Module) -> dict[str, float]:
@@ -166,6 +177,30 @@ def _prepared_at(done: _Done, model: nn.Module) -> dict[str, float]:
     live = int(done.totals["tokens"]), int(done.totals["supervised"])
     forward = cost.forward_flops(model, *(live if done.ready.live else (seen, trained)))
     return {"preparing_seconds": done.ready.preparing, "reference_flops": forward}
+
+
+def _others(
+    others: Mapping[str, Trained], student: Scoring, words: PreTrainedTokenizerBase, dtype: Dtype
+) -> dict[str, Scoring]:
+    """The models that the objective speaks of, frozen. Raises ModelError where one does not have the same
+    tokens as the model that learns: their probabilities could not be compared."""
+    found: dict[str, Scoring] = {}
+    for name, other in others.items():
+        model, own = load.load(other.reference, dtype=dtype, device=device())
+        scoring = Scoring(model.requires_grad_(False), autocast=student.autocast).eval()
+        sizes = [len(each.projection) for each in (scoring, student)]
+        if sizes[0] != sizes[1]:
+            raise ModelError(
+                f"others: {name}: {other.reference} has a vocabulary of {sizes[0]:,}, the model that learns "
+                f"one of {sizes[1]:,}: take a model of the same family"
+            )
+        if own.get_vocab() != words.get_vocab():
+            raise ModelError(
+                f"others: {name}: the tokens of {other.reference} are other texts than those of the model "
+                "that learns: take a model with the same tokenizer"
+            )
+        found[name] = scoring
+    return found
 
 
 class _Ready(NamedTuple):
@@ -321,10 +356,17 @@ def _installed(
 
 
 def _described(
-    step: Train, runner: Runner, model: nn.Module, totals: Mapping[str, float], lowest: int | None
+    step: Train,
+    runner: Runner,
+    model: nn.Module,
+    method: Method,
+    totals: Mapping[str, float],
+    lowest: int | None,
 ) -> dict[str, Any]:
     """What was trained, and what it took."""
     options = runner.registry.options
+    processed = int(totals["tokens"]), int(totals["supervised"])
+    beside = sum(cost.forward_flops(other.model, *processed) for other in method.others.values())
     counted = {
         "learning": sum(p.numel() for p in learning(model).values()),
         "all": sum(p.numel() for p in model.parameters()),
@@ -341,7 +383,7 @@ def _described(
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],
         "best_step": totals.get("best_step"),
-        "flops": cost.training_flops(model, int(totals["tokens"]), int(totals["supervised"]), lowest=lowest),
+        "flops": cost.training_flops(model, *processed, lowest=lowest) + beside,
         "energy_wh": cost.energy_wh(totals["seconds"], torch.get_num_threads()),
         "energy_note": cost.ENERGY_NOTE,
         "metrics": "metrics.jsonl",
@@ -411,7 +453,13 @@ def _validator(
         deal = functools.partial(fill_rows, row=step.fit.row, layout=layout, per=method.per)
         for run in (run for window in stretches(held) for run in deal(window)):
             batch = layout(run)
-            scores = scoring(batch, temperature=step.fit.temperature, reads=method.reads, needs=method.needs)
+            scores = scoring(
+                batch,
+                temperature=step.fit.temperature,
+                reads=method.reads,
+                needs=method.needs,
+                others=method.others,
+            )
             values = method.objective(scores).values
             total += float((values * unit_weights(method.per, scores)).sum())
             count += units(method.per, batch)

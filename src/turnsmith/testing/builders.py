@@ -196,6 +196,7 @@ def scores(
     values: Mapping[str, Sequence[float]] | None = None,
     reduced: Mapping[str, Sequence[float]] | None = None,
     heads: Mapping[str, Sequence[float]] | None = None,
+    temperature: float = 1.0,
 ) -> Scores:
     """Scores with given log-probs: for each part, for each example, the log-probs of its trained tokens.
 
@@ -230,4 +231,5 @@ def scores(
         values={name: torch.tensor(list(ones), dtype=torch.float64) for name, ones in (values or {}).items()},
         reduced=learnt(reduced),
         heads=learnt(heads),
+        temperature=temperature,
     )

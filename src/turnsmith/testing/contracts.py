@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from turnsmith.data.batch import fill_rows, pack, pad
 from turnsmith.models import forest, load
+from turnsmith.models.needs import others as others_of
 from turnsmith.models.score import Scoring
 from turnsmith.testing.builders import examples, model, tokenizer
 from turnsmith.train.loop import Method, slope, unit_weights, units
@@ -77,7 +78,7 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
         kept.append(output.last_hidden_state)
 
     hook = getattr(scoring.base, scoring.base.base_model_prefix).register_forward_hook(keep)
-    scores = scoring(batch, reads=method.reads, needs=method.needs)
+    scores = scoring(batch, reads=method.reads, needs=method.needs, others=_others(method))
     method.objective(scores).values.sum().backward()
     hook.remove()
     (states,) = kept
@@ -211,12 +212,19 @@ def _gradient(
     batches = [layout(run) for run in fill_rows(window, row, layout=layout, per=method.per)]
     total = sum(units(method.per, batch) for batch in batches)
     scoring.zero_grad()
+    others = _others(method)
     for batch in batches:
         known = slope(method, batch) if method.linear else None
-        scores = scoring(batch, reads=method.reads, needs=method.needs, expected=known)
+        scores = scoring(batch, reads=method.reads, needs=method.needs, others=others, expected=known)
         values = method.objective(scores).values
         ((values * unit_weights(method.per, scores)).sum() / total).backward()
     return torch.cat([p.grad.flatten() for p in scoring.parameters() if p.grad is not None])
+
+
+def _others(method: Method) -> dict[str, Scoring]:
+    """A model for each name that the objective's needs are against."""
+    names = others_of(method.needs)
+    return {name: Scoring(_packable(model(seed=seed))) for seed, name in enumerate(names, start=1)}
 
 
 def _packable(made: nn.Module) -> nn.Module:

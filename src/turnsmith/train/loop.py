@@ -30,7 +30,10 @@ from turnsmith.types import Batch, Loss, Rendered, Scores, Size
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An objective with its options filled in, and the traits that the loop needs."""
+    """An objective with its options filled in, and the traits that the loop needs.
+
+    others: the models that some of its `needs` are against, by name; they do not learn.
+    """
 
     objective: Callable[[Scores], Loss]
     per: Per
@@ -39,6 +42,7 @@ class Method:
     linear: bool = False
     needs: tuple[str, ...] = ()
     heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
+    others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
 
     def __post_init__(self) -> None:
         if self.linear and (self.needs or self.heads):
@@ -96,6 +100,8 @@ def fit(
     recorder.rewind(state["step"])
     scoring.train()
     module = place.prepare(scoring)
+    for other in method.others.values():
+        other.to(place.accelerator.device)
     if validate and options.evaluate and not state["step"]:  # a run may end no better than it began
         _, best = _keep_best(scoring, kept, validate, state, best)
     with gently() as stop:
@@ -173,6 +179,7 @@ def _window(
                 temperature=options.temperature,
                 reads=method.reads,
                 needs=method.needs,
+                others=method.others,
                 expected=slope(method, batch) if method.linear else None,
             )
             if reference is not None:

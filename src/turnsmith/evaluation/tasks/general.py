@@ -16,7 +16,6 @@ from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject, answers
-from turnsmith.models.score import divergence
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Example, Message, Rendered, Sampling
 
@@ -77,9 +76,8 @@ class Divergence:
         items = []
         for run in micro_batches(rendered, subject.row):
             batch = subject.batch(run)
-            apart = divergence(
-                start.scoring, start.scoring.states(batch), subject.scoring, subject.scoring.states(batch)
-            )[batch.entry]
+            found = subject.scoring(batch, needs=("kl:start",), others={"start": start.scoring})
+            apart = found.reduced["kl:start"]
             for number, id in enumerate(batch.ids):
                 own = apart[batch.path == number]
                 items.append(Item(id, "", {"kl": float(own.sum()), "tokens": float(len(own))}))

@@ -12,6 +12,7 @@ from turnsmith.report.words import figure
 
 Range = tuple[float, float, float]  # a figure and the ends of its interval
 WIDTH, HEIGHT, LEFT, FOOT = 460, 330, 58, 44
+NEAR, LINE = 90, 12  # names closer than this to each other, across and up, would cover each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def scatter(points: Sequence[Point], ahead: Sequence[str], *, across: str, up: s
         *(_across(mark, x(mark)) for mark in ticks(x.low, x.high)),
         *(_up(mark, y(mark)) for mark in ticks(y.low, y.high)),
         *(_drawn(point, x, y, point.name in ahead) for point in points),
+        *_names(points, x, y),
         Markup('<text class="side" x="{}" y="{}" text-anchor="end">{}</text>').format(
             WIDTH - 14, HEIGHT - 6, across
         ),
@@ -93,14 +95,27 @@ def _kind(mark: float) -> str:
 
 
 def _drawn(point: Point, x: Scale, y: Scale, ahead: bool) -> Markup:
-    at, up = x(point.across[0]), y(point.up[0])
-    right = at > (LEFT + WIDTH) / 2
     return Markup(
-        '<path class="bar" d="M{l} {u}H{r}M{a} {b}V{t}"/>'
-        '<circle class="{k}" cx="{a}" cy="{u}" r="5"/>'
-        '<text x="{n}" y="{m}" text-anchor="{s}">{name}</text>'
+        '<path class="bar" d="M{l} {u}H{r}M{a} {b}V{t}"/><circle class="{k}" cx="{a}" cy="{u}" r="5"/>'
     ).format(
-        l=x(point.across[1]), r=x(point.across[2]), b=y(point.up[1]), t=y(point.up[2]), a=at, u=up,
-        k="front" if ahead else "behind", n=at + (-9 if right else 9), m=round(up - 8, 1),
-        s="end" if right else "start", name=point.name,
+        l=x(point.across[1]), r=x(point.across[2]), b=y(point.up[1]), t=y(point.up[2]),
+        a=x(point.across[0]), u=y(point.up[0]), k="front" if ahead else "behind",
     )  # fmt: skip
+
+
+def _names(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
+    """The names beside their points, on the side where there is room, and below one another."""
+    placed: list[tuple[float, float]] = []
+    found: list[Markup] = []
+    for point in sorted(points, key=lambda one: y(one.up[0])):
+        at, line = x(point.across[0]), y(point.up[0]) - 8
+        while any(abs(at - other) < NEAR and abs(line - above) < LINE for other, above in placed):
+            line += LINE
+        placed.append((at, line))
+        right = at > (LEFT + WIDTH) / 2
+        found.append(
+            Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
+                at + (-9 if right else 9), round(line, 1), "end" if right else "start", point.name
+            )
+        )
+    return found

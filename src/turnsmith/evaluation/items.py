@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.evaluation.statistics import Better, Difference, paired
+from turnsmith.evaluation.reducers import REDUCERS, value_of
+from turnsmith.evaluation.statistics import Better, Contrast, Difference, Weighed, judged, reduced, sums
+from turnsmith.registry import suggest
 from turnsmith.types import Json
 
 LEVEL = 0.95
@@ -27,8 +32,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure: the sum of `value` over the sum of `size` (items where None). of: what the items are
-    called."""
+    """A figure: the sum of `value` over the sum of `size` (items where None), or what a reducer makes of them.
+
+    of: what the items are called. reduce: a reducer (`reducers.py`) over the items' values; `value` names its
+    first one and `others` the rest, which are called as the reducer calls them where nothing is said.
+    """
 
     name: str
     value: str
@@ -38,65 +46,131 @@ class Metric:
     of: str = "items"
     chance: bool = False  # whether the items' `chance` value is the floor of this figure
     grouped: bool = False
+    reduce: str | None = None
+    others: tuple[str, ...] = ()
+
+
+Runs = Sequence[tuple[Sequence[Item], Sequence[Item]]]  # of each run, its items before and after
 
 
 def compare(metrics: Sequence[Metric], before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
     """Each metric with its paired interval and verdict, over all items and, where it is grouped, over each
-    kind."""
+    kind. The groups of a metric are judged together: their intervals hold at once."""
     rows = []
     for metric in metrics:
-        row = _row(metric, before, after)
-        row["groups"] = []
-        if metric.grouped:
-            for group in dict.fromkeys(item.group for item in before):
-                ones = [item for item in before if item.group == group]
-                others = [item for item in after if item.group == group]
-                found = _row(metric, ones, others)
-                found["name"] = group
-                found["says_nothing"] = found["chance"] is not None and _at_chance(found)
-                row["groups"].append(found)
+        row = _row(metric, before, after, judged([contrast(metric, [(before, after)])], level=LEVEL)[0])
+        row["groups"] = _groups(metric, before, after) if metric.grouped else []
         rows.append(row)
     return rows
 
 
-def _row(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> dict[str, Any]:
-    found = pooled(metric, [(before, after)])
+def _groups(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(item.group for item in before))
+    split = [[[item for item in side if item.group == name] for side in (before, after)] for name in names]
+    found = judged([contrast(metric, [(ones, others)]) for ones, others in split], level=LEVEL)
+    rows = []
+    for name, (ones, others), difference in zip(names, split, found, strict=True):
+        row = {**_row(metric, ones, others, difference), "name": name}
+        row["says_nothing"] = row["chance"] is not None and _at_chance(row)
+        rows.append(row)
+    return rows
+
+
+def _row(
+    metric: Metric, before: Sequence[Item], after: Sequence[Item], found: Difference
+) -> dict[str, Any]:
     pairs = _pairs(metric, before, after)
     chance = sum(one.values["chance"] for one, _ in pairs) / len(pairs) if metric.chance else None
     return {
         "name": metric.name,
         "value": metric.value,
         "size": metric.size,
+        "reduce": metric.reduce,
+        "others": metric.others,
         "unit": metric.unit,
         "better": metric.better,
         "of": metric.of,
         "chance": chance,
         "verdict": found.verdict(metric.better),
+        "left_out": left_out(metric, [(before, after)]),
         **asdict(found),
     }
 
 
-def pooled(metric: Metric, runs: Sequence[tuple[Sequence[Item], Sequence[Item]]]) -> Difference:
+def pooled(metric: Metric, runs: Runs) -> Difference:
     """The paired difference over one or more runs, each given as its items before and after.
 
-    Raises UsageError where no item is in all of them, or a size differs; ModelError where a value is no
-    number.
+    Raises UsageError where no item is in all of them, a size differs or there is no figure; ModelError where
+    a value is no number.
     """
+    return judged([contrast(metric, runs)], level=LEVEL)[0]
+
+
+def together(metric: Metric, methods: Mapping[str, Runs]) -> dict[str, Difference]:
+    """The differences of several methods, each against its own `before`, judged together, by name.
+
+    Their intervals hold at once; where all were measured on the same items they are resampled jointly.
+    """
+    found = judged([contrast(metric, runs) for runs in methods.values()], level=LEVEL)
+    return dict(zip(methods, found, strict=True))
+
+
+def contrast(metric: Metric, runs: Runs) -> Contrast:
+    """The difference before it is judged; raises as `pooled`."""
     matched = [{one.id: (one, other) for one, other in _pairs(metric, *run)} for run in runs]
     ids = [id for id in matched[0] if all(id in run for run in matched)]
     rows = [[run[id] for id in ids] for run in matched]
     for row in rows:
         _check(metric, row)
-    return paired(
+    if metric.reduce:
+        sides = [[_weighed(metric, [pair[side] for pair in row]) for row in rows] for side in (0, 1)]
+        return reduced(sides[0], sides[1], len(ids), ids=ids)
+    return sums(
         [[one.values[metric.value] for one, _ in row] for row in rows],
         [[other.values[metric.value] for _, other in row] for row in rows],
         [[one.values[metric.size] for one, _ in row] for row in rows] if metric.size else None,
-        level=LEVEL,
+        ids=ids,
     )
 
 
+def left_out(metric: Metric, runs: Runs) -> int:
+    """How many items have the metric's value somewhere, but not on both sides of every run."""
+    sides = [side for run in runs for side in run]
+    having = [{item.id for item in side if metric.value in item.values} for side in sides]
+    return len(set.union(*having) - set.intersection(*having))
+
+
+def needed(metric: Metric) -> tuple[str, ...]:
+    """The names of all item values that a metric is made of; raises UsageError for a reducer that is not."""
+    if not metric.reduce:
+        return (metric.value, *([metric.size] if metric.size else []))
+    if metric.reduce not in REDUCERS:
+        meant = suggest(metric.reduce, list(REDUCERS))
+        raise UsageError(f"{metric.name!r}: there is no reducer {metric.reduce!r}{meant}")
+    return (metric.value, *(metric.others or REDUCERS[metric.reduce].inputs[1:]))
+
+
+def _weighed(metric: Metric, items: Sequence[Item]) -> Weighed:
+    """The figure of one model's items by how often each counts."""
+    assert metric.reduce
+    values = [np.array([item.values[name] for item in items]) for name in needed(metric)]
+    try:
+        value_of(metric.reduce, *values)
+    except ValueError as error:
+        raise UsageError(f"{metric.name!r} of {len(items)} {metric.of}: {error}") from None
+    return partial(REDUCERS[metric.reduce].figure, *values)
+
+
 def change(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> list[Item]:
-    """Items whose value is the later one less the earlier one; their size is that of both."""
+    """Items whose value is the later one less the earlier one; their size is that of both.
+
+    Raises UsageError for a figure of a reducer, which is no sum over items.
+    """
+    if metric.reduce:
+        raise UsageError(
+            f"{metric.name!r} ({metric.reduce}) is no sum over items, so a change in it cannot be compared item "
+            "by item: compare two models"
+        )
     pairs = _pairs(metric, before, after)
     _check(metric, pairs)
     values = [(one, other.values[metric.value] - one.values[metric.value]) for one, other in pairs]
@@ -114,16 +188,35 @@ def _check(metric: Metric, pairs: Sequence[tuple[Item, Item]]) -> None:
     if not pairs:
         raise UsageError(f"{metric.name!r} cannot be compared: there is no item that both models have")
     for one, other in pairs:
-        if not all(math.isfinite(item.values[metric.value]) for item in (one, other)):
-            found = f"{one.values[metric.value]:g} before and {other.values[metric.value]:g} after"
-            raise ModelError(
-                f"{metric.name!r} of item {one.id!r} is no number ({found}): has training diverged?"
-            )
-        if metric.size and one.values[metric.size] != other.values[metric.size]:
-            raise UsageError(
-                f"item {one.id!r} has {one.values[metric.size]:g} {metric.size!r} before and "
-                f"{other.values[metric.size]:g} after: {metric.name!r} cannot be compared across tokenizers"
-            )
+        for value in needed(metric):
+            _compared(metric, value, one, other)
+
+
+def _compared(metric: Metric, value: str, one: Item, other: Item) -> None:
+    """Refuse a value that is missing, is no number, or should be the same on both sides and is not."""
+    for item in (one, other):
+        if value not in item.values:
+            raise UsageError(f"item {item.id!r} has no {value!r}, which {metric.name!r} is made of")
+    first, second = one.values[value], other.values[value]
+    if not (math.isfinite(first) and math.isfinite(second)):
+        found = f"{first:g} before and {second:g} after"
+        raise ModelError(
+            f"{metric.name!r} of item {one.id!r} is no number ({found}): has training diverged?"
+        )
+    if first == second:
+        return
+    differ = f"item {one.id!r} has {first:g} {value!r} before and {second:g} after: {metric.name!r} cannot be"
+    if value == metric.size:
+        raise UsageError(f"{differ} compared across tokenizers")
+    if metric.reduce and value in _fixed(metric):
+        raise UsageError(f"{differ} compared, because the two were not measured on the same data")
+
+
+def _fixed(metric: Metric) -> list[str]:
+    """The values that belong to the items themselves."""
+    assert metric.reduce
+    one = REDUCERS[metric.reduce]
+    return [name for name, role in zip(needed(metric), one.inputs, strict=True) if role in one.fixed]
 
 
 def _at_chance(row: Mapping[str, Any]) -> bool:

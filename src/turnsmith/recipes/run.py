@@ -340,7 +340,7 @@ class Runner:
         parts = [self._measured_by(component, step.suite) for component in step.suite]
         start = self.models["base"][0].fingerprint
         names = (step.model, step.against)  # the record speaks of them
-        key = digest("evaluate 3", names, after.fingerprint, before.fingerprint, start, parts)
+        key = digest("evaluate 4", names, after.fingerprint, before.fingerprint, start, parts)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import measuring

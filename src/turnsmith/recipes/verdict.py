@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from turnsmith.evaluation.items import Item, Metric, change, pooled
+from turnsmith.evaluation.items import Item, Metric, change, left_out, pooled
 from turnsmith.evaluation.statistics import LEAST
 from turnsmith.recipes.schema import Direction, Statement
 from turnsmith.shelf import Shelf
@@ -42,7 +42,8 @@ def judge(
     """Each statement with its figure, interval and verdict over one or more runs of the same recipe.
 
     runs: the steps of each run, as run.json has them. With several, the figure is the mean over them, and the
-    interval covers both the choice of items and that of seeds. Tiny runs are never judged.
+    interval covers both the choice of items and that of seeds. Tiny runs are never judged. Statements are
+    judged one by one: a claim holds where all of them do, so that no correction is due (Berger 1982).
     """
     return [_judged(statement, runs, shelf, tiny) for statement in claim]
 
@@ -66,6 +67,7 @@ def _judged(
     elif difference.n < LEAST:
         came = "undecided"  # so few items know too little of the tails
     figures = {name: getattr(difference, name) for name in ("difference", "low", "high", "n")}
+    figures |= {"left_out": left_out(metric, sides), "note": difference.note}
     return {**told, **figures, "seeds": len(runs), "verdict": came}
 
 
@@ -94,7 +96,9 @@ def _metric(statement: Statement, steps: Sequence[Mapping[str, Any]]) -> Metric 
     ]
     for row in rows:
         if row["name"] == statement.quantity:
-            return Metric(*(row[name] for name in ("name", "value", "unit", "better", "size")))
+            described = (row[name] for name in ("name", "value", "unit", "better", "size"))
+            others = tuple(row.get("others", ()))  # records of before there were reducers have none
+            return Metric(*described, reduce=row.get("reduce"), others=others)
     return None
 
 

@@ -1,10 +1,14 @@
 """Two models' items compared: paired by id, in groups, with what says nothing marked."""
 
+import json
+
+import numpy as np
 import pytest
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation import suite
-from turnsmith.evaluation.items import Item, Metric, compare
+from turnsmith.evaluation.items import Item, Metric, change, compare, pooled, together
+from turnsmith.evaluation.reducers import value_of
 from turnsmith.testing import chat
 from turnsmith.types import Failure, Sampling
 
@@ -94,6 +98,113 @@ def test_a_loss_that_is_no_number_is_named_by_item():
         ModelError, match=r"'loss' of item 'a' is no number \(4 before and nan after\): has training"
     ):
         compare([LOSS], losses(a=(4, 2)), losses(a=(float("nan"), 2)))
+
+
+def test_items_that_only_one_side_has_are_counted():
+    before = losses(a=(10, 5), b=(2, 1), gone=(100, 1))
+    after = losses(b=(1, 1), a=(5, 5), new=(100, 1), newer=(1, 1))
+    (row,) = compare([LOSS], before, after)
+    assert (row["n"], row["left_out"]) == (2, 3)
+
+
+def test_items_that_speak_of_another_metric_are_not_left_out():
+    before, after = ([*losses(a=(1, 1)), Item("other", "", {"kind": 1.0})] for _ in range(2))
+    (row,) = compare([LOSS], before, after)
+    assert (row["n"], row["left_out"]) == (1, 0)
+
+
+def grouped(rng, better):
+    """Twelve groups of 40; in the first so many of those that were wrong are right afterwards."""
+    before = {f"{chr(97 + g)}{i}": rng.random() < 0.5 for g in range(12) for i in range(40)}
+    wrong = [id for id, right in before.items() if id[0] == "a" and not right][:better]
+    return answers(**before), answers(**{**before, **dict.fromkeys(wrong, True)})
+
+
+def test_groups_are_judged_together_and_say_so():
+    """6 of 40 better, none worse: alone (p 0.03 by McNemar's test) it is told, among twelve it is not."""
+    before, after = grouped(np.random.default_rng(0), 6)
+    (row,) = compare([RIGHT], before, after)
+    assert {group["comparisons"] for group in row["groups"]} == {12}
+    assert row["comparisons"] == 1
+    alone = [[item for item in items if item.group == "a"] for items in (before, after)]
+    assert compare([RIGHT], *alone)[0]["verdict"] == "better"
+    assert row["groups"][0]["verdict"] == "undecided"
+    assert (row["groups"][0]["low"], row["groups"][0]["high"]) < (0, 1)
+
+
+def test_a_group_that_gains_enough_is_told_among_twelve():
+    (row,) = compare([RIGHT], *grouped(np.random.default_rng(0), 16))
+    assert [group["verdict"] for group in row["groups"]] == ["better"] + ["undecided"] * 11
+
+
+def test_methods_against_one_base_are_judged_together():
+    rng = np.random.default_rng(0)
+    base, *others = (losses(**{f"i{n}": (value, 1) for n, value in enumerate(rng.normal(size=40))}) for _ in range(4))
+    found = together(LOSS, {f"m{k}": [(base, other)] for k, other in enumerate(others)})
+    assert {one.comparisons for one in found.values()} == {3}
+    alone = pooled(LOSS, [(base, others[0])])
+    assert found["m0"].difference == alone.difference
+    assert found["m0"].high - found["m0"].low > 1.1 * (alone.high - alone.low)
+
+
+class Detector:
+    """A task whose figure is no sum: how well a score tells two kinds of items apart."""
+
+    title = "Telling insults apart"
+    note = "AUROC of a score against a label."
+    metrics = (
+        Metric("AUROC", "toxicity", "AUROC", "higher", reduce="auroc", others=("insult",)),
+        Metric("mean score", "toxicity", "score", "lower"),
+    )
+
+    def measure(self, subject, bench):
+        """subject: how far the scores of the two kinds lie apart."""
+        rng = np.random.default_rng(0)
+        return [
+            Item(f"i{n}", "", {"insult": float(n % 2), "toxicity": subject * (n % 2) + rng.normal()})
+            for n in range(60)
+        ]
+
+
+def test_a_task_may_state_the_figure_of_a_reducer():
+    row, plain = compare(Detector.metrics, Detector().measure(0.2, None), Detector().measure(2.0, None))
+    scores = [[item.values["toxicity"] for item in Detector().measure(apart, None)] for apart in (0.2, 2.0)]
+    labels = [float(n % 2) for n in range(60)]
+    assert [row["before"], row["after"]] == [value_of("auroc", one, labels) for one in scores]
+    assert row["low"] < row["difference"] < row["high"]
+    assert (row["n"], row["verdict"], row["reduce"], row["others"]) == (60, "better", "auroc", ("insult",))
+    assert plain["reduce"] is None
+    json.dumps(row)
+
+
+def test_a_reducer_over_one_class_is_refused_by_the_metric():
+    items = [Item(f"i{n}", "", {"toxicity": float(n), "insult": 1.0}) for n in range(9)]
+    with pytest.raises(UsageError, match="'AUROC' of 9 items: auroc has no figure: all items are of one class"):
+        compare(Detector.metrics, items, items)
+
+
+def test_labels_that_differ_between_two_models_are_refused():
+    one, other = ([Item(f"i{n}", "", {"toxicity": 1.0, "insult": (n + k) % 2}) for n in range(9)] for k in (0, 1))
+    with pytest.raises(UsageError, match="item 'i0' has 0 'insult' before and 1 after: 'AUROC' cannot be compared"):
+        compare(Detector.metrics, one, other)
+
+
+def test_a_value_that_is_missing_is_named():
+    items = [Item("i", "", {"toxicity": 1.0})]
+    with pytest.raises(UsageError, match="item 'i' has no 'insult', which 'AUROC' is made of"):
+        compare(Detector.metrics, items, items)
+
+
+def test_a_reducer_that_is_not_there_is_named():
+    metric = Metric("x", "nats", "", "lower", reduce="aurok")
+    with pytest.raises(UsageError, match="there is no reducer 'aurok'; did you mean 'auroc'"):
+        compare([metric], losses(a=(1, 1)), losses(a=(1, 1)))
+
+
+def test_the_change_of_a_reducer_is_refused_item_by_item():
+    items = Detector().measure(1.0, None)
+    with pytest.raises(UsageError, match="is no sum over items"):
+        change(Detector.metrics[0], items, items)
 
 
 def test_a_conversation_that_cannot_be_answered_is_an_error_and_not_left_out():

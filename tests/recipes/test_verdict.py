@@ -83,6 +83,7 @@ def test_a_statement_gets_its_figure_and_verdict(shelf):
         {
             "text": "heldout: loss of tuned against base is lower by more than 0.5",
             "bound": 0.5, "difference": -2, "low": -2, "high": -2, "n": 9, "seeds": 1, "verdict": "holds",
+            "left_out": 0, "note": "",
         }
     ]  # fmt: skip
 
@@ -148,8 +149,24 @@ def test_several_runs_give_one_figure_that_covers_their_differences(shelf):
     runs = [[step(shelf, base=[8.0] * 9, tuned=[tuned] * 9)] for tuned in (4.0, 6.0, 9.0)]
     (row,) = judge([claim()], runs, shelf)
     assert row["difference"] == pytest.approx((-2 - 1 + 0.5) / 3)
-    assert (row["low"], row["high"], row["seeds"]) == (-2, 0.5, 3)
-    assert row["verdict"] == "undecided"
+    # -2, -1 and 0.5: standard error sqrt(3.1667 / 2 / 3) = 0.72648, Student's t on 2 degrees 4.3027.
+    assert (row["low"], row["high"]) == pytest.approx((-0.8333 - 3.1258, -0.8333 + 3.1258), abs=1e-3)
+    assert (row["seeds"], row["verdict"]) == (3, "undecided")
+
+
+def test_a_claim_may_be_about_the_figure_of_a_reducer(shelf):
+    """Its interval is had anew from the items: the record says by what."""
+    told = step(shelf, base=[8.0] * 9, tuned=[4.0] * 9)
+    told["tasks"][0]["metrics"][0] |= {"reduce": "ratio", "size": None, "others": ["tokens"]}
+    (row,) = judge([claim()], [[told]], shelf)
+    assert (row["difference"], row["verdict"]) == (-2, "holds")
+
+
+def test_the_record_of_an_older_run_is_still_judged(shelf):
+    told = step(shelf, base=[8.0] * 9, tuned=[4.0] * 9)
+    for name in ("reduce", "others"):
+        del told["tasks"][0]["metrics"][0][name]
+    assert judge([claim()], [[told]], shelf)[0]["verdict"] == "holds"
 
 
 @pytest.mark.parametrize(

@@ -32,16 +32,20 @@ class Measured:
     chance: str
     image: Markup
     faint: bool = False
+    left_out: object = 0  # items that only one side has
+    note: str = ""  # what the interval does not know
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one unit under one scale. better: `lower`, `higher` or nothing."""
+    """Rows of one unit under one scale. better: `lower`, `higher` or nothing. together: how many of the rows
+    were judged together."""
 
     unit: str
     better: str
     rows: tuple[Measured, ...]
     axis: Markup
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,9 @@ def _grouped(metric: Row) -> Block:
     low, high = charts.span(values)
     scale = Scale(low, high, 6, 154)
     rows = tuple(_row(group, _dumbbell(group, scale)) for group in groups)
-    return Block(str(metric.get("unit") or ""), str(metric.get("better") or ""), rows, charts.axis(scale))
+    unit, better = str(metric.get("unit") or ""), str(metric.get("better") or "")
+    together = max((int(finite(group.get("comparisons")) or 1) for group in groups), default=1)
+    return Block(unit, better, rows, charts.axis(scale), together)
 
 
 def _dumbbell(group: Row, scale: Scale) -> Markup:
@@ -137,6 +143,8 @@ def _row(row: Row, image: Markup) -> Measured:
         chance="" if row.get("chance") is None else figure(row["chance"]),
         image=image,
         faint=bool(row.get("says_nothing")),
+        left_out=row.get("left_out") or 0,
+        note=str(row.get("note") or ""),
     )
 
 

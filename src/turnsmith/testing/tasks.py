@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from turnsmith.data.batch import pack
 from turnsmith.data.render import Renderer
+from turnsmith.evaluation.items import needed
 from turnsmith.evaluation.suite import Item, Subject, Task
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
@@ -79,12 +80,8 @@ def figures_speak_of_finite_values_that_items_have(make: Make, bench: TinyBench)
         assert all(math.isfinite(value) for value in item.values.values()), item.id
     there = {name for item in items for name in item.values}
     for metric in task.metrics:
-        needed = {
-            metric.value,
-            *([metric.size] if metric.size else []),
-            *(["chance"] if metric.chance else []),
-        }
-        assert needed <= there, f"{metric.name}: {needed - there}"
+        wanted = {*needed(metric), *(["chance"] if metric.chance else [])}
+        assert wanted <= there, f"{metric.name}: {wanted - there}"
 
 
 def items_are_json(make: Make, bench: TinyBench) -> None:

@@ -29,7 +29,7 @@ def outcomes(rng, n):
 
 
 def sizes(rng, n):
-    """Nats per token of conversations of 5 to 1,500 tokens, whose gains differ by conversation and by token."""
+    """Nats per token of conversations of 5 to 1,500 tokens; gains differ by conversation and by token."""
     tokens = np.ceil(np.exp(rng.normal(4, 1, n)))
     before = rng.normal(3, 1, n) * tokens
     gain = rng.normal(-0.2, 0.2, n) * tokens + rng.normal(0, 1, n) * tokens**0.5
@@ -108,7 +108,12 @@ def test_the_figure_of_one_model_is_covered_too(runs):
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(300):
-        values = 2 + rng.normal(0, 0.1, (runs, 1)) * (runs > 1) + rng.normal(0, 1, 40) + rng.normal(0, 0.3, (runs, 40))
+        values = (
+            2
+            + rng.normal(0, 0.1, (runs, 1)) * (runs > 1)
+            + rng.normal(0, 1, 40)
+            + rng.normal(0, 0.3, (runs, 40))
+        )
         found = over_runs(values)
         covered += found.low <= 2 <= found.high
     assert 0.91 <= covered / 300 <= 0.99

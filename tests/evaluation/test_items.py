@@ -139,7 +139,9 @@ def test_a_group_that_gains_enough_is_told_among_twelve():
 
 def test_methods_against_one_base_are_judged_together():
     rng = np.random.default_rng(0)
-    base, *others = (losses(**{f"i{n}": (value, 1) for n, value in enumerate(rng.normal(size=40))}) for _ in range(4))
+    base, *others = (
+        losses(**{f"i{n}": (value, 1) for n, value in enumerate(rng.normal(size=40))}) for _ in range(4)
+    )
     found = together(LOSS, {f"m{k}": [(base, other)] for k, other in enumerate(others)})
     assert {one.comparisons for one in found.values()} == {3}
     alone = pooled(LOSS, [(base, others[0])])
@@ -179,13 +181,19 @@ def test_a_task_may_state_the_figure_of_a_reducer():
 
 def test_a_reducer_over_one_class_is_refused_by_the_metric():
     items = [Item(f"i{n}", "", {"toxicity": float(n), "insult": 1.0}) for n in range(9)]
-    with pytest.raises(UsageError, match="'AUROC' of 9 items: auroc has no figure: all items are of one class"):
+    with pytest.raises(
+        UsageError, match="'AUROC' of 9 items: auroc has no figure: all items are of one class"
+    ):
         compare(Detector.metrics, items, items)
 
 
 def test_labels_that_differ_between_two_models_are_refused():
-    one, other = ([Item(f"i{n}", "", {"toxicity": 1.0, "insult": (n + k) % 2}) for n in range(9)] for k in (0, 1))
-    with pytest.raises(UsageError, match="item 'i0' has 0 'insult' before and 1 after: 'AUROC' cannot be compared"):
+    one, other = (
+        [Item(f"i{n}", "", {"toxicity": 1.0, "insult": (n + k) % 2}) for n in range(9)] for k in (0, 1)
+    )
+    with pytest.raises(
+        UsageError, match="item 'i0' has 0 'insult' before and 1 after: 'AUROC' cannot be compared"
+    ):
         compare(Detector.metrics, one, other)
 
 

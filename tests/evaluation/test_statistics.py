@@ -112,7 +112,7 @@ def test_runs_that_measured_the_same_are_as_one():
 
 
 def test_the_interval_covers_the_choice_of_runs_too():
-    """No item differs from another: 0, 0 and 3 have mean 1 and standard error sqrt(3 / 3) = 1; t is 4.3027."""
+    """No item differs from another: 0, 0, 3 have mean 1 and standard error sqrt(3 / 3) = 1; t is 4.3027."""
     found = paired([[0] * 50] * 3, [[0] * 50, [0] * 50, [3] * 50])
     assert (found.difference, found.low, found.high) == pytest.approx((1, 1 - 4.3027, 1 + 4.3027), abs=1e-4)
 
@@ -142,7 +142,7 @@ def test_items_and_runs_add_in_squares():
 
 
 def test_outcomes_that_all_agree_are_not_taken_for_certain():
-    """30 pairs without a change, with the two made up: variance (1 + 1) / 31 over 32 items; t of 29 is 2.0452."""
+    """30 pairs without a change, and the two made up: variance (1 + 1) / 31 over 32; t of 29 is 2.0452."""
     found = paired([1] * 30, [1] * 30)
     assert found.difference == 0
     assert found.high == pytest.approx(2.0452 * (2 / 31 / 32) ** 0.5, abs=1e-4)
@@ -189,7 +189,9 @@ def test_differences_judged_together_say_so_and_are_wider():
     assert {one.comparisons for one in found} == {10}
     assert {one.comparisons for one in alone} == {1}
     # c of ten independent differences is about Student's at 1 - 0.05 / 10 on 39 degrees, 2.98 against 2.02.
-    ratios = [(one.high - one.low) / (other.high - other.low) for one, other in zip(found, alone, strict=True)]
+    ratios = [
+        (one.high - one.low) / (other.high - other.low) for one, other in zip(found, alone, strict=True)
+    ]
     assert 1.35 < min(ratios) <= max(ratios) < 1.65
 
 

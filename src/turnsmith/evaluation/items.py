@@ -32,7 +32,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure: the sum of `value` over the sum of `size` (items where None), or what a reducer makes of them.
+    """A figure: the sum of `value` over the sum of `size` (items where None), or what a reducer makes of both.
 
     of: what the items are called. reduce: a reducer (`reducers.py`) over the items' values; `value` names its
     first one and `others` the rest, which are called as the reducer calls them where nothing is said.
@@ -76,9 +76,7 @@ def _groups(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> li
     return rows
 
 
-def _row(
-    metric: Metric, before: Sequence[Item], after: Sequence[Item], found: Difference
-) -> dict[str, Any]:
+def _row(metric: Metric, before: Sequence[Item], after: Sequence[Item], found: Difference) -> dict[str, Any]:
     pairs = _pairs(metric, before, after)
     chance = sum(one.values["chance"] for one, _ in pairs) / len(pairs) if metric.chance else None
     return {
@@ -168,8 +166,8 @@ def change(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> lis
     """
     if metric.reduce:
         raise UsageError(
-            f"{metric.name!r} ({metric.reduce}) is no sum over items, so a change in it cannot be compared item "
-            "by item: compare two models"
+            f"{metric.name!r} ({metric.reduce}) is no sum over items, so a change in it cannot be compared "
+            "item by item: compare two models"
         )
     pairs = _pairs(metric, before, after)
     _check(metric, pairs)
@@ -200,9 +198,7 @@ def _compared(metric: Metric, value: str, one: Item, other: Item) -> None:
     first, second = one.values[value], other.values[value]
     if not (math.isfinite(first) and math.isfinite(second)):
         found = f"{first:g} before and {second:g} after"
-        raise ModelError(
-            f"{metric.name!r} of item {one.id!r} is no number ({found}): has training diverged?"
-        )
+        raise ModelError(f"{metric.name!r} of item {one.id!r} is no number ({found}): has training diverged?")
     if first == second:
         return
     differ = f"item {one.id!r} has {first:g} {value!r} before and {second:g} after: {metric.name!r} cannot be"

@@ -115,7 +115,7 @@ def jga(joint: Array, times: Array | None = None) -> Array:
 
 @reducer("brier", none="there is no item", fixed=("label",))
 def brier(probability: Array, label: Array, times: Array | None = None) -> Array:
-    """The mean of (probability - label)**2, labels 0 or 1. Source: Brier 1950, in its form for two classes."""
+    """The mean of (probability - label)**2, labels 0 or 1. Source: Brier 1950, for two classes."""
     return mean((_probabilities(probability) - _labels(label)) ** 2, times)
 
 
@@ -209,9 +209,7 @@ def _grouped(values: Array, times: Array) -> Array:
 def pearson(score: Array, other: Array, times: Array | None = None) -> Array:
     """Pearson's correlation."""
     times = _counted(score, times)
-    return _correlation(
-        np.broadcast_to(score, times.shape), np.broadcast_to(other, times.shape), times
-    )
+    return _correlation(np.broadcast_to(score, times.shape), np.broadcast_to(other, times.shape), times)
 
 
 @reducer("spearman", none="one of the two is constant")
@@ -239,7 +237,7 @@ def _correlation(x: Array, y: Array, times: Array) -> Array:
 
 @reducer("kendall", none="one of the two is constant")
 def kendall(score: Array, other: Array, times: Array | None = None) -> Array:
-    """Kendall's tau-b: (concordant - discordant pairs) / sqrt(pairs untied in one * pairs untied in the other).
+    """Kendall's tau-b: concordant less discordant pairs over sqrt(pairs untied in one * untied in the other).
 
     All pairs are looked at: n**2 memory. Source: Kendall 1945, doi:10.1093/biomet/33.3.239.
     """
@@ -262,7 +260,9 @@ def pass_at(samples: Array, right: Array, k: int) -> Array:
     [0.5]
     """
     if k < 1 or (samples < k).any():
-        raise ValueError(f"pass@{k} needs at least {max(k, 1)} samples of each problem, not {samples.min():g}")
+        raise ValueError(
+            f"pass@{k} needs at least {max(k, 1)} samples of each problem, not {samples.min():g}"
+        )
     if ((right < 0) | (right > samples)).any():
         raise ValueError("more samples are right than were drawn, or fewer than 0")
     none = np.ones(len(samples))

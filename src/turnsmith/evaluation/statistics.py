@@ -5,16 +5,16 @@ jackknife; for a mean it is the item's own difference), and the interval is that
 
     difference +- sqrt((c * s_items)**2 + (t * s_runs)**2)
 
-s_items is the standard error over items. c is the share `level` of |t*| over resamples of the items, each
-divided by its own standard error: the symmetric studentised bootstrap, whose coverage errs by O(n**-2)
-where that of the percentile interval errs by O(1/n) and is too narrow (Hall 1988, doi:10.2307/2345766, and
-1992, sect. 3.6). Where several runs (seeds) measured the same items, s_runs is the standard error of the runs'
-own figures, t Student's quantile on R - 1 degrees of freedom, and s_items leaves out what varies from run to
-run, which s_runs has already. Adding squares this way covers at least what it says however the variance is
-split (Banerjee 1960; items crossed with runs as in Owen 2007, doi:10.1214/07-AOAS122).
+s_items is the standard error over items. c is what a share `level` of |t*| stays below over resamples of the
+items, each divided by its own standard error: the symmetric studentised bootstrap, whose coverage errs by
+O(n**-2), where the percentile interval errs by O(1/n) and is too narrow (Hall 1988, J. R. Statist. Soc. B 50,
+35-45). Where several runs (seeds) measured the same items, s_runs is the standard error of the runs' own
+figures, t Student's quantile on R - 1 degrees of freedom, and s_items leaves out what varies from run to run,
+which s_runs has already. Adding squares this way covers at least what it says however the variance is split
+(Banerjee 1960, Sankhya 22, 357-358; items crossed with runs as in Owen 2007, doi:10.1214/07-AOAS122).
 
 Where all outcomes are 0 or 1, two made-up items count in every standard error, one that improved and one that
-worsened, and c is at least Student's quantile: so a few pairs that happen to agree are not taken for certainty
+worsened, and c is at least Student's quantile: a few pairs that happen to agree are not taken for certainty
 (as in the adjusted interval of Bonett & Price 2012, doi:10.3102/1076998611411915).
 
 Several differences that are judged together use c of the largest |t*| among them in each resample, so that
@@ -127,9 +127,7 @@ def paired(
     return judged([sums(before, after, sizes)], level=level, seed=seed)[0]
 
 
-def over_runs(
-    values: Figures, sizes: Figures | None = None, *, level: float = 0.95, seed: int = 0
-) -> Figure:
+def over_runs(values: Figures, sizes: Figures | None = None, *, level: float = 0.95, seed: int = 0) -> Figure:
     """The figure of one model with its interval over items and, where there are several rows, over runs.
 
     values, sizes: (n,) or (R, n), as of `paired`.

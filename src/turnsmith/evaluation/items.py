@@ -32,7 +32,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure: the sum of `value` over the sum of `size` (items where None), or what a reducer makes of both.
+    """A figure: the sum of `value` over the sum of `size` (items where None), or what a reducer gives.
 
     of: what the items are called. reduce: a reducer (`reducers.py`) over the items' values; `value` names its
     first one and `others` the rest, which are called as the reducer calls them where nothing is said.

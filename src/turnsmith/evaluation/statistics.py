@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -133,6 +133,8 @@ def over_runs(values: Figures, sizes: Figures | None = None, *, level: float = 0
     values, sizes: (n,) or (R, n), as of `paired`.
     """
     one = sums(np.zeros_like(np.asarray(values, float)), values, sizes)
+    if one.made_up:  # of one side alone, a success and a failure
+        one = replace(one, made_up=(1.0, 0.0))
     found = judged([one], level=level, seed=seed)[0]
     return Figure(found.n, found.after, found.low, found.high, level, found.runs, found.note)
 
@@ -159,9 +161,7 @@ def sums(
         scale = runs * (n - 1) / (total - size.sum(0))
         parts = change + (b - a - change * size) * scale
     outcomes = sizes is None and all(np.isin(values, (0.0, 1.0)).all() for values in (a, b))
-    # Of one side alone, whose `before` is 0 throughout, one success and one failure do the same.
-    made_up = ((1.0, -1.0) if a.any() else (1.0, 0.0)) if outcomes else ()
-    return Contrast(first, second, parts, made_up, tuple(ids))
+    return Contrast(first, second, parts, (1.0, -1.0) if outcomes else (), tuple(ids))
 
 
 def reduced(

@@ -386,7 +386,8 @@ class Runner:
             name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
             change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
             figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"
-            self.say(f"        {name:<30}{figures:<18}{change:<28}{metric['verdict']}  n={metric['n']}")
+            apart = f", {metric['left_out']} left out" if metric["left_out"] else ""
+            self.say(f"        {name:<30}{figures:<18}{change:<28}{metric['verdict']}  n={metric['n']}{apart}")
 
     # ---------------------------------------------------------------------------------------- details
 

@@ -220,10 +220,3 @@ def _at_chance(row: Mapping[str, Any]) -> bool:
     errors."""
     chance, n = row["chance"], row["n"]
     return bool(row["before"] <= chance + 2 * (chance * (1 - chance) / n) ** 0.5)
-
-
-def together(
-    metric: Metric, sides: Sequence[Sequence[tuple[Sequence[Item], Sequence[Item]]]]
-) -> list[Difference]:
-    """`pooled` of each, judged together."""
-    return [pooled(metric, one) for one in sides]

@@ -51,7 +51,7 @@ class Figures:
         return self._judged(metric, pairs)
 
     def _judged(self, metric: Metric, sides: Mapping[str, Sequence[Sides]]) -> dict[str, Difference]:
-        return dict(zip(sides, together(metric, list(sides.values())), strict=True)) if sides else {}
+        return together(metric, sides) if sides else {}
 
     def _sides(self, name: str, task: str) -> list[Sides]:
         return [self.items(run, task) for run in self.runs[name]]

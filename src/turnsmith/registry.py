@@ -166,13 +166,16 @@ def task(
     data: bool = False,
     parts: tuple[str, ...] = ("text",),
     needs: tuple[str, ...] = (),
+    files: tuple[str, ...] = (),
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
     """A class made with the options, which gives items of a model (`evaluation/suite.py`).
 
     data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
-    asks for.
+    asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
+    reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
+    of the hash, their names are not: ids of items must not speak of them.
     """
     return _register("task", name)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from turnsmith.recipes import components, references, schema
+from turnsmith.recipes import components, files, references, schema
 from turnsmith.recipes.run import Runner
 from turnsmith.recipes.summary import resolved
 
@@ -30,6 +30,7 @@ def check(
     known = components(use)
     arm = schema.arms(plain, name, known, tiny=tiny)[0]
     runner = Runner(arm, name, Path(), known, "", lambda text: None, near=near)
+    files.check(arm.recipe, known, near, rows=True)
     return {"resolved": resolved(runner), "train": _trains(runner)}
 
 

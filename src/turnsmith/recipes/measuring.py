@@ -16,6 +16,7 @@ from turnsmith.evaluation.items import Item, compare
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
 from turnsmith.models.score import Scoring, to
+from turnsmith.recipes import files
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
@@ -76,9 +77,7 @@ class Measuring:
         self.dtype: Dtype = arithmetic("auto", wheels.home() / "arithmetic.json")[0]
 
     def task(self, component: Component) -> Task:
-        options = self.runner.registry.options("task", component.name, component.options)
-        made: Task = self.runner.registry.function("task", component.name)(**options)
-        return made
+        return files.made(component, self.runner.registry, self.runner.near)
 
     def examples(self, name: str) -> Sequence[Example]:
         return self.runner.examples(name)

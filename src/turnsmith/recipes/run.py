@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
+from turnsmith.recipes import files
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
@@ -88,6 +89,7 @@ class Runner:
 
     def run(self) -> dict[str, Any]:
         """Carry out all steps, then judge, write run.json and the report. Gives what run.json holds."""
+        files.check(self.recipe, self.registry, self.near)
         self.models["base"] = [self.reference(self.recipe.base)]
         return self.finish(self.recipe.steps)
 
@@ -361,6 +363,7 @@ class Runner:
         on = described["options"].get("on")
         needs = self.registry.entry("task", component.name).names("needs")
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
+        described["options"] |= files.hashes(component, self.registry, self.near)
         return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked}
 
     def measurement_key(

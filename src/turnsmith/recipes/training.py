@@ -27,6 +27,7 @@ from turnsmith.models import cost, forest, heads, load, needs
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
+from turnsmith.recipes import files
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
@@ -156,6 +157,7 @@ def _done(
     )
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
+    files.check(runner.recipe, runner.registry, runner.near, rows=True)
     runner.open()
     model, words, base, redraw = _installed(step, runner, start, dtype, seed)
     scoring = Scoring(model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)

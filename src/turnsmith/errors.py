@@ -39,3 +39,7 @@ class StorageError(TurnsmithError):
 
 class TrainingError(TurnsmithError):
     """A run cannot go on: the loss is no number, or no example has anything to learn from."""
+
+
+class SandboxError(TurnsmithError):
+    """A program that a model wrote cannot be run apart from everything else here."""

@@ -19,7 +19,9 @@ def lines(text: str) -> dict[str, str]:
 def test_it_tries_everything_out_and_says_that_it_works(capfd):
     assert call(["doctor"]) == 0
     said = lines(capfd.readouterr().out)
-    assert {"python", "torch", "cpu", "memory", "cache", "disk", "threads", "arithmetic"} <= set(said)
+    assert {"python", "torch", "cpu", "memory", "cache", "disk", "sandbox", "threads", "arithmetic"} <= set(
+        said
+    )
     first, last = map(float, re.findall(r"loss ([\d.]+) -> ([\d.]+)", said["training"])[0])
     assert first == pytest.approx(4.16, abs=0.3)  # log 64: nothing is known yet
     assert last < first / 2
@@ -103,3 +105,18 @@ def test_training_that_learns_nothing_is_broken(tmp_path):
     assert found.state == "broken"
     assert "is torch whole?" in found.advice
     assert trial.sampling(model).state == "broken"  # what was not learnt is not said
+
+
+def test_it_says_how_programs_of_models_are_kept_apart(monkeypatch):
+    from turnsmith.tools import sandbox
+
+    here = {
+        "namespaces; nothing is missing": sandbox.Isolation("namespaces"),
+        "limits; the network is not cut (no right)": sandbox.Isolation(
+            "limits", ("the network is not cut",), "no right"
+        ),
+    }
+    for text, found in here.items():
+        monkeypatch.setattr(sandbox, "available", lambda found=found: found)
+        finding = doctor.sandbox()
+        assert (finding.text, bool(finding.advice)) == (text, bool(found.missing))

@@ -1,5 +1,7 @@
 """The contract of tasks, over everything registered, on tiny models."""
 
+from pathlib import Path
+
 import pytest
 
 from turnsmith.registry import Registry
@@ -8,6 +10,7 @@ from turnsmith.testing import TASK, TinyBench, conversations, task
 REGISTRY = Registry()
 OPTIONS = {
     "abilities": {"every": 80},
+    "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
     "margins": {"on": "pairs"},

@@ -1,7 +1,6 @@
 """Programs that mean harm: each is held, nothing of it is left, and the outcome says what happened."""
 
 import base64
-import itertools
 import os
 import secrets
 import socket
@@ -73,7 +72,9 @@ def held(isolation):
         values = {name: getattr(SMALL, name) for name in Limits.__slots__}
         folder = Path(tempfile.gettempdir())
         before = set(folder.glob("turnsmith-sandbox-*"))
-        outcome = run(named + program, stdin=stdin, limits=Limits(**{**values, **limits}), isolation=isolation)
+        outcome = run(
+            named + program, stdin=stdin, limits=Limits(**{**values, **limits}), isolation=isolation
+        )
         assert alive(mark) == []
         assert not [place for place in set(folder.glob("turnsmith-sandbox-*")) - before if _ours(place)]
         assert outcome.missing == isolation.missing
@@ -385,9 +386,7 @@ def test_its_parent_outlives_a_program_that_kills_it(held):
 
 
 def test_a_program_that_kills_all_kills_nobody_else(held):
-    outcome = held(
-        "import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nprint('still here')", OTHERS
-    )
+    outcome = held("import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nprint('still here')", OTHERS)
     assert (outcome.finish, outcome.stdout) == ("exit", "still here\n")
 
 
@@ -408,5 +407,3 @@ def test_no_daemon_stays(held, name, streams):
     outcome = held(f"import os, sys, time\n{DAEMONS[name]}\n{closing}while True: time.sleep(100)")
     assert outcome.finish == "exit"
     assert time.monotonic() - began < SMALL.seconds
-
-

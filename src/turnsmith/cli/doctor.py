@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -63,6 +64,7 @@ def examine(*, quick: bool = False) -> Iterator[Finding]:
     yield from processor()
     yield memory()
     yield from storage()
+    yield sandbox()
     if quick or any(version(name) is None for name in STACK):
         return
     from turnsmith.cli import trial
@@ -180,6 +182,23 @@ def storage() -> Iterator[Finding]:
         yield Finding("disk", f"{free:.1f} GiB free", "note", advice)
     else:
         yield Finding("disk", f"{free:,.0f} GiB free")
+
+
+def sandbox() -> Finding:
+    """How programs that models write would be kept apart from everything else here."""
+    from turnsmith.errors import SandboxError
+    from turnsmith.tools.sandbox import available
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # this line says it
+            found = available()
+    except SandboxError as error:
+        return Finding("sandbox", f"none: {error}", "note", "programs that models write cannot be run here")
+    if not found.missing:
+        return Finding("sandbox", f"{found.form}; nothing is missing")
+    advice = "run programs that models write where Linux namespaces are allowed, e.g. by sysctl or as root"
+    return Finding("sandbox", f"{found.form}; {'; '.join(found.missing)} ({found.why})", "note", advice)
 
 
 def _holds(home: Path) -> str:

@@ -113,7 +113,9 @@ def run(
     for name in files or {}:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or name in ("", ".", "program.py"):
-            raise UsageError(f"a file of the sandbox must lie in its directory, beside program.py: not {name!r}")
+            raise UsageError(
+                f"a file of the sandbox must lie in its directory, beside program.py: not {name!r}"
+            )
     with _place({**(files or {}), "program.py": program}, stdin, held.form) as place:
         return _outcome(_watched(place, held.form, bounds), bounds, held)
 

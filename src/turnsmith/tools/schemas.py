@@ -57,7 +57,9 @@ def wrong(call: Call, tools: Sequence[Mapping[str, Json]]) -> list[str]:
     try:
         errors = sorted(held.iter_errors(dict(call.arguments)), key=lambda error: error.json_path)
     except Unresolvable as error:
-        raise DataError(f"the schema of tool {call.name!r} refers to what it does not have: {error}") from None
+        raise DataError(
+            f"the schema of tool {call.name!r} refers to what it does not have: {error}"
+        ) from None
     said = (f"{call.name}: {sentence}" for error in errors for sentence in _sentences(error))
     return list(dict.fromkeys(said))
 

@@ -107,16 +107,10 @@ def test_training_that_learns_nothing_is_broken(tmp_path):
     assert trial.sampling(model).state == "broken"  # what was not learnt is not said
 
 
-def test_it_says_how_programs_of_models_are_kept_apart(monkeypatch):
-    from turnsmith.tools import sandbox
+def test_it_says_how_programs_of_models_are_kept_apart():
+    from turnsmith.tools.sandbox import Isolation
 
-    here = {
-        "namespaces; nothing is missing": sandbox.Isolation("namespaces"),
-        "limits; the network is not cut (no right)": sandbox.Isolation(
-            "limits", ("the network is not cut",), "no right"
-        ),
-    }
-    for text, found in here.items():
-        monkeypatch.setattr(sandbox, "available", lambda found=found: found)
-        finding = doctor.sandbox()
-        assert (finding.text, bool(finding.advice)) == (text, bool(found.missing))
+    assert doctor.isolated(Isolation("namespaces")).text == "namespaces; nothing is missing"
+    found = doctor.isolated(Isolation("limits", ("the network is not cut",), "no right"))
+    assert found.text == "limits; the network is not cut (no right)"
+    assert "where Linux namespaces are allowed" in found.advice

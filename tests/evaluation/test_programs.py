@@ -1,4 +1,4 @@
-"""Programming problems: rows of the published forms, programs out of replies, and what their tests make of them."""
+"""Programming problems: rows of the published forms, programs out of replies, what tests make of them."""
 
 import gzip
 import json
@@ -19,7 +19,9 @@ ADD = {
 }
 TWICE = {
     "task_id": "HumanEval/0",
-    "prompt": 'from typing import List\n\n\ndef twice(xs: List[int]) -> List[int]:\n    """ Double each. """\n',
+    "prompt": (
+        'from typing import List\n\n\ndef twice(xs: List[int]) -> List[int]:\n    """ Double each. """\n'
+    ),
     "entry_point": "twice",
     "canonical_solution": "    return [2 * x for x in xs]\n",
     "test": "def check(candidate):\n    assert candidate([1, 2]) == [2, 4]\n",
@@ -45,9 +47,9 @@ def test_a_question_of_mbpp_states_the_task_and_its_tests(read):
     (problem,) = read(ADD)
     assert problem.id == "1"
     assert problem.asked == (
-        "You are an expert Python programmer, and here is your task: Write a function to add two numbers. Your "
-        "code should pass these tests:\n\nassert add(1, 2) == 3\nassert add(0, 0) == 0\n\nAnswer with the "
-        "program alone, in one fenced block."
+        "You are an expert Python programmer, and here is your task: Write a function to add two numbers. "
+        "Your code should pass these tests:\n\nassert add(1, 2) == 3\nassert add(0, 0) == 0\n\nAnswer with "
+        "the program alone, in one fenced block."
     )
 
 

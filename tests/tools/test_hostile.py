@@ -108,9 +108,7 @@ def secret(tmp_path):
 ENDLESS = {
     "a loop": ("while True: pass", {"cpu_seconds": 1}),
     "a loop that no signal ends": (
-        "import signal\n"
-        "for one in (signal.SIGXCPU, signal.SIGTERM, signal.SIGINT): signal.signal(one, signal.SIG_IGN)\n"
-        "while True: pass",
+        "from signal import *\nfor one in (SIGXCPU, SIGTERM, SIGINT): signal(one, SIG_IGN)\nwhile True: pass",
         {"cpu_seconds": 1},
     ),
     "sleep": ("import time\nwhile True: time.sleep(100)", SOON),
@@ -266,7 +264,8 @@ def test_there_is_nothing_of_the_user_to_be_seen(held, secret):
 
 def test_links_lead_nowhere_and_are_not_followed_when_all_is_taken_away(held, secret):
     outcome = held(
-        f"import os\nos.symlink({str(secret[0])!r}, 'file')\nos.symlink({str(secret[0].parent)!r}, 'folder')\n"
+        f"import os\nos.symlink({str(secret[0])!r}, 'file')\n"
+        f"os.symlink({str(secret[0].parent)!r}, 'folder')\n"
         "os.symlink('/proc/self/root', 'root')\nos.symlink('../../../../../..', 'up')\n"
         f"for path in ('file', 'folder/secret', 'root' + {str(secret[0])!r}, 'up' + {str(secret[0])!r}):\n"
         "    try: print(open(path).read())\n    except OSError as error: print(type(error).__name__)",
@@ -305,7 +304,8 @@ def test_the_environment_is_empty(held, monkeypatch):
 
 def test_nothing_but_its_three_streams_is_open(held):
     outcome = held(
-        "import os\nopen_ = []\nfor number in range(3, 1024):\n    try: os.fstat(number); open_.append(number)\n"
+        "import os\nopen_ = []\nfor number in range(3, 1024):\n"
+        "    try: os.fstat(number); open_.append(number)\n"
         "    except OSError: pass\nprint(open_)"
     )
     assert outcome.stdout == "[]\n"
@@ -378,8 +378,8 @@ def test_a_unix_socket_cannot_be_reached(held, tmp_path, abstract):
 
 def test_its_parent_outlives_a_program_that_kills_it(held):
     outcome = held(
-        "import os\nfor number in (9, 15):\n    try: os.kill(os.getppid(), number)\n    except OSError: pass\n"
-        "print('still here')",
+        "import os\nfor number in (9, 15):\n    try: os.kill(os.getppid(), number)\n"
+        "    except OSError: pass\nprint('still here')",
         OTHERS,
     )
     assert (outcome.finish, outcome.stdout) == ("exit", "still here\n")
@@ -393,7 +393,7 @@ def test_a_program_that_kills_all_kills_nobody_else(held):
 DAEMONS = {
     "double fork": "if os.fork():\n    os._exit(0)\nos.setsid()\nif os.fork():\n    os._exit(0)",
     "own session": "if os.fork():\n    print('done')\n    sys.exit()\nos.setsid()",
-    "many": "for _ in range(3):\n    if os.fork() == 0:\n        os.setsid()\n        break\nelse:\n    sys.exit()",
+    "many": "for _ in range(3):\n    if os.fork() == 0:\n        os.setsid(); break\nelse: sys.exit()",
 }
 
 

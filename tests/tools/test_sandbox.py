@@ -69,6 +69,13 @@ def test_several_run_at_once_from_threads():
     assert found == [f"{number}\n" for number in range(8)]
 
 
+def test_a_bound_of_the_output_is_exact():
+    said = "import sys\nsys.stdout.write('12345')\nsys.stdout.flush()"
+    assert (run(said, limits=Limits(output_bytes=5)).finish, run(said).stdout) == ("exit", "12345")
+    outcome = run(said, limits=Limits(output_bytes=4))
+    assert (outcome.finish, outcome.stdout) == ("output", "1234")
+
+
 def test_its_time_is_counted_from_its_start_and_said():
     outcome = run("import time\ntime.sleep(0.5)")
     assert 0.4 < outcome.seconds < 10
@@ -81,7 +88,7 @@ def test_a_program_may_be_given_as_any_text():
 
 
 def test_where_nothing_can_be_run_the_reason_is_said(monkeypatch):
-    monkeypatch.setattr(sandbox, "_command", lambda *_: [sys.executable, "-c", "print('started?')"])
+    monkeypatch.setattr(sys, "_base_executable", "/bin/false")
     with pytest.raises(SandboxError, match="no program can be run by namespaces here"):
         run("", isolation=sandbox.Isolation("namespaces"))
 

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from turnsmith.cli.common import AsJson, print_json
 from turnsmith.data.processes import usable_cores
 from turnsmith.versions import TESTED
+
+if TYPE_CHECKING:
+    from turnsmith.tools.sandbox import Isolation
 
 STACK = ("torch", "transformers", "peft", "accelerate")
 QUICKSTART = 3.0  # GiB that `turnsmith run quickstart` holds at its peak, rounded up
@@ -195,6 +198,11 @@ def sandbox() -> Finding:
             found = available()
     except SandboxError as error:
         return Finding("sandbox", f"none: {error}", "note", "programs that models write cannot be run here")
+    return isolated(found)
+
+
+def isolated(found: Isolation) -> Finding:
+    """What the sandbox holds, and what it does not."""
     if not found.missing:
         return Finding("sandbox", f"{found.form}; nothing is missing")
     advice = "run programs that models write where Linux namespaces are allowed, e.g. by sysctl or as root"

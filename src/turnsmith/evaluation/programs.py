@@ -1,4 +1,4 @@
-"""Programming problems: read from their published files, programs taken out of replies, and tried by tests."""
+"""Programming problems from their published files, programs out of replies, and what tests make of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from turnsmith.types import is_list
 
 # Austin et al. 2021 (arXiv:2108.07732), figure 1; the last sentence is ours, since its examples are left out.
 MBPP = (
-    "You are an expert Python programmer, and here is your task: {text} Your code should pass these tests:\n\n"
-    "{tests}\n\nAnswer with the program alone, in one fenced block."
+    "You are an expert Python programmer, and here is your task: {text} Your code should pass these tests:"
+    "\n\n{tests}\n\nAnswer with the program alone, in one fenced block."
 )
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # Chen et al. 2021 (arXiv:2107.03374), section 2.2
 FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
@@ -85,8 +85,9 @@ def _problem(row: dict[str, Any], where: str) -> Problem:
         asked = MBPP.format(text=text, tests="\n".join(tests))
         return Problem(_id(row, where), asked, "\n".join((setup, *tests)), code)
     raise DataError(
-        f"{where}: this is no row of HumanEval (task_id, prompt, entry_point, canonical_solution, test) or MBPP "
-        f"(task_id, text, code, test_list, test_setup_code, challenge_test_list): it has {', '.join(row)}"
+        f"{where}: this is no row of HumanEval (task_id, prompt, entry_point, canonical_solution, test) "
+        f"or MBPP (task_id, text, code, test_list, test_setup_code, challenge_test_list): it "
+        f"has {', '.join(row)}"
     )
 
 

@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 
-LIMITS = ("cpu_seconds", "memory_bytes", "file_bytes", "files", "processes", "descriptors")
+LIMITS: tuple[str, ...] = ("cpu_seconds", "memory_bytes", "file_bytes", "files", "processes", "descriptors")
 NOBODY = 65534
 OWN = 0x70000000  # user ids from here on belong to nobody: with one for each program none sees another
 # From <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>.
@@ -304,7 +304,7 @@ def children() -> list[int]:
 
 def main(form: str, place: str, status_: str, python: str, *others: str) -> None:
     """As the file's docstring says."""
-    status, given = int(status_), dict(zip(LIMITS, map(int, others), strict=False))
+    status, given = int(status_), dict(zip(LIMITS, map(int, others[: len(LIMITS)]), strict=True))
     os.set_inheritable(status, False)
     try:
         if form == "namespaces":

@@ -1,4 +1,4 @@
-"""One sandbox for programs that models write: without network, the user's files, or a way to outlast its limits.
+"""One sandbox for programs that models write: no network, no files of the user, no way to outlast its limits.
 
 On Linux a program runs in namespaces of its own (user, mounts, processes, network, communication): it sees
 Python, its libraries and a working directory in memory, and nothing else. Where namespaces are not allowed it
@@ -8,27 +8,25 @@ runs under limits only; what is missing then is said by a warning, by `available
 from __future__ import annotations
 
 import os
-import selectors
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from turnsmith.errors import SandboxError, UsageError
+from turnsmith.tools.watch import Watch, watched
 
 Form = Literal["namespaces", "limits"]
 Finish = Literal["exit", "signal", "time", "memory", "output"]
-START, END = 60.0, 10.0  # seconds that a busy machine may take to begin, and to end, a program
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 MISSING = (
@@ -117,7 +115,8 @@ def run(
                 f"a file of the sandbox must lie in its directory, beside program.py: not {name!r}"
             )
     with _place({**(files or {}), "program.py": program}, stdin, held.form) as place:
-        return _outcome(_watched(place, held.form, bounds), bounds, held)
+        command = partial(_command, place, held.form, bounds)
+        return _outcome(watched(command, place / "stdin", bounds), bounds, held)
 
 
 @cache
@@ -130,8 +129,7 @@ def available() -> Isolation:
             return Isolation("namespaces", run("", isolation=trial).missing)
         except SandboxError as error:
             why = str(error)
-    weaker = weaker(why)
-    lost = run("", isolation=weaker).missing
+    lost = run("", isolation=weaker(why)).missing
     warnings.warn(
         f"programs that models write run under limits only: {'; '.join(lost)} ({why})", RuntimeWarning, 2
     )
@@ -168,49 +166,9 @@ def _place(files: Mapping[str, str], stdin: str, form: Form) -> Generator[Path]:
 def _removed(place: Path) -> None:
     """A program may have made folders that cannot be entered, and more of them in each other than Python
     can follow: the system's own commands can."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
-    subprocess.run(["/bin/rm", "-rf", str(place)], **quiet)
-    if place.exists():
-        subprocess.run(["/bin/chmod", "-R", "u+rwx", str(place)], **quiet)
-        subprocess.run(["/bin/rm", "-rf", str(place)], **quiet)
-
-
-@dataclass
-class _Watch:
-    """What is known of a program while it runs."""
-
-    out: bytearray = field(default_factory=bytearray)
-    err: bytearray = field(default_factory=bytearray)
-    said: bytearray = field(default_factory=bytearray)
-    started: float | None = None
-    ended: float | None = None
-    broken: Literal["time", "output"] | None = None
-
-    def lines(self, word: str) -> list[str]:
-        """What the encloser said under this word."""
-        lines = self.said.decode("utf-8", "backslashreplace").splitlines()
-        return [line.removeprefix(word).strip() for line in lines if line.split(" ")[0] == word]
-
-
-def _watched(place: Path, form: Form, limits: Limits) -> _Watch:
-    """Start the encloser, read what comes, and end it when a limit is reached."""
-    read, write = os.pipe()
-    with (place / "stdin").open("rb") as stdin, os.fdopen(read, "rb", 0) as status:
-        try:
-            process = subprocess.Popen(
-                _command(place, form, limits, write), stdin=stdin, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, env={}, cwd="/", bufsize=0, pass_fds=[write], start_new_session=True,
-            )  # fmt: skip
-        finally:
-            os.close(write)
-        watch = _Watch()
-        try:
-            assert process.stdout is not None and process.stderr is not None
-            pipes = {process.stdout.fileno(): watch.out, process.stderr.fileno(): watch.err}
-            _read({**pipes, status.fileno(): watch.said}, watch, limits, process.terminate)
-        finally:
-            _ended(process)
-        return watch
+    for command in (["/bin/rm", "-rf"], ["/bin/chmod", "-R", "u+rwx"], ["/bin/rm", "-rf"]):
+        if place.exists():
+            subprocess.run([*command, str(place)], capture_output=True, check=False)
 
 
 def _command(place: Path, form: Form, limits: Limits, status: int) -> list[str]:
@@ -229,6 +187,8 @@ def _visible(python: str) -> tuple[str, ...]:
     """The interpreter, where it and the system have their libraries, and three devices."""
     bases = [Path(sys.base_prefix), Path(sys.base_exec_prefix)]
     own = [*(base / name for base in bases for name in ("lib", "lib64")), Path(sysconfig.get_path("stdlib"))]
+    shared = sysconfig.get_config_var("LIBDIR")  # where the interpreter looks for its own library
+    own += [Path(shared)] if shared else []
     system = [path for path in map(Path, (*LIBRARIES, *DEVICES)) if path.exists()]
     wanted = [*system, *(path.resolve() for path in own if path.exists()), Path(python)]
     folders = [path for path in wanted if path.is_dir() and not path.is_symlink()]
@@ -236,59 +196,15 @@ def _visible(python: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, found)))
 
 
-def _read(pipes: dict[int, bytearray], watch: _Watch, limits: Limits, end: Callable[[], None]) -> None:
-    """Take what comes until all pipes are closed; after a limit, what still comes is let go."""
-    until = time.monotonic() + START
-    with selectors.DefaultSelector() as selector:
-        for pipe in pipes:
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select(max(0.0, until - time.monotonic())):
-                chunk = os.read(key.fd, 2**16)
-                if not chunk:
-                    selector.unregister(key.fd)
-                taken = pipes[key.fd]
-                room = limits.output_bytes - len(taken)
-                taken += chunk[:room]
-                if len(chunk) > room and watch.broken is None:
-                    watch.broken, until = "output", time.monotonic() + END
-                    end()
-            now = time.monotonic()
-            if watch.started is None and b"started\n" in watch.said:
-                watch.started, until = now, now + limits.seconds
-            if watch.ended is None and b"\nended " in watch.said:
-                watch.ended = now
-            if now >= until and watch.broken is not None:
-                return
-            if now >= until:
-                watch.broken, until = "time", now + END
-                end()
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Be sure that nothing is left: the encloser ends what it enclosed, and is ended if it does not."""
-    try:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(END)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its own group, which the program has left
-        process.wait()
-    finally:
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-
-def _outcome(watch: _Watch, limits: Limits, held: Isolation) -> Outcome:
+def _outcome(watch: Watch, limits: Limits, held: Isolation) -> Outcome:
     failed, ended = watch.lines("failed"), watch.lines("ended")
     if failed or watch.started is None:
         said = watch.err.decode("utf-8", "backslashreplace").strip()[-300:]
-        why = "; ".join(failed) or said or f"it did not start in {START:g} s"
+        why = "; ".join(failed) or said or "it ended, or took too long, before it started"
         raise SandboxError(f"no program can be run by {held.form} here: {why}")
     code, cpu = (int(ended[0].split()[0]), float(ended[0].split()[1])) if ended else (None, 0.0)
     stdout, stderr = (bytes(one).decode("utf-8", "backslashreplace") for one in (watch.out, watch.err))
-    seconds = (watch.ended or time.monotonic()) - watch.started
+    seconds = (watch.ended or watch.closed) - watch.started
     finish = watch.broken or _finish(code, cpu, stderr, limits)
     missing = tuple(dict.fromkeys((*held.missing, *watch.lines("lacks"))))
     return Outcome(finish, code, stdout, stderr, seconds, missing)

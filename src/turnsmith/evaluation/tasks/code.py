@@ -15,7 +15,7 @@ from turnsmith.evaluation.programs import Attempt, Problem, attempt, problems, p
 from turnsmith.evaluation.suite import Bench, Subject, answers
 from turnsmith.registry import task
 from turnsmith.tools.sandbox import Limits
-from turnsmith.types import Conversation, Message, Reply, Sampling
+from turnsmith.types import Conversation, Json, Message, Reply, Sampling
 
 AMONG = (1, 2, 5, 10, 20, 50, 100)  # numbers of samples that papers report pass@k for
 
@@ -49,8 +49,8 @@ class Code:
 
     title = "Programs"
     note = (
-        "Whether the program that the model writes passes the tests of the problem. pass@k is the chance that one "
-        "of k programs does. A program that runs too long, and a reply that is cut, has failed and is counted."
+        "Whether the program that the model writes passes the tests of the problem. pass@k is the chance "
+        "that one of k programs does. A program that runs too long has failed; cut replies are counted."
     )
     metrics: tuple[Metric, ...] = (
         Metric("pass@1", "pass@1", "share", "higher", of="problems"),
@@ -104,7 +104,7 @@ class Code:
         counts = {"samples": float(self.samples), "passed": float(passed)}
         return Item(problem.id, "", {**values, **shares, **counts}, self._shown(problem, codes, tried))
 
-    def _shown(self, problem: Problem, codes: Sequence[str], tried: Sequence[Attempt]) -> dict[str, object]:
+    def _shown(self, problem: Problem, codes: Sequence[str], tried: Sequence[Attempt]) -> dict[str, Json]:
         """The first program, how all of them ended, and what the first that failed said."""
         ended = Counter("passed" if one.passed else one.finish for one in tried)
         failed = next((one.said for one in tried if not one.passed), "")

@@ -15,9 +15,10 @@ import torch
 from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
 from turnsmith.evaluation.items import Item, Metric
+from turnsmith.evaluation.likelihoods import in_chat, likelihoods
 from turnsmith.evaluation.suite import Bench, Subject, answers
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Example, Message, Rendered, Sampling
+from turnsmith.types import Conversation, Example, Message, Sampling
 
 REPLY = 128  # tokens within which a reply to a general prompt should end
 ANSWER = 16  # tokens of a generated answer to an item
@@ -120,12 +121,16 @@ class Abilities:
             _Question(r["id"], r["kind"], r["prompt"], tuple(r["options"]), r["answer"])
             for r in _rows("items.jsonl")[:: self.every]
         ]
-        likely = _likelihoods(subject, questions)
+        options = {
+            question.id: [in_chat(question.prompt, option) for option in question.options]
+            for question in questions
+        }
+        likely = likelihoods(subject, options)
         asked = {question.id: _asking(question.prompt) for question in questions}
         replies = answers(subject, asked, Sampling(temperature=0.0, max_new=ANSWER))
         items = []
-        for question, scores in zip(questions, likely, strict=True):
-            text = replies[question.id].message.content
+        for question in questions:
+            scores, text = likely[question.id], replies[question.id].message.content
             values = {
                 "likely": float(max(range(len(scores)), key=scores.__getitem__) == question.answer),
                 "said": float(named_first(text, question.options) == question.answer),
@@ -157,29 +162,6 @@ def named_first(reply: str, options: Sequence[str]) -> int | None:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.lower())
-
-
-@torch.no_grad()
-def _likelihoods(subject: Subject, questions: Sequence[_Question]) -> list[list[float]]:
-    """Log-probability of each option as the whole reply, in nats."""
-    rendered = []
-    for question in questions:
-        replies = tuple(
-            subject.renderer.render(_asking(question.prompt).then(Message("assistant", option)))[-1]
-            for option in question.options
-        )
-        rendered.append(Rendered(question.id, {"options": replies}))
-    found: list[list[float]] = []
-    for run in micro_batches(rendered, subject.row):
-        batch = subject.batch(run)
-        scores = subject.scoring(batch)
-        sums = scores.sums("options").tolist()
-        owners = scores.owner("options").tolist()
-        found += [
-            [value for value, owner in zip(sums, owners, strict=True) if owner == number]
-            for number in range(len(batch.ids))
-        ]
-    return found
 
 
 def _asking(prompt: Any) -> Conversation:

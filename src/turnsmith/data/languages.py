@@ -12,10 +12,15 @@ SHORT = "too short to tell"
 
 def languages(texts: Iterable[str]) -> Counter[str]:
     """How many of the texts are in each language, by ISO 639-1 code. Short ones are counted as such."""
+    return Counter(language(text) if len(_start(text)) >= LETTERS else SHORT for text in texts)
+
+
+def language(text: str) -> str:
+    """The language that the start of a text is most likely in, by ISO 639-1 code, however short it is."""
     from py3langid import classify
 
-    found: Counter[str] = Counter()
-    for text in texts:
-        start = " ".join(text[: 2 * READ].split())[:READ]
-        found[classify(start)[0] if len(start) >= LETTERS else SHORT] += 1
-    return found
+    return str(classify(_start(text))[0])
+
+
+def _start(text: str) -> str:
+    return " ".join(text[: 2 * READ].split())[:READ]

@@ -1,5 +1,6 @@
 """The contract of tasks, over everything registered, on tiny models."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,19 +9,40 @@ from turnsmith.registry import Registry
 from turnsmith.testing import TASK, TinyBench, conversations, task
 
 REGISTRY = Registry()
+QUESTION = {"question": "What is wet?", "options": ["sand", "water"], "answer": 1}
+PROMPT = {"prompt": "Say no.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+FILES = {  # what tasks that measure on a file of their own are given
+    "choice": [QUESTION, {**QUESTION, "answer": 0}],
+    "ifeval": [PROMPT, PROMPT],
+    "maths": [{"question": "1 + 1?", "answer": "#### 2"}, {"question": "2 + 3?", "answer": "#### 5"}],
+}
 OPTIONS = {
     "abilities": {"every": 80},
     "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
+    "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
+    "maths": {"max_new": 8},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
+    "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
     "stopping": {"count": 4},
 }
 
 
-def make(name):
-    return task(name, OPTIONS.get(name), registry=REGISTRY)
+def make(name, folder=None):
+    options = dict(OPTIONS.get(name, {}))
+    if name in FILES:
+        options["file"] = str(folder / f"{name}.jsonl")
+    return task(name, options, registry=REGISTRY)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("files")
+    for name, rows in FILES.items():
+        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -31,5 +53,5 @@ def bench():
 
 @pytest.mark.parametrize("check", TASK, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("entry", REGISTRY.entries("task"), ids=lambda entry: entry.name)
-def test_contract(bench, entry, check):
-    check(make(entry.name), bench)
+def test_contract(bench, folder, entry, check):
+    check(make(entry.name, folder), bench)

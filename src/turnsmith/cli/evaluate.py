@@ -1,28 +1,99 @@
-"""`turnsmith evaluate`: measure a model, against another one."""
+"""`turnsmith evaluate`: measure models, alone or against another one."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from turnsmith.cli.common import AsJson, To, Use
+from turnsmith.errors import UsageError
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A directory, a shipped name or a hub id.")],
-    against: Annotated[str, typer.Option(help="The model to compare with.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Directories, shipped names or hub ids.")
+    ],
     suite: Annotated[
-        list[str] | None, typer.Option(help="A task; may be repeated. All general ones if absent.")
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="A task as a recipe spells it, such as abilities or 'choice: {file: arc.jsonl, count: 100}'; may "
+            "be repeated. All general ones if absent.",
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Conversations for held-out loss and replies.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="A model to compare each of them with.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Conversations, for held-out loss, replies and the like."),
+    ] = None,
     use: Use = None,
     to: To = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure MODEL against another one, item by item, with paired intervals and a report."""
+    """Measure each MODEL, against OTHER item by item where it is given, with intervals and a report."""
     from turnsmith.cli.run import carry_out
     from turnsmith.recipes.start import comparison
 
-    plain, name = comparison(model, against=against, suite=suite or (), data=data)
-    carry_out(plain, name=name, use=use, to=to, as_json=as_json)
+    tasks = [_task(text) for text in suite or ()]
+    plain, name = comparison(models, against=against, suite=tasks, data=data, use=use or ())
+    carry_out(plain, name=name, use=use, to=to, as_json=as_json, after=_show)
+
+
+def _task(text: str) -> str | dict[str, Any]:
+    """A task as a recipe spells it, which is YAML.
+
+    >>> _task("abilities"), _task("choice: {file: a.jsonl}")
+    ('abilities', {'choice': {'file': 'a.jsonl'}})
+    """
+    import yaml
+
+    from turnsmith.recipes import yaml12
+    from turnsmith.types import is_object
+
+    try:
+        found = yaml12.load(text)
+    except yaml.YAMLError:
+        found = None
+    if isinstance(found, str) and found.isidentifier():
+        return found
+    if is_object(found) and len(found) == 1:
+        return found
+    raise UsageError(
+        f"--suite {text}: write a task as a recipe does, its name or 'NAME: {{OPTION: VALUE, ...}}', such as "
+        "'choice: {file: arc.jsonl, count: 100}'"
+    )
+
+
+def _show(result: Mapping[str, Any], directory: Path) -> None:
+    """All figures in one table: a row for each, a column for each model."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    measured: Sequence[Mapping[str, Any]] = [one for one in result["steps"] if one["verb"] == "evaluate"]
+    against = measured[0]["against"]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("", *([Path(against).name] if against else []), *(Path(one["model"]).name for one in measured)):
+        table.add_column(Text(name), justify="left")
+    for place, task in enumerate(measured[0]["tasks"]):
+        if task["metrics"]:
+            table.add_row(Text(task["title"], style="bold"))
+        for number, metric in enumerate(task["metrics"]):
+            others = [one["tasks"][place]["metrics"][number] for one in measured]
+            before = [f"{metric['before']:.3f}"] if against else []
+            cells = [f"{metric['name']} ({metric['unit']})", *before, *map(_cell, others)]
+            table.add_row(*(Text(cell) for cell in cells))
+    Console().print(table)
+
+
+def _cell(metric: Mapping[str, Any]) -> str:
+    """A figure with the interval of itself, or of its difference."""
+    if metric["difference"] is None:
+        return f"{metric['after']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+    change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
+    return f"{metric['after']:.3f}  {change} {metric['verdict']}"

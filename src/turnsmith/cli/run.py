@@ -6,11 +6,14 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from turnsmith.cli.common import AsJson, Set, To, Use, changes, print_json
+
+if TYPE_CHECKING:
+    from turnsmith.recipes.start import After
 
 
 def command(
@@ -29,15 +32,23 @@ def command(
     carry_out(recipe, settings=changes(set), use=use, to=to, tiny=tiny, as_json=as_json)
 
 
-def carry_out(recipe: str | Mapping[str, Any], *, as_json: bool, **given: Any) -> None:
-    """Run every arm of a recipe (arguments as of `turnsmith.run`) and say where its report is."""
+def carry_out(
+    recipe: str | Mapping[str, Any], *, as_json: bool, after: After | None = None, **given: Any
+) -> None:
+    """Run every arm of a recipe (arguments as of `turnsmith.run`) and say where its report is. after: what else
+    is said, before that."""
     from turnsmith.recipes import start
+
+    def tell(result: dict[str, Any], directory: Path) -> None:
+        if after is not None:
+            after(result, directory)
+        _tell(result, directory)
 
     given["use"] = given.get("use") or ()
     if as_json:
         print_json(start.run(recipe, command=spoken(sys.argv[1:]), **given))
     else:
-        start.run(recipe, command=spoken(sys.argv[1:]), say=_say, after=_tell, **given)
+        start.run(recipe, command=spoken(sys.argv[1:]), say=_say, after=tell, **given)
 
 
 def spoken(arguments: Sequence[str]) -> str:

@@ -160,16 +160,19 @@ def _figures(known: History | None) -> str:
     for step in measured:
         for task in step["tasks"]:
             lines += [_figure(task["task"], metric) for metric in task["metrics"]]
-    before = measured[0]["against"]
-    note = f"Before is `{before}`. Measured before this export, on the weights as they were trained."
+    before = [step["against"] for step in measured if step["against"] is not None]
+    note = "Measured before this export, on the weights as they were trained."
+    note = f"Before is `{before[0]}`. {note}" if before else note
     return "\n".join([*lines, "", note, ""])
 
 
 def _figure(task: str, metric: Mapping[str, Any]) -> str:
     interval = f"{metric['low']:+.3f} to {metric['high']:+.3f} ({metric['level']:.0%})"
+    alone = metric["difference"] is None
+    before, change = ("", "") if alone else (f"{metric['before']:.3f}", f"{metric['difference']:+.3f}")
     return (
-        f"| {task}: {metric['name']}, {metric['unit']} | {metric['before']:.3f} | {metric['after']:.3f} | "
-        f"{metric['difference']:+.3f} | {interval} | {metric['n']} {metric['of']} | {metric['verdict']} |"
+        f"| {task}: {metric['name']}, {metric['unit']} | {before} | {metric['after']:.3f} | {change} | "
+        f"{interval} | {metric['n']} {metric['of']} | {metric['verdict'] or ''} |"
     )
 
 

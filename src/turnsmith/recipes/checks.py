@@ -50,7 +50,8 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         names.add(step.merge.name)
     elif step.evaluate is not None:
         _model(step.evaluate.model, names, where)
-        _model(step.evaluate.against, names, where)
+        if step.evaluate.against is not None:
+            _model(step.evaluate.against, names, where)
         for component in step.evaluate.suite:
             options = _options(registry, "task", component, where)
             if registry.entry("task", component.name).traits.get("data"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from turnsmith import wheels
+from turnsmith.evaluation.alone import alone
 from turnsmith.evaluation.items import Item, compare
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
@@ -33,27 +34,30 @@ if TYPE_CHECKING:
     from turnsmith.recipes.schema import Evaluate
 
 
-def make(step: Evaluate, runner: Runner, after: Trained, before: Trained) -> dict[str, Any]:
-    """Measure both models with each task, or take what was measured before, and compare."""
+def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None) -> dict[str, Any]:
+    """Measure both models with each task, or take what was measured before, and compare. Without `before`, the
+    one model alone."""
     runner.check_claim()
     bench = Measuring(runner, step.suite)
     tasks: list[dict[str, Any]] = []
     for component in step.suite:
         task = bench.task(component)
         runner.say(f"measure {component.name}{_on(component, step.suite)}")
-        ones, first = bench.measure(component, before)
+        ones, first = bench.measure(component, before) if before is not None else ([], {})
         others, second = bench.measure(component, after)
-        keys = {step.against: first["key"], step.model: second["key"]}
+        records = {str(step.against): first} if before is not None else {}
+        records[step.model] = second
+        metrics = compare(task.metrics, ones, others) if before is not None else alone(task.metrics, others)
         tasks.append(
             {
                 "task": component.name,
                 "on": component.options.get("on"),
-                "measurements": keys,
+                "measurements": {name: record["key"] for name, record in records.items()},
                 "title": task.title + _on(component, step.suite),
                 "note": task.note,
-                "seconds": {step.against: first["seconds"], step.model: second["seconds"]},
-                "reused": {step.against: first["reused"], step.model: second["reused"]},
-                "metrics": compare(task.metrics, ones, others),
+                "seconds": {name: record["seconds"] for name, record in records.items()},
+                "reused": {name: record["reused"] for name, record in records.items()},
+                "metrics": metrics,
                 "shown": _side_by_side(ones, others) if not task.metrics else [],
             }
         )
@@ -136,16 +140,20 @@ def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
 
 
 def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
-    later = {item.id: item for item in after}
+    """What both said, or the one where there is nothing before."""
+    earlier = {item.id: item for item in before}
     return [
         {
             "id": item.id,
             "prompt": item.shown["prompt"],
-            "before": item.shown["text"],
-            "after": later[item.id].shown["text"],
+            "before": earlier[item.id].shown["text"] if before else None,
+            "after": item.shown["text"],
             "reference": item.shown.get("reference"),
-            "ended": {"before": item.shown.get("ended"), "after": later[item.id].shown.get("ended")},
+            "ended": {
+                "before": earlier[item.id].shown.get("ended") if before else None,
+                "after": item.shown.get("ended"),
+            },
         }
-        for item in before
-        if item.id in later
+        for item in after
+        if item.id in earlier or not before
     ]

@@ -31,3 +31,9 @@ def absolute(data: str | Path) -> str:
     """A reference to data that means the same wherever it is read: the whole path of a file."""
     path = Path(data).expanduser()
     return str(path.resolve() if path.exists() else data)
+
+
+def model(reference: str | Path) -> str:
+    """A reference to a model that is never taken for a name of the recipe: a folder of this name is a path."""
+    said = str(reference)
+    return f"./{said}" if "/" not in said and Path(said).is_dir() else said

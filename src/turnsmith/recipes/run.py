@@ -338,21 +338,25 @@ class Runner:
 
     def _evaluate(self, step: Evaluate) -> dict[str, Any]:
         """Compare item by item; what was measured before on the same model is taken over."""
-        after, before = self.model(step.model), self.model(step.against)
+        after, before = self.model(step.model), self.model(step.against) if step.against else None
         parts = [self._measured_by(component, step.suite) for component in step.suite]
         start = self.models["base"][0].fingerprint
         names = (step.model, step.against)  # the record speaks of them
-        key = digest("evaluate 4", names, after.fingerprint, before.fingerprint, start, parts)
+        compared = before.fingerprint if before else None
+        key = digest("evaluate 4", names, after.fingerprint, compared, start, parts)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import measuring
 
+            if not self.opened:  # a bad row of a file is known of before anything is left behind
+                files.check(self.recipe, self.registry, self.near, rows=True)
             self.open()
             return measuring.make(step, self, after, before)
 
         reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
-        self._told("measure", f"{step.model} against {step.against}", reused, "")
+        beside = f" against {step.against}" if step.against else ""
+        self._told("measure", f"{step.model}{beside}", reused, "")
         self._tell_figures(record["tasks"])
         named = {"verb": "evaluate", "model": step.model, "against": step.against}
         return {**named, "artefact": key, "reused": reused, **record}
@@ -387,6 +391,10 @@ class Runner:
         named = Counter(task["task"] for task in tasks)
         for task, metric in ((one, metric) for one in tasks for metric in one["metrics"]):
             name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
+            if metric["difference"] is None:
+                figures, change = f"{metric['after']:.3f}", f"[{metric['low']:.3f}, {metric['high']:.3f}]"
+                self.say(f"        {name:<30}{figures:<18}{change:<28}n={metric['n']}")
+                continue
             change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
             figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"
             apart = f", {metric['left_out']} left out" if metric["left_out"] else ""

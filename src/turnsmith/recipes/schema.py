@@ -134,10 +134,11 @@ class Merge(Strict):
 
 
 class Evaluate(Strict):
-    """Measure `model` and `against` with the tasks of `suite`, and compare them item by item."""
+    """Measure `model` and `against` with the tasks of `suite`, and compare them item by item; where `against` is
+    null, `model` alone."""
 
     model: str
-    against: str = "base"
+    against: str | None = "base"
     suite: tuple[Named, ...]
 
 

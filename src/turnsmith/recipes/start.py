@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnsmith.data.quarantine import BadRows
+from turnsmith.errors import UsageError
 from turnsmith.recipes import components, references, schema
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.tuning import plan
+from turnsmith.registry import Registry
+from turnsmith.types import is_object
 
 if TYPE_CHECKING:
     from turnsmith.models.export import Form, Quantisation
@@ -94,42 +97,85 @@ def tune(
 
 
 def evaluate(
-    model: str | Path,
-    *,
-    against: str | Path,
+    *models: str | Path,
+    against: str | Path | None = None,
     suite: Sequence[str | Mapping[str, Any]] = (),
     data: str | Path | None = None,
     use: Sequence[Path | str] = (),
     to: Path | str | None = None,
     say: Say | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare a model with another one item by item, as `turnsmith evaluate` does.
+    """Measure models, each compared item by item with another one where `against` names it, as `turnsmith
+    evaluate` does.
 
-    suite: tasks, all general ones where absent. data: conversations for held-out loss and replies. The
-    others as of `run`; so is what comes back.
+    suite: tasks as a recipe spells them, all general ones where absent. data: conversations for the tasks that
+    measure on such, e.g. held-out loss and replies. The others as of `run`; so is what comes back.
     """
-    plain, name = comparison(model, against=against, suite=suite, data=data)
-    command = f"turnsmith.evaluate({str(model)!r}, against={str(against)!r})"
+    plain, name = comparison(models, against=against, suite=suite, data=data, use=use)
+    spoken = [*(repr(str(model)) for model in models), *([f"against={str(against)!r}"] if against else [])]
+    command = f"turnsmith.evaluate({', '.join(spoken)})"
     return run(plain, name=name, use=use, to=to, say=say, command=command)
 
 
 def comparison(
-    model: str | Path,
+    models: Sequence[str | Path],
     *,
-    against: str | Path,
+    against: str | Path | None = None,
     suite: Sequence[str | Mapping[str, Any]] = (),
     data: str | Path | None = None,
+    use: Sequence[Path | str] = (),
 ) -> tuple[dict[str, Any], str]:
-    """The recipe that measures one model against another, and its name."""
-    with_data = ["heldout", "replies"] if data else []
-    tasks = list(suite) or [*with_data, *schema.FORGETTING]
+    """The recipe that measures models, against another one where there is one, and its name.
+
+    Raises UsageError where a task needs data, or a model to compare with, that was not given.
+    """
+    if not models:
+        raise UsageError("no model to measure: name at least one")
+    if against is not None and str(against) in map(str, models):
+        raise UsageError(f"{against} would be compared with itself: leave it out of the models")
+    known = components(use)
+    tasks = [*(["heldout", "replies"] if data else []), *schema.FORGETTING]
+    if against is None:
+        tasks = [name for name in tasks if not known.entry("task", name).names("needs")]
+    named = [_measuring(one, known, data=data, against=against) for one in suite or tasks]
     steps: list[dict[str, Any]] = []
     if data:
         steps.append({"data": {"name": "data", "read": references.absolute(data)}})
-    named = [{task: {"on": "data"}} if task in ("heldout", "replies") else task for task in tasks]
-    steps.append({"evaluate": {"model": str(model), "suite": named}})
-    plain = {"title": f"{model} against {against}", "base": str(against), "steps": steps}
-    return plain, f"evaluate-{Path(model).name}"
+    for model in models:
+        beside = {} if against is not None else {"against": None}
+        steps.append({"evaluate": {"model": references.model(model), **beside, "suite": named}})
+    said = ", ".join(map(str, models))
+    title = f"{said} against {against}" if against is not None else said
+    name = "-".join(["evaluate", *(Path(model).name for model in models)])
+    base = str(models[0] if against is None else against)
+    return {"title": title, "base": base, "steps": steps}, name[:100]
+
+
+def _measuring(
+    given: str | Mapping[str, Any],
+    known: Registry,
+    *,
+    data: str | Path | None,
+    against: str | Path | None,
+) -> str | Mapping[str, Any]:
+    """A task as the recipe names it, with the data put in and its files by whole paths."""
+    if not isinstance(given, str) and len(given) != 1:
+        return given  # what is wrong with it the recipe says
+    name, options = (given, None) if isinstance(given, str) else next(iter(given.items()))
+    entry = known.entry("task", str(name))
+    filled: dict[str, Any] = dict(options) if is_object(options) else {}
+    if options is not None and not is_object(options):
+        return given
+    if against is None and entry.names("needs"):
+        raise UsageError(f"the task {name!r} compares with the start model: name one with --against")
+    if entry.traits.get("data") and data is None:
+        raise UsageError(f"the task {name!r} measures on conversations: give them with --data")
+    if entry.traits.get("data"):
+        filled["on"] = "data"
+    for option in entry.names("files"):
+        if isinstance(filled.get(option), str):
+            filled[option] = references.absolute(filled[option])
+    return {str(name): filled} if filled else str(name)
 
 
 def export(

@@ -1,0 +1,35 @@
+"""Figures of one model by itself."""
+
+import pytest
+
+from turnsmith.evaluation.alone import alone
+from turnsmith.evaluation.items import Item, Metric
+
+RIGHT = Metric("right", "right", "share", "higher", chance=True, grouped=True)
+LOSS = Metric("loss", "nats", "nats per token", "lower", "tokens", "chats")
+ITEMS = [
+    Item(str(n), "even" if n % 2 == 0 else "odd", {"right": float(n < 4), "chance": 0.25, "nats": n, "tokens": 2.0})
+    for n in range(1, 11)
+]
+
+
+def test_a_figure_stands_by_itself_with_an_interval_around_it():
+    right, loss = alone([RIGHT, LOSS], ITEMS)
+    assert right["after"] == pytest.approx(0.3)  # 1, 2 and 3 of ten
+    assert 0.0 <= right["low"] < 0.3 < right["high"] <= 0.7
+    assert loss["after"] == pytest.approx(55 / 20)  # sums over sums
+    assert loss["low"] < 2.75 < loss["high"]
+    assert (right["n"], right["chance"]) == (10, 0.25)
+
+
+def test_nothing_is_said_of_a_difference():
+    for row in alone([RIGHT, LOSS], ITEMS):
+        assert (row["before"], row["difference"], row["verdict"]) == (None, None, None)
+
+
+def test_groups_stand_by_themselves_too():
+    [right] = alone([RIGHT], ITEMS)
+    assert {group["name"]: group["after"] for group in right["groups"]} == {
+        "odd": pytest.approx(2 / 5), "even": pytest.approx(1 / 5),
+    }  # fmt: skip
+    assert all(group["verdict"] is None for group in right["groups"])

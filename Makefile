@@ -15,6 +15,7 @@ HERE := $(shell { pwd; $(if $(ASKED),echo '$(ASKED)';) } | cksum | cut -d' ' -f1
 CORE := .venv/.core-$(HERE)
 DEV := .venv/.dev-$(HERE)
 DOCS := .venv/.docs-$(HERE)
+PARITY := .venv/.parity-$(HERE)
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --only-binary=:all: -c constraints.txt
 PYTEST := .venv/bin/python -m pytest -q -n 2
@@ -24,7 +25,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu lint faults claims bench docs constraints clean
+.PHONY: help demo test test-slow test-gpu lint faults claims bench parity docs constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -55,6 +56,9 @@ claims: $(CORE)  ## judge what the recipes claim, all or NAMES="half spin"; hour
 
 bench: $(DEV)  ## one optimiser step beside Trainer and TRL: ARGS="--trainable lora"; a quiet machine, an hour
 	@.venv/bin/python benchmarks/step.py $(ARGS)
+
+parity: $(PARITY)  ## our tasks beside the LM Evaluation Harness on ../shared: ARGS="--model smollm2-135m-instruct"
+	@.venv/bin/python benchmarks/parity.py $(ARGS)
 
 docs: $(DOCS)  ## write the generated pages, and build the site into site/
 	@.venv/bin/python tools/docs.py
@@ -96,3 +100,8 @@ $(DEV): pyproject.toml constraints.txt
 $(DOCS): $(CORE)
 	@$(quietly) "installing what the pages need" $(PIP) --no-build-isolation -e ".[docs]"
 	@rm -f .venv/.docs-* && touch $@
+
+# Some of what the harness needs comes as source only.
+$(PARITY): $(DEV)
+	@$(quietly) "installing the LM Evaluation Harness" $(subst --only-binary=:all:,,$(PIP)) lm-eval
+	@rm -f .venv/.parity-* && touch $@

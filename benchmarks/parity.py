@@ -3,8 +3,8 @@
     python benchmarks/parity.py                                     a tiny random model
     python benchmarks/parity.py --model smollm2-135m-instruct       a real one, which takes longer
 
-Each `parity/NAME.yaml` is a task of the harness, which reads the rows that ours reads. Accuracy as plain
-text and after dividing by the length of options (`acc`, `acc_norm`), and exact answers in a chat, must agree to
+Each `parity/NAME.yaml` is a task of the harness, which reads the rows that ours reads. Accuracy as plain text
+and after dividing by the length of options (`acc`, `acc_norm`), and exact answers in a chat, must agree to
 1e-3. Needs `pip install lm-eval`.
 """
 
@@ -33,7 +33,9 @@ Figures = dict[str, dict[str, float]]  # of each task, by the name of the figure
 
 def main() -> int:
     """Print both sides; 1 where some figure differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="a directory or a shipped name; a tiny random model where absent")
     parser.add_argument("--shared", default="../shared", help="where the data are")
     parser.add_argument("--count", type=int, default=40, help="rows of each file")
@@ -48,7 +50,9 @@ def main() -> int:
         for name, value in figures.items():
             differs = abs(mine[task][name] - value) > TOLERANCE
             apart += differs
-            print(f"{task:<12}{name:<12}{mine[task][name]:>10.4f}{value:>10.4f}{'  differs' if differs else ''}")
+            print(
+                f"{task:<12}{name:<12}{mine[task][name]:>10.4f}{value:>10.4f}{'  differs' if differs else ''}"
+            )
     return int(apart > 0)
 
 

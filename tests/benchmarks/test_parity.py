@@ -19,5 +19,7 @@ def test_both_give_the_same_figures_over_the_same_files(monkeypatch, tmp_path, s
     mine, others = parity.ours(str(model), rows), parity.theirs(str(model), rows)
     assert set(others) == {"arc", "boolq", "truthfulqa", "gsm8k"}
     for task, figures in others.items():
-        assert {name: mine[task][name] for name in figures} == pytest.approx(figures, abs=parity.TOLERANCE), task
+        assert {name: mine[task][name] for name in figures} == pytest.approx(figures, abs=parity.TOLERANCE), (
+            task
+        )
     assert others["truthfulqa"]["acc"] != others["truthfulqa"]["acc_norm"]  # lengths made a difference

@@ -42,7 +42,8 @@ def test_models_alone_have_figures_with_intervals_of_their_own(here, tiny, capfd
 
 
 def test_models_against_another_are_compared_each_and_nothing_is_measured_twice(here, tiny, capfd):
-    second, third = directory(here / "second", seed=1), directory(here / "third", seed=2)
+    directory(here / "second", seed=1)
+    third = directory(here / "third", seed=2)
     suite = ["--suite", CHOICE, "--suite", "heldout: {length: 100}", "--data", "chats.jsonl"]
     jsonl(here / "chats.jsonl", conversations(8))
     assert call(["evaluate", "second", str(third), "--against", str(tiny), *suite, "--json"]) == 0
@@ -94,7 +95,10 @@ def test_a_file_that_has_changed_is_measured_anew_and_one_that_moved_is_not(here
         (["--suite", "choice:file=q.jsonl"], "--suite choice:file=q.jsonl: write a task as a recipe does"),
         (["--suite", "choice: 3"], "choice: expected|expected the name of a component"),
         (["--suite", "heldout"], "the task 'heldout' measures on conversations: give them with --data"),
-        (["--suite", "divergence"], "the task 'divergence' compares with the start model: name one with --against"),
+        (
+            ["--suite", "divergence"],
+            "the task 'divergence' compares with the start model: name one with --against",
+        ),
         (["--against", "TINY"], "would be compared with itself: leave it out of the models"),
     ],
 )

@@ -8,7 +8,11 @@ from turnsmith.evaluation.items import Item, Metric
 RIGHT = Metric("right", "right", "share", "higher", chance=True, grouped=True)
 LOSS = Metric("loss", "nats", "nats per token", "lower", "tokens", "chats")
 ITEMS = [
-    Item(str(n), "even" if n % 2 == 0 else "odd", {"right": float(n < 4), "chance": 0.25, "nats": n, "tokens": 2.0})
+    Item(
+        str(n),
+        "even" if n % 2 == 0 else "odd",
+        {"right": float(n < 4), "chance": 0.25, "nats": n, "tokens": 2.0},
+    )
     for n in range(1, 11)
 ]
 

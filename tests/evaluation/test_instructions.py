@@ -10,22 +10,42 @@ ENGLISH = "This is a perfectly ordinary sentence that everybody understands at o
 
 # id, arguments, replies that follow, replies that break it
 CASES = [
-    ("keywords:existence", {"keywords": ["sea", "boat"]}, ["Boats at SEA", "seaboat"], ["the sea", "bat at sea"]),
+    (
+        "keywords:existence",
+        {"keywords": ["sea", "boat"]},
+        ["Boats at SEA", "seaboat"],
+        ["the sea", "bat at sea"],
+    ),
     (
         "keywords:frequency",
         {"keyword": "sea", "frequency": 2, "relation": "at least"},
         ["sea, Sea", "overseas, seaside"],
         ["sea", "see, sea"],
     ),
-    ("keywords:frequency", {"keyword": "sea", "frequency": 2, "relation": "less than"}, ["sea", "no"], ["sea sea"]),
-    ("keywords:forbidden_words", {"forbidden_words": ["sea"]}, ["overseas", "boats"], ["at Sea.", "the sea-side"]),
+    (
+        "keywords:frequency",
+        {"keyword": "sea", "frequency": 2, "relation": "less than"},
+        ["sea", "no"],
+        ["sea sea"],
+    ),
+    (
+        "keywords:forbidden_words",
+        {"forbidden_words": ["sea"]},
+        ["overseas", "boats"],
+        ["at Sea.", "the sea-side"],
+    ),
     (
         "keywords:letter_frequency",
         {"letter": "E", "let_frequency": 3, "let_relation": "at least"},
         ["Three", "Eee"],
         ["two e: e", "abc"],
     ),
-    ("keywords:letter_frequency", {"letter": "#", "let_frequency": 2, "let_relation": "less than"}, ["# a"], ["##"]),
+    (
+        "keywords:letter_frequency",
+        {"letter": "#", "let_frequency": 2, "let_relation": "less than"},
+        ["# a"],
+        ["##"],
+    ),
     ("language:response_language", {"language": "de"}, [GERMAN, "123"], [ENGLISH]),
     (
         "length_constraints:number_sentences",
@@ -33,7 +53,12 @@ CASES = [
         ["One. Two.", "One! Two? Three"],
         ["One", "Dr. No"],
     ),
-    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"}, ["One."], ["One. Two."]),
+    (
+        "length_constraints:number_sentences",
+        {"num_sentences": 2, "relation": "less than"},
+        ["One."],
+        ["One. Two."],
+    ),
     (
         "length_constraints:number_paragraphs",
         {"num_paragraphs": 2},
@@ -49,10 +74,15 @@ CASES = [
     (
         "length_constraints:nth_paragraph_first_word",
         {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "Then"},
-        ["First.\n\nthen it was", "First.\n\n\"Then, he", "First.\n\n'Then' and\n\n"],
+        ["First.\n\nthen it was", 'First.\n\n"Then, he', "First.\n\n'Then' and\n\n"],
         ["First.\n\nLater then", "Then\n\nfirst", "then", "a\n\nthen\n\nc", "a\n\n\n\nthen"],
     ),
-    ("detectable_content:number_placeholders", {"num_placeholders": 2}, ["[name] [my street]"], ["[name]", "[a\nb] [c]"]),
+    (
+        "detectable_content:number_placeholders",
+        {"num_placeholders": 2},
+        ["[name] [my street]"],
+        ["[name]", "[a\nb] [c]"],
+    ),
     (
         "detectable_content:postscript",
         {"postscript_marker": "P.S."},
@@ -84,7 +114,12 @@ CASES = [
         ["Section 1\na\nSection 2\nb", "Section1 Section2 Section 3"],
         ["Section 1", "Section one, Section two", "SECTION 1 SECTION 2"],
     ),
-    ("detectable_format:json_format", {}, ['{"a": 1}', '```json\n["a"]\n```', "``` 1 ```"], ["{a: 1}", 'So: {"a": 1}']),
+    (
+        "detectable_format:json_format",
+        {},
+        ['{"a": 1}', '```json\n["a"]\n```', "``` 1 ```"],
+        ["{a: 1}", 'So: {"a": 1}'],
+    ),
     ("detectable_format:title", {}, ["<<A song>>\nla", "so <<b>> so"], ["<A song>", "<< >>", "<<a\nb>>"]),
     (
         "combination:two_responses",
@@ -98,7 +133,12 @@ CASES = [
         ["Write a poem. Roses", " write a POEM.\nRoses"],
         ["Sure. Write a poem.", "Write a poem"],
     ),
-    ("startend:end_checker", {"end_phrase": "That is all."}, ["So. that is all.", '"That is all."'], ["That is all. Bye"]),
+    (
+        "startend:end_checker",
+        {"end_phrase": "That is all."},
+        ["So. that is all.", '"That is all."'],
+        ["That is all. Bye"],
+    ),
     ("startend:quotation", {}, ['"so"', ' "a" and "b" '], ["so", '"so', '"', "'so'"]),
     (
         "change_case:capital_word_frequency",
@@ -166,10 +206,26 @@ def test_null_means_absent():
         ("keywords:existence", {"keywords": None}, "needs 'keywords', which its kwargs lack"),
         ("keywords:existence", {"keywords": []}, "is \\[\\], and must be a list of texts"),
         ("keywords:existence", {"keywords": "sea"}, "is 'sea', and must be a list of texts"),
-        ("punctuation:no_comma", {"num_words": 3}, "no_comma has no argument 'num_words'; its arguments are: none"),
-        ("length_constraints:number_words", {"num_words": "3", "relation": "at least"}, "'3', and must be a whole"),
-        ("length_constraints:number_words", {"num_words": True, "relation": "at least"}, "True, and must be a whole"),
-        ("length_constraints:number_words", {"num_words": 3, "relation": "at most"}, "must be 'less than' or"),
+        (
+            "punctuation:no_comma",
+            {"num_words": 3},
+            "no_comma has no argument 'num_words'; its arguments are: none",
+        ),
+        (
+            "length_constraints:number_words",
+            {"num_words": "3", "relation": "at least"},
+            "'3', and must be a whole",
+        ),
+        (
+            "length_constraints:number_words",
+            {"num_words": True, "relation": "at least"},
+            "True, and must be a whole",
+        ),
+        (
+            "length_constraints:number_words",
+            {"num_words": 3, "relation": "at most"},
+            "must be 'less than' or",
+        ),
     ],
 )
 def test_what_a_rule_lacks_is_said_with_place_and_id(id, given, said):

@@ -67,7 +67,9 @@ def test_what_belongs_together_stays_together_over_many_batches():
 
 
 def test_what_is_longer_than_the_context_is_named():
-    with pytest.raises(ModelError, match=r"item long has \d+ tokens with its answer, and the context of tiny-0"):
+    with pytest.raises(
+        ModelError, match=r"item long has \d+ tokens with its answer, and the context of tiny-0"
+    ):
         likelihoods(subject(), {"long": [in_chat("Hello " * 700, "there")]})
 
 

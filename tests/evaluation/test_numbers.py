@@ -17,7 +17,8 @@ from turnsmith.evaluation.numbers import answer, numbers
         ("It is \u22125 degrees", -5),
         (r"so \boxed{\frac{3}{4}} of 8", Fraction(3, 4)),
         (r"\boxed{1} or rather \boxed{x = 42} out of 50", 42),
-        (r"\boxed{\text{about } 2{,}000}", 0),  # the number rules read `2` and `000` apart; the last counts
+        (r"\boxed{\text{about } 2{,}000}", 2000),  # so LaTeX writes a comma
+        ("- 5 apples", 5),  # a list, no sign
         (r"\boxed{7} #### 9", 9),  # the mark goes before the box
         ("half, that is 1/2", Fraction(1, 2)),
         ("that is 0.50", Fraction(1, 2)),

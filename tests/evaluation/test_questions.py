@@ -9,17 +9,18 @@ from turnsmith.evaluation.questions import questions
 
 PLAIN = {"question": "What is wet?", "options": ["sand", "water", "chalk"], "answer": 1}
 TEXTS = ["sand", "water", "chalk", "salt"]
-ARC = {
-    "id": "Mercury_1",
-    "question": {"stem": "What is wet?", "choices": [{"text": t, "label": l} for t, l in zip(TEXTS, "ABCD", strict=True)]},
-    "answerKey": "B",
-}  # fmt: skip
-HUB = {"question": "What is wet?", "choices": {"text": TEXTS, "label": ["1", "2", "3", "4"]}, "answerKey": "2"}
+CHOICES = [{"text": said, "label": letter} for said, letter in zip(TEXTS, "ABCD", strict=True)]
+ARC = {"id": "M_1", "question": {"stem": "What is wet?", "choices": CHOICES}, "answerKey": "B"}
+HUB = {
+    "question": "What is wet?",
+    "choices": {"text": TEXTS, "label": ["1", "2", "3", "4"]},
+    "answerKey": "2",
+}
 OPENBOOK = {"question_stem": "What is wet?", "choices": HUB["choices"], "answerKey": "2"}
 MMLU = {"question": "What is wet?", "choices": TEXTS, "answer": 1, "subject": "nature"}
 TABLE = {"question": "What is wet?", **dict(zip("ABCD", TEXTS, strict=True)), "answer": "B"}
 INSTRUCTION = {
-    "instruction": "Please choose: What is wet?\n\nAnswer1: sand Answer2: water\n\nAnswer format: answer1/answer2",
+    "instruction": "What is wet?\n\nAnswer1: sand Answer2: water\n\nAnswer format: answer1/answer2",
     "input": "",
     "output": "the correct answer is answer2",
     "answer": "answer2",
@@ -58,8 +59,8 @@ def test_a_row_of_mmlu_with_another_number_of_cells_is_named_by_its_line(tmp_pat
 
 def test_hellaswag_loses_the_marks_of_wikihow(tmp_path):
     row = {
-        "ind": 4, "activity_label": "Knots", "ctx_a": "Take a rope. [header] Tie it.", "ctx_b": "then",
-        "ctx": "Take a rope. [header] Tie it. then", "endings": ["pull [substeps] it.", "eat it."], "label": "0",
+        "ind": 4, "activity_label": "Knots", "ctx_a": "Take a rope. [header] Tie it.", "ctx_b": "then", "ctx":
+        "Take a rope. [header] Tie it. then", "endings": ["pull [substeps] it.", "eat it."], "label": "0",
     }  # fmt: skip
     (one,) = questions(written(tmp_path, row))
     assert one.text == "Knots: Take a rope. Tie it. Then"
@@ -112,7 +113,9 @@ def test_what_is_wrong_with_a_row_is_said_with_file_and_line(tmp_path, row, key,
 
 
 def test_rows_of_an_unknown_form_are_told_what_is_known(tmp_path):
-    with pytest.raises(DataError, match=r"line 1: no questions are known with the keys text, label; known are"):
+    with pytest.raises(
+        DataError, match=r"line 1: no questions are known with the keys text, label; known are"
+    ):
         questions(written(tmp_path, {"text": "a", "label": 1}))
 
 

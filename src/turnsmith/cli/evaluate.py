@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from turnsmith.cli.common import AsJson, To, Use
+from turnsmith.cli.common import AsJson, To, Use, visible
 from turnsmith.errors import UsageError
 
 
@@ -20,8 +20,8 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="TASK",
-            help="A task as a recipe spells it, such as abilities or 'choice: {file: arc.jsonl, count: 100}'; may "
-            "be repeated. All general ones if absent.",
+            help="A task as a recipe has it, such as abilities or 'choice: {file: arc.jsonl, count: 100}'; "
+            "may be repeated. All general ones if absent.",
         ),
     ] = None,
     against: Annotated[
@@ -71,24 +71,21 @@ def _task(text: str) -> str | dict[str, Any]:
 
 def _show(result: Mapping[str, Any], directory: Path) -> None:
     """All figures in one table: a row for each, a column for each model."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     measured: Sequence[Mapping[str, Any]] = [one for one in result["steps"] if one["verb"] == "evaluate"]
     against = measured[0]["against"]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", *([Path(against).name] if against else []), *(Path(one["model"]).name for one in measured)):
-        table.add_column(Text(name), justify="left")
+    names = [*([against] if against else []), *(one["model"] for one in measured)]
+    table = [["", *(Path(name).name for name in names)]]
     for place, task in enumerate(measured[0]["tasks"]):
         if task["metrics"]:
-            table.add_row(Text(task["title"], style="bold"))
+            table.append([visible(task["title"])])
         for number, metric in enumerate(task["metrics"]):
             others = [one["tasks"][place]["metrics"][number] for one in measured]
             before = [f"{metric['before']:.3f}"] if against else []
-            cells = [f"{metric['name']} ({metric['unit']})", *before, *map(_cell, others)]
-            table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+            table.append([f"  {metric['name']} ({metric['unit']})", *before, *map(_cell, others)])
+    full = [row for row in table if len(row) > 1]  # titles run over the columns
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def _cell(metric: Mapping[str, Any]) -> str:

@@ -35,8 +35,8 @@ def command(
 def carry_out(
     recipe: str | Mapping[str, Any], *, as_json: bool, after: After | None = None, **given: Any
 ) -> None:
-    """Run every arm of a recipe (arguments as of `turnsmith.run`) and say where its report is. after: what else
-    is said, before that."""
+    """Run every arm of a recipe (arguments as of `turnsmith.run`) and say where its report is. after: what
+    else is said, before that."""
     from turnsmith.recipes import start
 
     def tell(result: dict[str, Any], directory: Path) -> None:

@@ -10,15 +10,15 @@ from turnsmith.evaluation.items import Item, Metric, compare
 
 
 def alone(metrics: Sequence[Metric], items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Each metric as `compare` gives it, of one model: `after` is the figure, `low` and `high` are its interval,
-    and there is nothing before, no difference and no verdict.
+    """Each metric as `compare` gives it, of one model: `after` is the figure, `low` and `high` are its
+    interval, and there is nothing before, no difference and no verdict.
 
     A figure is its difference from items that are all 0, and so is its interval.
     """
     values = {metric.value: 0.0 for metric in metrics}
     nothing = [replace(item, values={**item.values, **values}) for item in items]
     rows = compare(metrics, nothing, items)
-    for row in (*rows, *(group for row in rows for group in row["groups"])):
+    for row in (*rows, *(group for whole in rows for group in whole["groups"])):
         row |= {"before": None, "difference": None, "verdict": None}
         row.pop("says_nothing", None)
     return rows

@@ -1,9 +1,9 @@
 """The 25 kinds of instructions that IFEval can check, by rules that need no judge.
 
-Source: Zhou et al. 2023, arXiv:2311.07911, table 3; edges as in the code that was published with it. Where this
-differs: sentences and words in capital letters are found by `words.py` instead of NLTK, the language of a text
-by py3langid instead of langdetect, on the text in small letters; keywords are taken letter by letter, never as
-patterns; nothing that a rule needs is drawn at random where it is absent.
+Source: Zhou et al. 2023, arXiv:2311.07911, table 3; edges as in the code that was published with it. Where
+this differs: sentences and words in capital letters are found by `words.py` instead of NLTK, the language of
+a text by py3langid instead of langdetect, on the text in small letters; keywords are taken letter by letter,
+never as patterns; nothing that a rule needs is drawn at random where it is absent.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def frequency(reply: str, keyword: str, frequency: int, relation: Relation) -> b
 
 def forbidden_words(reply: str, forbidden_words: Sequence[str]) -> bool:
     """None of them occurs as a whole word."""
-    return not any(
-        re.search(rf"\b{re.escape(word)}\b", reply, re.IGNORECASE) for word in forbidden_words
-    )
+    return not any(re.search(rf"\b{re.escape(word)}\b", reply, re.IGNORECASE) for word in forbidden_words)
 
 
 def letter_frequency(reply: str, letter: str, let_frequency: int, let_relation: Relation) -> bool:
@@ -110,11 +108,9 @@ def number_paragraphs(reply: str, num_paragraphs: int) -> bool:
     return sum(bool(piece.strip()) for piece in pieces) == num_paragraphs
 
 
-def nth_paragraph_first_word(
-    reply: str, num_paragraphs: int, nth_paragraph: int, first_word: str
-) -> bool:
-    """Exactly so many paragraphs, which an empty line divides, and the nth of all begins with the word, quotes
-    before it and what follows a mark in it apart."""
+def nth_paragraph_first_word(reply: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
+    """Exactly so many paragraphs, which an empty line divides, and the nth of all begins with the word,
+    quotes before it and what follows a mark in it apart."""
     pieces = reply.split("\n\n")
     count = sum(bool(piece.strip()) for piece in pieces)
     if count != num_paragraphs or not 0 < nth_paragraph <= count or not pieces[nth_paragraph - 1].strip():
@@ -222,9 +218,7 @@ class Rule:
 
 RULES: Mapping[str, Rule] = {
     "keywords:existence": Rule(existence, {"keywords": "texts"}),
-    "keywords:frequency": Rule(
-        frequency, {"keyword": "text", "frequency": "number", "relation": "relation"}
-    ),
+    "keywords:frequency": Rule(frequency, {"keyword": "text", "frequency": "number", "relation": "relation"}),
     "keywords:forbidden_words": Rule(forbidden_words, {"forbidden_words": "texts"}),
     "keywords:letter_frequency": Rule(
         letter_frequency, {"letter": "text", "let_frequency": "number", "let_relation": "relation"}
@@ -234,9 +228,7 @@ RULES: Mapping[str, Rule] = {
         number_sentences, {"num_sentences": "number", "relation": "relation"}
     ),
     "length_constraints:number_paragraphs": Rule(number_paragraphs, {"num_paragraphs": "number"}),
-    "length_constraints:number_words": Rule(
-        number_words, {"num_words": "number", "relation": "relation"}
-    ),
+    "length_constraints:number_words": Rule(number_words, {"num_words": "number", "relation": "relation"}),
     "length_constraints:nth_paragraph_first_word": Rule(
         nth_paragraph_first_word,
         {"num_paragraphs": "number", "nth_paragraph": "number", "first_word": "text"},
@@ -292,8 +284,8 @@ def variants(reply: str) -> list[str]:
 def instruction(id: str, given: Mapping[str, Any], place: str) -> Instruction:
     """The instruction of this id. given: its `kwargs`, of which null means absent.
 
-    Raises DataError naming place and id where there is no such id, or an argument is absent, of the wrong type
-    or unknown.
+    Raises DataError naming place and id where there is no such id, or an argument is absent, of the wrong
+    type or unknown.
     """
     rule = RULES.get(id)
     if rule is None:

@@ -28,9 +28,9 @@ def as_text(prompt: str, option: str) -> Conversation:
 def likelihoods(subject: Subject, asked: Mapping[str, Sequence[Conversation]]) -> dict[str, list[float]]:
     """Log-probability of what counts of each conversation, in nats, by the id that they stand under.
 
-    In a chat the last reply counts, its stop token included. What the conversations of one id share is computed
-    once. Raises ModelError naming the id where a conversation is longer than the model's context, or where the
-    model's numbers are none.
+    In a chat the last reply counts, its stop token included. What the conversations of one id share is
+    computed once. Raises ModelError naming the id where a conversation is longer than the model's context, or
+    where the model's numbers are none.
     """
     rendered = [
         Rendered(id, {"options": tuple(_tokens(subject, one, id) for one in ones)})

@@ -13,8 +13,8 @@ from torch import nn
 def peak_bytes(model: nn.Module, work: Callable[[], object]) -> int:
     """Bytes of the model's weights and buffers, and the most that tensors took beyond these during `work`.
 
-    What else lies in memory, such as another model, does not count. On a CPU every tensor that is made and freed
-    is followed, so `work` takes longer.
+    What else lies in memory, such as another model, does not count. On a CPU every tensor that is made and
+    freed is followed, so `work` takes longer.
     """
     held = {one.untyped_storage().data_ptr(): one for one in (*model.parameters(), *model.buffers())}
     weights = sum(one.untyped_storage().nbytes() for one in held.values())
@@ -43,7 +43,9 @@ def _on_cpu(work: Callable[[], object]) -> int:
             following.stop()
     results = following.profiler.kineto_results if following.profiler is not None else None
     assert results is not None
-    changes = sorted((one for one in results.events() if one.name() == "[memory]"), key=lambda one: one.start_ns())
+    changes = sorted(
+        (one for one in results.events() if one.name() == "[memory]"), key=lambda one: one.start_ns()
+    )
     taken = most = 0
     for change in changes:
         taken += change.nbytes()

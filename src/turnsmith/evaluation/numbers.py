@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
-NUMBER = re.compile(rf"(?<![\w.,)])[-\u2212]?\s?[$\u20ac\u00a3\u00a5]?[-\u2212]?(?:{DIGITS}(?:\.\d+)?|\.\d+)"
+NUMBER = re.compile(rf"(?<![\w.,)])[-\u2212]?[$\u20ac\u00a3\u00a5]?[-\u2212]?(?:{DIGITS}(?:\.\d+)?|\.\d+)"
                     rf"|{DIGITS}(?:\.\d+)?|\.\d+")  # fmt: skip
 DIVIDED = re.compile(r"\s?/\s?(\d+)(?![\d.,]*\d)")
 FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.,]+)\s*\}\s*\{\s*(-?[\d.,]+)\s*\}")
@@ -17,10 +17,10 @@ MARK = "####"
 def answer(text: str) -> Fraction | None:
     """The number that `text` gives as its answer, or None where it gives none.
 
-    It is the first number behind the last `####`; where there is no such mark, the last number inside the last
-    `\\boxed{}`; where there is none of these either, the last number of the text. Behind a mark or in a box that
-    holds no number there is no answer. Numbers may have a sign, a currency, commas between groups of three,
-    decimals, or be a fraction; what is equal as a number is equal: 1,000.50 and $1000.5, 1/2 and 0.5.
+    It is the first number behind the last `####`; where there is no such mark, the last number inside the
+    last `\\boxed{}`; where there is none of these either, the last number of the text. Behind a mark or in a
+    box that holds no number there is no answer. Numbers may have a sign, a currency, commas between groups of
+    three, decimals, or be a fraction; what is equal as a number is equal: 1,000.50 and $1000.5, 1/2 and 0.5.
 
     >>> answer("He pays 3 times 4, so #### $1,012.50 in all 9 weeks"), answer("No idea.")
     (Fraction(2025, 2), None)
@@ -38,7 +38,7 @@ def numbers(text: str) -> list[Fraction]:
     >>> numbers("5-3, -2.50, 1/4 or \\\\frac{3}{4}, 12,000 people") == [5, 3, -2.5, 0.25, 0.75, 12000]
     True
     """
-    plain = FRACTION.sub(lambda found: f"{found[1]}/{found[2]}", text)
+    plain = FRACTION.sub(lambda found: f"{found[1]}/{found[2]}", text.replace("{,}", ","))
     found: list[Fraction] = []
     at = 0
     while match := NUMBER.search(plain, at):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 
 # What ends on a full stop inside a sentence; single letters are known to do so too.
-ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof rev hon gen col capt lt sgt sen rep gov pres st mt ft jr sr inc ltd co corp bros dept "
-    "univ assn est vs fig jan feb aug sept oct nov dec mon tue wed thu fri e.g i.e u.s u.k u.n a.m "
-    "p.m ph.d d.c viz cf al ave blvd rd".split()
-)
-END = re.compile(r"""[.!?]+(?=\s|$|[)"';}\]*:@({\[”’])""")
+ABBREVIATIONS = {
+    "mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "sen", "rep", "gov",
+    "pres", "st", "mt", "ft", "jr", "sr", "inc", "ltd", "co", "corp", "bros", "dept", "univ", "assn",
+    "est", "vs", "fig", "jan", "feb", "aug", "sept", "oct", "nov", "dec", "mon", "tue", "wed", "thu",
+    "fri", "e.g", "i.e", "u.s", "u.k", "u.n", "a.m", "p.m", "ph.d", "d.c", "viz", "cf", "al", "ave",
+    "blvd", "rd",
+}  # fmt: skip
+END = re.compile(r"""[.!?]+(?=\s|$|[)"';}\]*:@({\[\u201d\u2019])""")
 
 
 def sentences(text: str) -> int:
-    """How many sentences there are: each ends on `.`, `!` or `?` before a blank, a bracket, a quote or a mark.
+    """How many sentences there are: each ends on `.`, `!` or `?` before a blank, a bracket, a quote or a
+    mark.
 
     No sentence ends on an abbreviation, and none on a single letter, a number or dots before a small letter.
     What is left at the end counts as one. A line that ends without a mark goes on in the next.
@@ -35,8 +38,8 @@ def _ends(text: str, end: re.Match[str]) -> bool:
     if set(end[0]) != {"."}:
         return True
     word = text[: end.start()].rsplit(maxsplit=1)[-1:]
-    word = "".join(word).lower().lstrip("(\"'*[“‘")
-    following = text[end.end() :].lstrip(" \t\n\r)\"'*]}”’")
+    word = "".join(word).lower().lstrip("(\"'*[\u201c\u2018")
+    following = text[end.end() :].lstrip(" \t\n\r)\"'*]}\u201d\u2019")
     if not following:
         return True
     if len(end[0]) > 1 or word.isdecimal():
@@ -44,7 +47,9 @@ def _ends(text: str, end: re.Match[str]) -> bool:
     return word not in ABBREVIATIONS and not (len(word) == 1 and word.isalpha())
 
 
-APART = re.compile(r"""[\s"“”«»‘’`,;:@#$%&?!()\[\]{}<>]+|--+|\.{2,}|'(?=\W|$)|(?<!\S)'""")
+APART = re.compile(
+    r"""[\s"\u201c\u201d\u00ab\u00bb\u2018\u2019`,;:@#$%&?!()\[\]{}<>]+|--+|\.{2,}|'(?=\W|$)|(?<!\S)'"""
+)
 CLIPPED = re.compile(r"(?i)(?<=\w)(n't|'(?:s|m|d|ll|re|ve))$")
 
 

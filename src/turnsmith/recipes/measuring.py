@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None) -> dict[str, Any]:
-    """Measure both models with each task, or take what was measured before, and compare. Without `before`, the
-    one model alone."""
+    """Measure both models with each task, or take what was measured before, and compare. Without `before`,
+    the one model alone."""
     runner.check_claim()
     bench = Measuring(runner, step.suite)
     tasks: list[dict[str, Any]] = []

@@ -60,7 +60,9 @@ def _fits(task: Component, wanted: tuple[str, str | None]) -> bool:
 def _needed(steps: Sequence[Step], kept: Iterable[Evaluate], registry: Registry) -> set[str]:
     """The names of models and data that the kept measurements rest on."""
     found: set[str] = set()
-    new = {bare(name) for one in kept for name in (one.model, one.against, *_on(one.suite)) if name is not None}
+    new = {
+        bare(name) for one in kept for name in (one.model, one.against, *_on(one.suite)) if name is not None
+    }
     while new - found:
         found |= new
         new = {

@@ -34,6 +34,7 @@ def absolute(data: str | Path) -> str:
 
 
 def model(reference: str | Path) -> str:
-    """A reference to a model that is never taken for a name of the recipe: a folder of this name is a path."""
+    """A reference to a model that is never taken for a name of the recipe: a folder of this name is a
+    path."""
     said = str(reference)
     return f"./{said}" if "/" not in said and Path(said).is_dir() else said

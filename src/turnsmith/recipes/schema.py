@@ -134,8 +134,8 @@ class Merge(Strict):
 
 
 class Evaluate(Strict):
-    """Measure `model` and `against` with the tasks of `suite`, and compare them item by item; where `against` is
-    null, `model` alone."""
+    """Measure `model` and `against` with the tasks of `suite`, and compare them item by item; where `against`
+    is null, `model` alone."""
 
     model: str
     against: str | None = "base"

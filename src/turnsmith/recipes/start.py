@@ -108,8 +108,8 @@ def evaluate(
     """Measure models, each compared item by item with another one where `against` names it, as `turnsmith
     evaluate` does.
 
-    suite: tasks as a recipe spells them, all general ones where absent. data: conversations for the tasks that
-    measure on such, e.g. held-out loss and replies. The others as of `run`; so is what comes back.
+    suite: tasks as a recipe spells them, all general ones where absent. data: conversations for the tasks
+    that measure on such, e.g. held-out loss and replies. The others as of `run`; so is what comes back.
     """
     plain, name = comparison(models, against=against, suite=suite, data=data, use=use)
     spoken = [*(repr(str(model)) for model in models), *([f"against={str(against)!r}"] if against else [])]

@@ -68,7 +68,10 @@ def test_four_figures_strict_and_loose_by_prompt_and_by_instruction(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kwargs": [{}]}, "'kwargs' is .* must be a list of one object for each of detectable_format:json_format"),
+        (
+            {"kwargs": [{}]},
+            "'kwargs' is .* must be a list of one object for each of detectable_format:json_format",
+        ),
         ({"instruction_id_list": []}, "'instruction_id_list' is .*, and must be a list of ids"),
         ({"instruction_id_list": ["a", "punctuation:no_comma"]}, "no instruction has the id 'a'"),
         ({"prompt": None}, "'prompt' is None"),

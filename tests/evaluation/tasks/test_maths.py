@@ -28,7 +28,9 @@ def subject(*said):
 
     def chat(conversations, *, sampling=None, seed=0):
         asked.extend((one.messages[-1].content, sampling) for one in conversations)
-        return [Reply(Message("assistant", text), "stop" if end else "length", Usage(1, 1)) for text, end in said]
+        return [
+            Reply(Message("assistant", text), "stop" if end else "length", Usage(1, 1)) for text, end in said
+        ]
 
     return Subject("tiny", Scoring(model()).eval(), Renderer(tokenizer()), chat, pad), asked
 
@@ -36,7 +38,9 @@ def subject(*said):
 def values(path, *said):
     measured, _ = subject(*said)
     task = Maths(file=written(path, *[EGGS] * len(said)))
-    return [tuple(item.values[name] for name in ("right", "none", "cut")) for item in task.measure(measured, None)]
+    return [
+        tuple(item.values[name] for name in ("right", "none", "cut")) for item in task.measure(measured, None)
+    ]
 
 
 def test_a_reply_is_right_by_its_number_and_what_is_cut_or_none_is_counted(tmp_path):
@@ -91,7 +95,9 @@ def test_an_answer_without_a_number_stops_with_its_place(tmp_path):
         Maths(file=written(tmp_path, EGGS, {**EGGS, "answer": "many"}))
     with pytest.raises(DataError, match=r"line 1: 'answer' is 18, and must be a text"):
         Maths(file=written(tmp_path, {**EGGS, "answer": 18}))
-    with pytest.raises(DataError, match=r"line 1: no problems are known with the keys text; known are question"):
+    with pytest.raises(
+        DataError, match=r"line 1: no problems are known with the keys text; known are question"
+    ):
         Maths(file=written(tmp_path, {"text": "1"}))
 
 

@@ -22,15 +22,15 @@ class Choice:
     listed. Plain text is `Question: ...`, a line `Answer:` and the option. Of equal options the first counts.
 
     file: rows with `question`, `options` and the index `answer`; or ARC, OpenBookQA, HellaSwag, MMLU, as
-    published or on the hub, TruthfulQA's table, or the "instruction" form of LLM-Adapters. count: how many, from
-    the first.
+    published or on the hub, TruthfulQA's table, or the "instruction" form of LLM-Adapters. count: how many,
+    from the first.
     """
 
     title = "Multiple choice"
     note = (
         "The option that the model finds most likely as a whole answer, with the chat template and as plain "
-        "text. By length: log-likelihoods are divided by the characters of the option, since long options are "
-        "unlikely."
+        "text. By length: log-likelihoods are divided by the characters of the option, since long options "
+        "are unlikely."
     )
     metrics = (
         Metric("right in chat", "chat", "share", "higher", of="questions", chance=True),

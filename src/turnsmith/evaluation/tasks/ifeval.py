@@ -22,8 +22,8 @@ class IfEval:
 
     Strict: by the reply as it is. Loose: also without its first or last line or both, or without asterisks.
 
-    file: the published rows, with `prompt`, `instruction_id_list` and `kwargs`. count: how many, from the first.
-    max_new: replies are cut after so many tokens; what was cut is judged as it is, and counted.
+    file: the published rows, with `prompt`, `instruction_id_list` and `kwargs`. count: how many, from the
+    first. max_new: replies are cut after so many tokens; what was cut is judged as it is, and counted.
     """
 
     title = "Following instructions"
@@ -53,9 +53,7 @@ class IfEval:
         }
         replies = answers(subject, asked, self.sampling)
         items = []
-        for (id, reply), prompt, wanted in zip(
-            replies.items(), self.prompts, self.instructions, strict=True
-        ):
+        for (id, reply), prompt, wanted in zip(replies.items(), self.prompts, self.instructions, strict=True):
             said = reply.message.content
             strict = [one.strict(said) for one in wanted]
             loose = [one.loose(said) for one in wanted]
@@ -81,6 +79,7 @@ def _instructions(row: Row, place: str) -> Sequence[Instruction]:
         raise DataError(f"{place}: 'instruction_id_list' is {ids!r:.60}, and must be a list of ids")
     if not is_list(given) or len(given) != len(ids) or not all(is_object(one) for one in given):
         raise DataError(
-            f"{place}: 'kwargs' is {given!r:.60}, and must be a list of one object for each of {', '.join(ids)}"
+            f"{place}: 'kwargs' is {given!r:.60}, and must be a list of one object for each of "
+            f"{', '.join(map(str, ids))}"
         )
     return [instruction(str(id), one, place) for id, one in zip(ids, given, strict=True)]

@@ -20,20 +20,20 @@ KEYS = (("question", "answer"), ("query", "response"), ("source", "target"), ("p
 class Maths:
     """Share of problems of which a greedy reply comes to the right number, exactly.
 
-    The number of a reply: the first one behind the last `####`; else the last one in the last `\\boxed{}`; else
-    the last one that it says. Commas between groups of three, currencies and zeros at the end do not count, and
-    fractions are numbers. A reply without a number is wrong, and counted; so is what was cut off, which is judged
-    by the same rules.
+    The number of a reply: the first one behind the last `####`; else the last one in the last `\\boxed{}`;
+    else the last one that it says. Commas between groups of three, currencies and zeros at the end do not
+    count, and fractions are numbers. A reply without a number is wrong, and counted; so is what was cut off,
+    which is judged by the same rules.
 
     file: GSM8K's rows with `question` and `answer`, or such pairs named query and response, source and target
-    (lists of one too), or problem and solution; the right number is found by the rules above. ask: is put behind
-    each problem. count: how many, from the first. max_new: replies are cut after so many tokens.
+    (lists of one too), or problem and solution; the right number is found by the rules above. ask: is put
+    behind each problem. count: how many, from the first. max_new: replies are cut after so many tokens.
     """
 
     title = "Word problems"
     note = (
-        "Whether the number that a greedy reply comes to is the right one. A reply without a number is wrong; "
-        "how many there are, and how many were cut off before they ended, is counted beside."
+        "Whether the number that a greedy reply comes to is the right one. A reply without a number is "
+        "wrong; how many there are, and how many were cut off before they ended, is counted beside."
     )
     metrics = (
         Metric("right answers", "right", "share", "higher", of="problems"),
@@ -89,7 +89,9 @@ def _problem(row: Row, place: str) -> tuple[str, Fraction]:
                 raise DataError(f"{place}: {told!r} holds no number: {plain[told]!r:.60}")
             return text(plain, asked, place), right
     known = "; ".join(", ".join(pair) for pair in KEYS)
-    raise DataError(f"{place}: no problems are known with the keys {', '.join(map(str, row))}; known are {known}")
+    raise DataError(
+        f"{place}: no problems are known with the keys {', '.join(map(str, row))}; known are {known}"
+    )
 
 
 def _alone(value: object) -> object:

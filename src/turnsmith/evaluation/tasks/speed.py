@@ -25,17 +25,18 @@ from turnsmith.types import Sampling
 class Speed:
     """Tokens per second of reading a prompt and of writing behind it, and peak memory, one prompt at a time.
 
-    Each item is one prompt; its seconds are the median of `repeats` runs after one that does not count. Prompts
-    are equally many tokens of the general prompts, whatever the tokenizer, and no reply ends early, so that models
-    do the same work. The seconds are this machine's, with all that ran on it; measured again they differ.
+    Each item is one prompt; its seconds are the median of `repeats` runs after one that does not count.
+    Prompts are equally many tokens of the general prompts, whatever the tokenizer, and no reply ends early,
+    so that models do the same work. The seconds are this machine's, with all that ran on it; measured again
+    they differ.
 
     count: how many prompts. reading: tokens of each. writing: tokens behind it.
     """
 
     title = "Speed and memory"
     note = (
-        "One prompt at a time on the machine of this run. Memory: the weights, and the most that tensors took "
-        "beyond them while reading and writing; what else the process holds does not count."
+        "One prompt at a time on the machine of this run. Memory: the weights, and the most that tensors "
+        "took beyond them while reading and writing; what else the process holds does not count."
     )
     metrics = (
         Metric("tokens read", "read_per_second", "tokens per second", "higher", of="prompts"),
@@ -44,9 +45,7 @@ class Speed:
     )
     timed = ("read_per_second", "written_per_second", "reading_seconds", "writing_seconds")
 
-    def __init__(
-        self, *, count: int = 8, reading: int = 256, writing: int = 32, repeats: int = 3
-    ) -> None:
+    def __init__(self, *, count: int = 8, reading: int = 256, writing: int = 32, repeats: int = 3) -> None:
         if min(count, reading, writing, repeats) < 1:
             raise UsageError("speed: count, reading, writing and repeats must each be at least 1")
         self.count, self.reading, self.writing, self.repeats = count, reading, writing, repeats

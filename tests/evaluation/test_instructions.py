@@ -37,7 +37,7 @@ CASES = [
     (
         "keywords:letter_frequency",
         {"letter": "E", "let_frequency": 3, "let_relation": "at least"},
-        ["Three", "Eee"],
+        ["Three e", "Eee"],
         ["two e: e", "abc"],
     ),
     (
@@ -105,8 +105,8 @@ CASES = [
     (
         "detectable_format:number_highlighted_sections",
         {"num_highlights": 2},
-        ["*a* and *b*", "**a**"],  # the second: `**` twice is empty, `**a**` once; and `*a*`
-        ["*a*", "* a\n* b", "** **"],
+        ["*a* and *b*", "**a** and **b**"],
+        ["*a*", "**a**", "* a\n* b", "** ** ** **"],
     ),
     (
         "detectable_format:multiple_sections",

@@ -14,7 +14,7 @@ from turnsmith.evaluation.words import capital_words, sentences
         ("One. Two! Three? Four", 4),
         ("What?! No.", 2),
         ('He said "no." Then he left.', 2),
-        ("It is 3.5 m. Or 4.", 2),
+        ("It is 3.5 feet. Or 4.", 2),
         ("Dr. Low met Mr. Smith vs. the U.S. army.", 1),
         ("J. R. Low wrote it.", 1),
         ("Well... maybe. Well... Yes.", 3),

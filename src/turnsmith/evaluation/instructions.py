@@ -146,7 +146,7 @@ def constrained_response(reply: str) -> bool:
 
 
 def number_highlighted_sections(reply: str, num_highlights: int) -> bool:
-    """At least so many passages between `*` or `**` on a line; those between `**` count for both."""
+    """At least so many passages between `*` or `**` on a line that are not empty."""
     single = re.findall(r"\*[^\n\*]*\*", reply)
     double = re.findall(r"\*\*[^\n\*]*\*\*", reply)
     return sum(bool(one.strip("*").strip()) for one in (*single, *double)) >= num_highlights

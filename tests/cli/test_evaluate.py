@@ -48,13 +48,13 @@ def test_models_against_another_are_compared_each_and_nothing_is_measured_twice(
     jsonl(here / "chats.jsonl", conversations(8))
     assert call(["evaluate", "second", str(third), "--against", str(tiny), *suite, "--json"]) == 0
     steps = result(capfd)
-    assert [step["against"] for step in steps] == [str(tiny)] * 2
+    assert [step["against"] for step in steps] == ["base", "base"]
     assert [task["task"] for task in steps[0]["tasks"]] == ["choice", "heldout"]
     for step, model in zip(steps, ("./second", str(third)), strict=True):
         assert step["model"] == model
         assert all(metric["difference"] is not None for task in step["tasks"] for metric in task["metrics"])
-    assert not steps[0]["tasks"][0]["reused"][str(tiny)]
-    assert steps[1]["tasks"][0]["reused"][str(tiny)]
+    assert not steps[0]["tasks"][0]["reused"]["base"]
+    assert steps[1]["tasks"][0]["reused"]["base"]
 
 
 def test_the_table_has_a_row_for_each_figure_and_a_column_for_each_model(here, tiny, capfd):

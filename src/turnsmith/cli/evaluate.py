@@ -73,7 +73,7 @@ def _show(result: Mapping[str, Any], directory: Path) -> None:
     """All figures in one table: a row for each, a column for each model."""
     measured: Sequence[Mapping[str, Any]] = [one for one in result["steps"] if one["verb"] == "evaluate"]
     against = measured[0]["against"]
-    names = [*([against] if against else []), *(one["model"] for one in measured)]
+    names = [*([result["base"]["reference"]] if against else []), *(one["model"] for one in measured)]
     table = [["", *(Path(name).name for name in names)]]
     for place, task in enumerate(measured[0]["tasks"]):
         if task["metrics"]:

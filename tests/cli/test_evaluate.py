@@ -88,9 +88,9 @@ def test_a_file_that_has_changed_is_measured_anew_and_one_that_moved_is_not(here
     ("arguments", "said"),
     [
         (["--suite", "choice: {file: none.jsonl}"], "no data at '.*none.jsonl'"),
-        (["--suite", "choice: {fiel: q.jsonl}"], "task 'choice' has no option 'fiel'; did you mean file"),
+        (["--suite", "choice: {fiel: q.jsonl}"], "task 'choice' has no option 'fiel'; did you mean 'file'"),
         (["--suite", "choice"], "task 'choice' needs the option 'file'"),
-        (["--suite", "chioce"], "no task is called 'chioce'; did you mean choice"),
+        (["--suite", "chioce"], "no task is called 'chioce'; did you mean 'choice'"),
         (["--suite", "choice: {file"], "--suite choice: {file: write a task as a recipe does"),
         (["--suite", "choice:file=q.jsonl"], "--suite choice:file=q.jsonl: write a task as a recipe does"),
         (["--suite", "choice: 3"], "choice: expected|expected the name of a component"),

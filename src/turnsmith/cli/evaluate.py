@@ -14,7 +14,7 @@ from turnsmith.errors import UsageError
 
 def command(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Directories, shipped names or hub ids.")
+        list[str], typer.Argument(metavar="MODEL", help="Directories, shipped names or hub ids.")
     ],
     suite: Annotated[
         list[str] | None,

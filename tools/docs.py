@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from turnsmith.models import needs
 from turnsmith.recipes import FOLDER, schema
 from turnsmith.registry import KINDS, REQUIRED, Entry, Registry
 from turnsmith.report.results import between, brief, table
@@ -127,6 +128,8 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
         data["stages"] = [said]
     elif entry.kind == "objective" or entry.kind == "trainable":
         train[entry.kind] = said
+        if others := needs.others(entry.names("needs")):
+            train["others"] = dict.fromkeys(others, BASE)
     elif entry.kind == "task":
         steps.append({"evaluate": {"model": "tuned", "suite": [said]}})
     elif entry.kind == "merge":

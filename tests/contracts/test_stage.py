@@ -8,7 +8,8 @@ from turnsmith.testing import STAGE, stage, variety
 REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
-OPTIONS = {name: {"count": 3} for name in ("head", "backwards", "orders", "recall", "sums")}
+OPTIONS = {name: {"count": 3} for name in ("head", "backwards", "longest", "orders", "recall", "sums")}
+OPTIONS["renamed"] = {"part": "text"}
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)

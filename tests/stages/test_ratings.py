@@ -56,16 +56,13 @@ def test_the_longest_are_kept_in_their_order_the_earlier_of_equals():
     assert [one.id for one in longest(data, count=9)] == ["a", "b", "c", "d"]
     with pytest.raises(DataError, match="-1 is negative"):
         list(longest(data, count=-1))
-    with pytest.raises(DataError, match="no part 'chosen'; it has text"):
-        list(longest(data, count=1, part="chosen"))
 
 
 def test_a_part_takes_another_name_and_the_rest_goes():
     pair = Example(
         {"chosen": chat("u: a", "a: b"), "rejected": chat("u: a", "a: c")}, {"x": 1.0}, {"id": "p"}
     )
-    assert list(renamed([pair], part="chosen")) == [
-        Example({"text": pair.parts["chosen"]}, {"x": 1.0}, {"id": "p"})
-    ]
-    with pytest.raises(DataError, match="no part 'best'; it has chosen, rejected"):
-        list(renamed([pair], part="best"))
+    counts = Counter()
+    (found,) = renamed([pair, example("x")], part="chosen", counts=counts)
+    assert found == Example({"text": pair.parts["chosen"]}, {"x": 1.0}, {"id": "p"})
+    assert counts == {"have no part 'chosen'": 1}

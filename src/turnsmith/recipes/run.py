@@ -397,8 +397,8 @@ class Runner:
                 continue
             change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
             figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"
-            apart = f", {metric['left_out']} left out" if metric["left_out"] else ""
-            self.say(f"        {name:<30}{figures:<18}{change:<28}{metric['verdict']}  n={metric['n']}{apart}")
+            n = f"n={metric['n']}" + (f", {metric['left_out']} left out" if metric["left_out"] else "")
+            self.say(f"        {name:<30}{figures:<18}{change:<28}{metric['verdict']}  {n}")
 
     # ---------------------------------------------------------------------------------------- details
 

@@ -50,29 +50,34 @@ def _number(value: Json, example: Example, key: str) -> float:
 
 
 @stage("longest")
-def longest(data: Sequence[Example], *, count: int, part: str = "text") -> Iterator[Example]:
-    """Keep the `count` examples whose `part` has the most messages, in their order; of equals the earlier.
+def longest(data: Sequence[Example], *, count: int) -> Iterator[Example]:
+    """Keep the `count` examples with the most messages, in their order; of equals the earlier.
 
     Ratings of chats follow their length, so whatever is shown of `rated` stands beside this.
     """
     if count < 0:
         raise DataError(f"the stage 'longest' keeps `count` examples: {count} is negative")
-    sizes = [(-_messages(example, part), place) for place, example in enumerate(data)]
+    sizes = [(-_messages(example), place) for place, example in enumerate(data)]
     for place in sorted(place for _, place in sorted(sizes)[:count]):
         yield data[place]
 
 
-def _messages(example: Example, part: str) -> int:
-    found = example.parts.get(part)
-    if found is None:
-        raise DataError(f"example {example.id!r} has no part {part!r}; it has {', '.join(example.parts)}")
-    return sum(len(one.messages) for one in (found if isinstance(found, tuple) else (found,)))
+def _messages(example: Example) -> int:
+    """Of the longest conversation."""
+    parts = (part if isinstance(part, tuple) else (part,) for part in example.parts.values())
+    return max(len(one.messages) for part in parts for one in part)
 
 
 @stage("renamed")
-def renamed(data: Sequence[Example], *, part: str, to: str = "text") -> Iterator[Example]:
-    """Keep one part of each example, under another name: e.g. `chosen` answers as `text` to learn from."""
+def renamed(
+    data: Sequence[Example], *, part: str, to: str = "text", counts: Counter[str]
+) -> Iterator[Example]:
+    """Keep one part of each example, under another name: e.g. `chosen` answers as `text` to learn from.
+
+    Examples without it are left out and counted.
+    """
     for example in data:
-        if part not in example.parts:
-            raise DataError(f"example {example.id!r} has no part {part!r}; it has {', '.join(example.parts)}")
-        yield Example({to: example.parts[part]}, example.values, example.meta)
+        if part in example.parts:
+            yield Example({to: example.parts[part]}, example.values, example.meta)
+        else:
+            counts[f"have no part {part!r}"] += 1

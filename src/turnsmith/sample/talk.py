@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from turnsmith.types import Conversation, Message, Sampling
+from turnsmith.types import Conversation, Message, Reply, Sampling
 
-if TYPE_CHECKING:
-    from turnsmith.sample.chat import LocalChat
+
+class Streams(Protocol):
+    """A chat that gives a reply in pieces, and at the end the reply."""
+
+    def stream(
+        self, conversation: Conversation, *, sampling: Sampling | None = None, seed: int = 0
+    ) -> Generator[str, None, Reply]: ...
 
 
 @dataclass
@@ -21,7 +26,7 @@ class Talk:
     >>> print(talk.say("What is a fjord?"), talk.say("And the deepest one?"))             # doctest: +SKIP
     """
 
-    chat: LocalChat
+    chat: Streams
     sampling: Sampling | None = None
     seed: int = 0
     said: Conversation = Conversation(())  # noqa: RUF009 - frozen

@@ -25,8 +25,7 @@ from turnsmith.types import Example, Json, Size, is_object
 
 Kind = Literal["format", "stage", "objective", "trainable", "merge", "task"]
 KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "merge", "task")
-# Folders of the package that hold components.
-HOMES = ("data", "objectives", "trainables", "stages", "merges", "evaluation")
+HOMES = ("data", "objectives", "trainables", "stages", "merges", "evaluation")  # folders of components
 ENTRY_POINTS = "turnsmith.components"
 REQUIRED = "(required)"
 GIVEN = ("rng", "counts")  # keywords that the runner fills in; they are no options
@@ -167,6 +166,7 @@ def task(
     parts: tuple[str, ...] = ("text",),
     needs: tuple[str, ...] = (),
     files: tuple[str, ...] = (),
+    asks: Literal["replies", "likelihoods"] = "likelihoods",
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -175,7 +175,8 @@ def task(
     data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
     asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
     reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
-    of the hash, their names are not: ids of items must not speak of them.
+    of the hash, their names are not: ids of items must not speak of them. asks: what a model must give to be
+    measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)
 

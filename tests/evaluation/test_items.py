@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.evaluation import suite
 from turnsmith.evaluation.items import Item, Metric, change, compare, pooled, together
 from turnsmith.evaluation.reducers import value_of
-from turnsmith.testing import chat
-from turnsmith.types import Failure, Sampling
 
 LOSS = Metric("loss", "nats", "nats per token", "lower", "tokens", "conversations")
 RIGHT = Metric("right", "likely", "share", "higher", chance=True, grouped=True)
@@ -213,13 +210,3 @@ def test_the_change_of_a_reducer_is_refused_item_by_item():
     items = Detector().measure(1.0, None)
     with pytest.raises(UsageError, match="is no sum over items"):
         change(Detector.metrics[0], items, items)
-
-
-def test_a_conversation_that_cannot_be_answered_is_an_error_and_not_left_out():
-    class Dumb:
-        def __call__(self, conversations, *, sampling=None, seed=0):
-            return [Failure("no words") for _ in conversations]
-
-    subject = suite.Subject("mute", None, None, Dumb(), None)
-    with pytest.raises(ModelError, match="mute cannot answer 'b7': no words"):
-        suite.answers(subject, {"b7": chat("u: Hi")}, Sampling())

@@ -14,7 +14,8 @@ from turnsmith.errors import UsageError
 
 def command(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL", help="Directories, shipped names or hub ids.")
+        list[str],
+        typer.Argument(metavar="MODEL", help="Directories, shipped names, hub ids, endpoints: URL#NAME."),
     ],
     suite: Annotated[
         list[str] | None,
@@ -31,6 +32,7 @@ def command(
         str | None,
         typer.Option(metavar="FILE", help="Conversations, for held-out loss, replies and the like."),
     ] = None,
+    max_failed: Annotated[float, typer.Option(help="Share of items that may go unanswered.")] = 0.05,
     use: Use = None,
     to: To = None,
     as_json: AsJson = False,
@@ -40,7 +42,9 @@ def command(
     from turnsmith.recipes.start import comparison
 
     tasks = [_task(text) for text in suite or ()]
-    plain, name = comparison(models, against=against, suite=tasks, data=data, use=use or ())
+    plain, name = comparison(
+        models, against=against, suite=tasks, data=data, max_failed=max_failed, use=use or ()
+    )
     carry_out(plain, name=name, use=use, to=to, as_json=as_json, after=_show)
 
 

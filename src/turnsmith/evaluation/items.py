@@ -14,7 +14,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.reducers import REDUCERS, value_of
 from turnsmith.evaluation.statistics import Better, Contrast, Difference, Weighed, judged, reduced, sums
 from turnsmith.registry import suggest
-from turnsmith.types import Json
+from turnsmith.types import Finish, Json
 
 LEVEL = 0.95
 
@@ -22,12 +22,15 @@ LEVEL = 0.95
 @dataclass(frozen=True, slots=True)
 class Item:
     """What was measured on one item. values: numbers, sums rather than means. shown: for people, and for
-    other tasks."""
+    other tasks. failed: why there are no values, or not all, e.g. since the model could not answer; such an
+    item is never scored as 0. finish: how the model's reply ended, where there was one."""
 
     id: str
     group: str
     values: Mapping[str, float]
     shown: Mapping[str, Json] = field(default_factory=dict)
+    failed: str | None = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,8 @@ def _silent(one: Contrast) -> str:
     alone = np.flatnonzero(~np.isfinite(one.parts).all(0))
     if not alone.size:
         return ""
-    named = repr(one.ids[alone[0]]) if one.ids else f"number {alone[0] + 1}"
+    first = int(alone[0])
+    named = repr(one.ids[first]) if one.ids else f"number {first + 1}"
     return f"without item {named} there is no figure: there is no interval"
 
 

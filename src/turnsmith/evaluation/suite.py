@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 from turnsmith.data.batch import Layout
 from turnsmith.data.render import Renderer
-from turnsmith.errors import ModelError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.models.score import Scoring
-from turnsmith.sample.chat import LocalChat
-from turnsmith.types import Conversation, Example, Failure, Reply, Sampling
+from turnsmith.types import Chat, Conversation, Example, Failure, Json, Reply, Sampling
+
+Gives = Literal["replies", "likelihoods"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model to be measured. batch: lays out examples for it; row: most tokens of one batch."""
+    """A model to be measured. batch: lays out examples for it; row: most tokens of one batch. gives: what
+    tasks may ask of it."""
 
     name: str
     scoring: Scoring
     renderer: Renderer
-    chat: LocalChat
+    chat: Chat
     batch: Layout
     row: int = 4096
+    gives: tuple[Gives, ...] = ("replies", "likelihoods")
+
+    @classmethod
+    def answering(cls, name: str, chat: Chat) -> Subject:
+        """A model that only answers, such as one behind an endpoint: there is nothing to score it with."""
+        nothing: Any = None
+        return cls(name, nothing, nothing, chat, nothing, gives=("replies",))
 
 
 class Bench(Protocol):
@@ -47,16 +55,34 @@ class Task(Protocol):
     def measure(self, subject: Subject, bench: Bench) -> list[Item]: ...
 
 
-def answers(subject: Subject, asked: Mapping[str, Conversation], sampling: Sampling) -> dict[str, Reply]:
-    """The subject's reply to each conversation, by its id.
-
-    Raises ModelError naming the first that cannot be answered: leaving it out, or counting it as wrong, would
-    make the figures of two models speak of different items.
-    """
+def answers(
+    subject: Subject, asked: Mapping[str, Conversation], sampling: Sampling
+) -> dict[str, Reply | Failure]:
+    """What the subject says to each conversation, by its id, or why it could not be answered."""
     replies = subject.chat(list(asked.values()), sampling=sampling, seed=0)
-    found: dict[str, Reply] = {}
-    for id, reply in zip(asked, replies, strict=True):
+    return dict(zip(asked, replies, strict=True))
+
+
+def answered(
+    subject: Subject,
+    asked: Mapping[str, Conversation],
+    sampling: Sampling,
+    items: Sequence[Item],
+    said: Callable[[Item, Reply], tuple[Mapping[str, float], Mapping[str, Json]]],
+) -> list[Item]:
+    """The items, one for each conversation, with what the replies come to and how they ended.
+
+    items: what is known of them beforehand. said: values and what is shown of an item's reply. An item that
+    could not be answered stays without both, and says why: nothing is scored as 0 that was not said.
+    """
+    replies = answers(subject, asked, sampling)
+    found: list[Item] = []
+    for item in items:
+        reply = replies[item.id]
         if isinstance(reply, Failure):
-            raise ModelError(f"{subject.name} cannot answer {id!r}: {reply.reason}")
-        found[id] = reply
+            found.append(replace(item, failed=reply.reason))
+            continue
+        values, shown = said(item, reply)
+        values, shown = {**item.values, **values}, {**item.shown, **shown}
+        found.append(replace(item, values=values, shown=shown, finish=reply.finish))
     return found

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from turnsmith import wheels
 from turnsmith.errors import UsageError
 from turnsmith.models import needs
+from turnsmith.models.endpoint import endpoint, is_endpoint
+from turnsmith.recipes import asking
 from turnsmith.registry import Kind, Registry
 from turnsmith.types import Json
 
@@ -24,8 +26,10 @@ def check(recipe: Recipe, steps: Sequence[Step], registry: Registry, where: str)
     """
     names = {"base"}
     sets: set[str] = set()
+    _model(recipe.base, {recipe.base}, where)
     for step in steps:
         _step(step, names, sets, registry, where)
+        asking.check(step, recipe.base, registry, where)
     for statement in recipe.claim:
         _statement(statement, steps, where)
 
@@ -39,6 +43,9 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         _model(step.train.start, names, where)
         if step.train.validate_on is not None:
             _known(step.train.validate_on, sets, "data", where)
+        if step.train.watch is not None:
+            _suite(step.train.watch.suite, sets, registry, where)
+            asking.check_watched(step.train, registry, where)
         _options(registry, "objective", step.train.objective, where)
         _others(step.train, names, registry, where)
         _options(registry, "trainable", step.train.trainable, where)
@@ -52,10 +59,14 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         _model(step.evaluate.model, names, where)
         if step.evaluate.against is not None:
             _model(step.evaluate.against, names, where)
-        for component in step.evaluate.suite:
-            options = _options(registry, "task", component, where)
-            if registry.entry("task", component.name).traits.get("data"):
-                _known(str(options.get("on")), sets, "data", where)
+        _suite(step.evaluate.suite, sets, registry, where)
+
+
+def _suite(suite: Sequence[Component], sets: set[str], registry: Registry, where: str) -> None:
+    for component in suite:
+        options = _options(registry, "task", component, where)
+        if registry.entry("task", component.name).traits.get("data"):
+            _known(str(options.get("on")), sets, "data", where)
 
 
 def _others(train: Train, names: set[str], registry: Registry, where: str) -> None:
@@ -116,6 +127,8 @@ def _known(name: str, among: set[str], what: str, where: str) -> None:
 
 def _model(name: str, names: set[str], where: str) -> None:
     """A model is a name of this recipe or a reference; a bare word that is neither is refused."""
+    if is_endpoint(name):
+        _within(where, endpoint(name).secret)
     if name.split("@", maxsplit=1)[0] in names or "/" in name or ":" in name:
         return
     if name not in wheels.names("model"):

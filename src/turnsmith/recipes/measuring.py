@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,52 +14,68 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from turnsmith import wheels
+from turnsmith.errors import ModelError
 from turnsmith.evaluation.alone import alone
 from turnsmith.evaluation.items import Item, compare
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
+from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes import files
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
+from turnsmith.recipes.talking import remote
+from turnsmith.recipes.telling import remarks
 from turnsmith.recipes.training import layout_of
 from turnsmith.recipes.verdict import items
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
+from turnsmith.sample.remote import RemoteChat
 from turnsmith.shelf import write_text
 from turnsmith.train.place import Dtype, arithmetic, device
-from turnsmith.types import Example
+from turnsmith.types import Chat, Example, Json
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner, Trained
     from turnsmith.recipes.schema import Evaluate
+
+COUNTED = ("failed", "cut", "spent")  # what a measurement's record says of the replies
 
 
 def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None) -> dict[str, Any]:
     """Measure both models with each task, or take what was measured before, and compare. Without `before`,
     the one model alone."""
     runner.check_claim()
-    bench = Measuring(runner, step.suite)
+    bench = Measuring(runner, step.suite, step.max_failed)
     tasks: list[dict[str, Any]] = []
     for component in step.suite:
         task = bench.task(component)
         runner.say(f"measure {component.name}{_on(component, step.suite)}")
         ones, first = bench.measure(component, before) if before is not None else ([], {})
         others, second = bench.measure(component, after)
-        records = {str(step.against): first} if before is not None else {}
-        records[step.model] = second
+        sides = {step.model: (others, second)}
+        if before is not None:
+            sides = {str(step.against): (ones, first), **sides}
+        for name, (found, _) in sides.items():
+            refuse_failed(found, step.max_failed, f"{component.name} on {name}")
+        counts = {
+            "items": len(others),
+            **{name: {side: record[name] for side, (_, record) in sides.items()} for name in COUNTED},
+        }
         metrics = compare(task.metrics, ones, others) if before is not None else alone(task.metrics, others)
         tasks.append(
             {
                 "task": component.name,
                 "on": component.options.get("on"),
-                "measurements": {name: record["key"] for name, record in records.items()},
+                "measurements": {name: record["key"] for name, (_, record) in sides.items()},
                 "title": task.title + _on(component, step.suite),
                 "note": task.note,
-                "seconds": {name: record["seconds"] for name, record in records.items()},
-                "reused": {name: record["reused"] for name, record in records.items()},
+                "seconds": {name: record["seconds"] for name, (_, record) in sides.items()},
+                "reused": {name: record["reused"] for name, (_, record) in sides.items()},
                 "metrics": metrics,
+                **counts,
+                "remarks": remarks(counts),
                 "shown": _side_by_side(ones, others) if not task.metrics else [],
             }
         )
@@ -73,11 +91,10 @@ def _on(component: Component, suite: Sequence[Component]) -> str:
 
 class Measuring:
     """The bench of one evaluate step: gives tasks their data and the start model, and keeps every
-    measurement."""
+    measurement. max_failed: share of items that may go unanswered."""
 
-    def __init__(self, runner: Runner, suite: Sequence[Component]) -> None:
-        self.runner = runner
-        self.suite = suite
+    def __init__(self, runner: Runner, suite: Sequence[Component], max_failed: float) -> None:
+        self.runner, self.suite, self.max_failed = runner, suite, max_failed
         self.dtype: Dtype = arithmetic("auto", wheels.home() / "arithmetic.json")[0]
 
     def task(self, component: Component) -> Task:
@@ -99,12 +116,16 @@ class Measuring:
 
         def make(directory: Path) -> dict[str, Any]:
             started = time.perf_counter()
-            measured = self.task(component).measure(self.subject(model), self)
+            subject = self.subject(model)
+            _spent(subject)  # by stages that asked before
+            measured = self.task(component).measure(subject, self)
+            refuse_failed(measured, self.max_failed, f"{component.name} on {model.reference}")
             lines = [json.dumps(asdict(item), ensure_ascii=False) for item in measured]
             write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
             seconds = time.perf_counter() - started
             named = {"kind": "measurement", "task": component.name, "model": model.reference}
-            return {**named, "dtype": self.dtype, "seconds": seconds}
+            counts = {"items": len(measured), "failed": failures(measured), "cut": cut(measured)}
+            return {**named, **counts, "spent": _spent(subject), "dtype": self.dtype, "seconds": seconds}
 
         reused = shelf.obtain(key, make)
         return items(shelf, key), {**shelf.record(key), "key": key, "reused": reused}
@@ -112,6 +133,43 @@ class Measuring:
     def subject(self, model: Trained) -> Subject:
         """The model, loaded once; at most two are held."""
         return held(model, self.dtype, self.runner)
+
+
+def failures(items: Sequence[Item]) -> dict[str, int]:
+    """How many items could not be measured, by reason; reasons that differ in numbers only are one."""
+    return dict(Counter(re.sub("[0-9]+", "N", item.failed) for item in items if item.failed is not None))
+
+
+def cut(items: Sequence[Item]) -> dict[str, int] | None:
+    """How many replies came, and how many of them did not end by themselves; None where none came."""
+    ends = [item.finish for item in items if item.finish is not None]
+    return {"replies": len(ends), "cut": ends.count("length")} if ends else None
+
+
+def refuse_failed(items: Sequence[Item], most: float, what: str) -> None:
+    """Raise ModelError where more than the share `most` of the items could not be measured."""
+    failed = failures(items)
+    count = sum(failed.values())
+    if count <= most * len(items):
+        return
+    reasons = "; ".join(f"{number:,} {reason}" for reason, number in failed.items())
+    raise ModelError(
+        f"{what}: {count:,} of {len(items):,} items could not be answered, more than the {most:.0%} that "
+        f"`max_failed` allows: {reasons}. Replies of endpoints that came are recorded: give the same command "
+        "again once the cause is gone, and only the others are asked for"
+    )
+
+
+def _spent(subject: Subject) -> dict[str, Any] | None:
+    """What was asked of an endpoint since this was last looked at; None of a model in this process."""
+    chat = subject.chat
+    return asdict(chat.settle()) if isinstance(chat, RemoteChat) else None
+
+
+def settle(runner: Runner) -> dict[str, dict[str, Any]]:
+    """What was asked of each endpoint in use since this was last looked at, by its reference."""
+    found = {one.name: _spent(one) for one in runner.subjects.values()}
+    return {name: spent for name, spent in found.items() if spent is not None}
 
 
 def held(model: Trained, dtype: Dtype, runner: Runner) -> Subject:
@@ -124,13 +182,15 @@ def held(model: Trained, dtype: Dtype, runner: Runner) -> Subject:
     return kept[model.fingerprint]
 
 
-def chat(model: Trained, runner: Runner) -> LocalChat:
+def chat(model: Trained, runner: Runner) -> Chat:
     """The model as a chat, for a stage."""
     return held(model, arithmetic("auto", wheels.home() / "arithmetic.json")[0], runner).chat
 
 
 def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     """A model ready to be measured and talked to; its adapter is in the same dtype as the rest."""
+    if is_endpoint(reference):
+        return Subject.answering(reference, remote(reference))
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
     model.to(getattr(torch, dtype)).eval()
     layout = layout_of(runner, model)
@@ -146,8 +206,8 @@ def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[st
         {
             "id": item.id,
             "prompt": item.shown["prompt"],
-            "before": earlier[item.id].shown["text"] if before else None,
-            "after": item.shown["text"],
+            "before": _said(earlier[item.id]) if before else None,
+            "after": _said(item),
             "reference": item.shown.get("reference"),
             "ended": {
                 "before": earlier[item.id].shown.get("ended") if before else None,
@@ -157,3 +217,7 @@ def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[st
         for item in after
         if item.id in earlier or not before
     ]
+
+
+def _said(item: Item) -> Json:
+    return item.shown["text"] if item.failed is None else f"(no reply: {item.failed})"

@@ -36,6 +36,7 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     """
     unread: Counter[str] = Counter()
     counts: Counter[str] = Counter()
+    _settle(step, runner)  # what was asked before is no part of this
     between = directory / "stages"
     between.mkdir(exist_ok=True)
     bad = Quarantine(directory / FILE) if step.bad_rows == "quarantine" else None
@@ -75,8 +76,17 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
         "usage": {name: sum(chat.used[name] for chat in chats) for name in ("prompt", "completion")},
         "flops": sum(2.0 * chat.parameters * chat.used.total() for chat in chats),
         "bad_rows": FILE if bad and bad.counts else None,
+        "spent": _settle(step, runner),
         "sizes": sizes,
     }
+
+
+def _settle(step: Data, runner: Runner) -> dict[str, dict[str, Any]]:
+    """What the step's chats have asked of endpoints since this was last looked at."""
+    from turnsmith.recipes.measuring import settle  # which loads torch
+
+    entries = [runner.registry.entry("stage", component.name) for component in step.stages]
+    return settle(runner) if any(entry.names("chats") for entry in entries) else {}
 
 
 def _empty(step: Data, counts: Counter[str]) -> DataError:

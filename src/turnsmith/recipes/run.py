@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
-from turnsmith.recipes import files
+from turnsmith.models.endpoint import endpoint, is_endpoint
+from turnsmith.recipes import files, telling
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
@@ -183,6 +183,8 @@ class Runner:
         counted = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
         self._told("data", "+".join(step.names), reused, f"{counted} examples; format {record['format']}")
         self._tell_counts(record["counts"])
+        for line in telling.spent_on(record.get("spent", {})):
+            self.say(f"        {line}")
         if record["guessed"]:
             self.say(f"        guessed: {record['why']}")
             self.say(f"        the first: {glimpse(self.examples(step.names[0])[0])}")
@@ -275,8 +277,15 @@ class Runner:
             seed,
             self.hashes(step.validate_on) if step.validate_on else None,
             {name: self.model(model).fingerprint for name, model in step.others.items()},
+            *(self._watched(step) if kind.startswith("train") else []),
         )
         return seed, key
+
+    def _watched(self, step: Train) -> list[Any]:
+        """What is recorded beside the model; the model is the same with and without."""
+        if step.watch is None:
+            return []
+        return [step.watch.every, [self._measured_by(one, step.watch.suite) for one in step.watch.suite]]
 
     def _merge(self, step: Merge) -> dict[str, Any]:
         models, base = [self.model(name) for name in step.models], self.model(step.base)
@@ -320,7 +329,9 @@ class Runner:
 
     def measured_data(self) -> list[tuple[str, tuple[str, ...]]]:
         """Data that evaluate steps will measure on and that are there already, with the parts they need."""
-        suites = [step.evaluate.suite for step in flat(self.recipe.steps) if step.evaluate is not None]
+        steps = list(flat(self.recipe.steps))
+        suites = [step.evaluate.suite for step in steps if step.evaluate is not None]
+        suites += [step.train.watch.suite for step in steps if step.train and step.train.watch]
         needed = {
             (str(task.options["on"]), self.registry.entry("task", task.name).names("parts") or ("text",))
             for suite in suites
@@ -357,7 +368,8 @@ class Runner:
         record = self.shelf.record(key)
         beside = f" against {step.against}" if step.against else ""
         self._told("measure", f"{step.model}{beside}", reused, "")
-        self._tell_figures(record["tasks"])
+        for line in telling.figures(record["tasks"]):
+            self.say(f"        {line}")
         named = {"verb": "evaluate", "model": step.model, "against": step.against}
         return {**named, "artefact": key, "reused": reused, **record}
 
@@ -376,7 +388,7 @@ class Runner:
         """Of one task's items on one model; the start counts where the task asks for its items."""
         needs = self.registry.entry("task", component.name).names("needs")
         start = self.models["base"][0].fingerprint if needs else ""
-        return digest("measure 1", self._measured_by(component, suite), model.fingerprint, start, dtype)
+        return digest("measure 2", self._measured_by(component, suite), model.fingerprint, start, dtype)
 
     # ---------------------------------------------------------------------------------- what is said
 
@@ -387,19 +399,6 @@ class Runner:
         for reason, count in counts.items():
             self.say(f"        {count:,} {reason}")
 
-    def _tell_figures(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        named = Counter(task["task"] for task in tasks)
-        for task, metric in ((one, metric) for one in tasks for metric in one["metrics"]):
-            name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
-            if metric["difference"] is None:
-                figures, change = f"{metric['after']:.3f}", f"[{metric['low']:.3f}, {metric['high']:.3f}]"
-                self.say(f"        {name:<30}{figures:<18}{change:<28}n={metric['n']}")
-                continue
-            change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
-            figures = f"{metric['before']:.3f} -> {metric['after']:.3f}"
-            n = f"n={metric['n']}" + (f", {metric['left_out']} left out" if metric["left_out"] else "")
-            self.say(f"        {name:<30}{figures:<18}{change:<28}{metric['verdict']}  {n}")
-
     # ---------------------------------------------------------------------------------------- details
 
     def model(self, name: str) -> Trained:
@@ -407,9 +406,11 @@ class Runner:
         return newest(self.models, name) if bare(name) in self.models else self.reference(name)
 
     def reference(self, reference: str) -> Trained:
-        """A model that is on disk or can be fetched, with its hash."""
+        """A model that is on disk, can be fetched, or can be asked, with its hash."""
         from turnsmith.models import load
 
+        if is_endpoint(reference):
+            return Trained(reference, endpoint(reference).fingerprint)
         return Trained(reference, load.fingerprint(reference))
 
     def _described(self, kind: Kind, component: Component) -> dict[str, Any]:

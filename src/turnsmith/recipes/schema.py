@@ -96,6 +96,14 @@ class Data(Strict):
         return (self.name,) if isinstance(self.name, str) else tuple(self.name)
 
 
+class Watch(Strict):
+    """Measure the model that is being trained with the tasks of `suite`, before the first step, every so many
+    steps, and after the last."""
+
+    every: int = Field(ge=1)
+    suite: tuple[Named, ...] = Field(min_length=1)
+
+
 class Train(Strict):
     """Fit what `trainable` selects in `start` to `data` under `objective`.
 
@@ -112,6 +120,7 @@ class Train(Strict):
     trainable: Named = Component("lora", {})
     train_on: Learns = "assistant"
     validate_on: str | None = None
+    watch: Watch | None = None
     fit: Fit
 
     @field_validator("fit", mode="before")
@@ -135,11 +144,15 @@ class Merge(Strict):
 
 class Evaluate(Strict):
     """Measure `model` and `against` with the tasks of `suite`, and compare them item by item; where `against`
-    is null, `model` alone."""
+    is null, `model` alone.
+
+    max_failed: share of a task's items that a model may fail to answer before it is an error.
+    """
 
     model: str
     against: str | None = "base"
     suite: tuple[Named, ...]
+    max_failed: float = Field(default=0.05, ge=0, le=1)
 
 
 class Repeat(Strict):
@@ -348,6 +361,7 @@ def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[Strict]] = {
         "data": Data,
         "train": Train,
+        "watch": Watch,
         "merge": Merge,
         "evaluate": Evaluate,
         "repeat": Repeat,

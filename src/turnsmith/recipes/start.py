@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
-from turnsmith.recipes import components, references, schema
+from turnsmith.models.endpoint import endpoint, is_endpoint
+from turnsmith.recipes import asking, components, references, schema
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.tuning import plan
 from turnsmith.registry import Registry
@@ -101,6 +103,7 @@ def evaluate(
     against: str | Path | None = None,
     suite: Sequence[str | Mapping[str, Any]] = (),
     data: str | Path | None = None,
+    max_failed: float = 0.05,
     use: Sequence[Path | str] = (),
     to: Path | str | None = None,
     say: Say | None = None,
@@ -108,10 +111,12 @@ def evaluate(
     """Measure models, each compared item by item with another one where `against` names it, as `turnsmith
     evaluate` does.
 
-    suite: tasks as a recipe spells them, all general ones where absent. data: conversations for the tasks
-    that measure on such, e.g. held-out loss and replies. The others as of `run`; so is what comes back.
+    suite: tasks as a recipe spells them, all general ones where absent, of an endpoint those that need no
+    more than replies. data: conversations for the tasks that measure on such, e.g. held-out loss and replies.
+    max_failed: share of a task's items that a model may fail to answer. The others as of `run`; so is what
+    comes back.
     """
-    plain, name = comparison(models, against=against, suite=suite, data=data, use=use)
+    plain, name = comparison(models, against=against, suite=suite, data=data, max_failed=max_failed, use=use)
     spoken = [*(repr(str(model)) for model in models), *([f"against={str(against)!r}"] if against else [])]
     command = f"turnsmith.evaluate({', '.join(spoken)})"
     return run(plain, name=name, use=use, to=to, say=say, command=command)
@@ -123,6 +128,7 @@ def comparison(
     against: str | Path | None = None,
     suite: Sequence[str | Mapping[str, Any]] = (),
     data: str | Path | None = None,
+    max_failed: float = 0.05,
     use: Sequence[Path | str] = (),
 ) -> tuple[dict[str, Any], str]:
     """The recipe that measures models, against another one where there is one, and its name.
@@ -135,6 +141,8 @@ def comparison(
         raise UsageError(f"{against} would be compared with itself: leave it out of the models")
     known = components(use)
     tasks = [*(["heldout", "replies"] if data else []), *schema.FORGETTING]
+    if any(is_endpoint(str(one)) for one in (*models, against)):
+        tasks = asking.replies_only(tasks, known)
     if against is None:
         tasks = [name for name in tasks if not known.entry("task", name).names("needs")]
     named = [_measuring(one, known, data=data, against=against) for one in suite or tasks]
@@ -142,11 +150,12 @@ def comparison(
     if data:
         steps.append({"data": {"name": "data", "read": references.absolute(data)}})
     for model in models:
-        beside = {} if against is not None else {"against": None}
+        beside: dict[str, Any] = {"max_failed": max_failed}
+        beside |= {} if against is not None else {"against": None}
         steps.append({"evaluate": {"model": references.model(model), **beside, "suite": named}})
     said = ", ".join(map(str, models))
     title = f"{said} against {against}" if against is not None else said
-    name = "-".join(["evaluate", *(Path(model).name for model in models)])
+    name = "-".join(["evaluate", *(_short(str(model)) for model in models)])
     base = str(models[0] if against is None else against)
     return {"title": title, "base": base, "steps": steps}, name[:100]
 
@@ -176,6 +185,13 @@ def _measuring(
         if isinstance(filled.get(option), str):
             filled[option] = references.absolute(filled[option])
     return {str(name): filled} if filled else str(name)
+
+
+def _short(model: str) -> str:
+    """A name for files."""
+    if is_endpoint(model):
+        return re.sub(r"[^\w.-]+", "-", endpoint(model).model)
+    return Path(model).name
 
 
 def export(

@@ -60,4 +60,4 @@ class Recorded:
             except ValueError:
                 continue  # torn by a kill: its request is made again
             if is_object(row) and is_object(row.get("said")):
-                self._said.setdefault(row.get("key"), row["said"])
+                self._said.setdefault(str(row.get("key")), row["said"])

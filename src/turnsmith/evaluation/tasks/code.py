@@ -15,7 +15,7 @@ from turnsmith.evaluation.programs import Attempt, Problem, attempt, problems, p
 from turnsmith.evaluation.suite import Bench, Subject, answers
 from turnsmith.registry import task
 from turnsmith.tools.sandbox import Limits
-from turnsmith.types import Conversation, Json, Message, Reply, Sampling
+from turnsmith.types import Conversation, Failure, Json, Message, Reply, Sampling
 
 AMONG = (1, 2, 5, 10, 20, 50, 100)  # numbers of samples that papers report pass@k for
 
@@ -34,7 +34,7 @@ def pass_at(k: int, samples: int, passed: int) -> float:
     return 1 - comb(samples - passed, k) / comb(samples, k)
 
 
-@task("code", files=("file",), source="arXiv:2107.03374 eq. 1; arXiv:2108.07732")
+@task("code", asks="replies", files=("file",), source="arXiv:2107.03374 eq. 1; arXiv:2108.07732")
 class Code:
     """The share of programming problems that the model solves: its program is run with the problem's tests.
 
@@ -92,7 +92,15 @@ class Code:
                 (problem, [replies[f"{problem.id}#{number}"] for number in range(self.samples)])
                 for problem in self.problems
             ]
-            return [*pool.map(lambda one: self._item(*one), items)]
+            return [*pool.map(lambda one: self._judged(*one), items)]
+
+    def _judged(self, problem: Problem, replies: Sequence[Reply | Failure]) -> Item:
+        """The item; without values where a sample is missing, since pass@k speaks of all of them."""
+        said = [reply for reply in replies if isinstance(reply, Reply)]
+        missing = [reply.reason for reply in replies if isinstance(reply, Failure)]
+        if missing:
+            return Item(problem.id, "", {}, {"prompt": problem.asked}, failed=missing[0])
+        return self._item(problem, said)
 
     def _item(self, problem: Problem, replies: Sequence[Reply]) -> Item:
         codes = [program(reply.message.content, problem) for reply in replies]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
-from turnsmith.evaluation.suite import Bench, Subject, answers
+from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Sampling
+from turnsmith.types import Conversation, Json, Reply, Sampling
 
 
-@task("exact", data=True)
+@task("exact", data=True, asks="replies")
 class Exact:
     """The share of conversations whose last answer the model writes exactly, blanks at the ends apart.
 
@@ -28,17 +28,18 @@ class Exact:
         self.sampling = Sampling(temperature=temperature, max_new=max_new)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        wanted: dict[str, str] = {}
+        items: list[Item] = []
         asked: dict[str, Conversation] = {}
         for example in list(bench.examples(self.on))[: self.count]:
             text = example.parts.get("text")
             if not isinstance(text, Conversation) or not text.opening.messages:
                 raise DataError(f"example {example.id!r} of {self.on!r} has no answer to compare with")
             asked[example.id] = text.opening
-            wanted[example.id] = text.messages[len(text.opening.messages)].content.strip()
-        replies = answers(subject, asked, self.sampling)
-        said = {id: reply.message.content.strip() for id, reply in replies.items()}
-        return [
-            Item(id, "", {"right": float(said[id] == right)}, {"text": said[id], "reference": right})
-            for id, right in wanted.items()
-        ]
+            right = text.messages[len(text.opening.messages)].content.strip()
+            items.append(Item(example.id, "", {}, {"reference": right}))
+        return answered(subject, asked, self.sampling, items, _judged)
+
+
+def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+    said = reply.message.content.strip()
+    return {"right": float(said == item.shown["reference"])}, {"text": said}

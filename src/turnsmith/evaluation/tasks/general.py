@@ -16,15 +16,15 @@ from turnsmith.data.batch import micro_batches
 from turnsmith.data.prepare import prepare
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.likelihoods import in_chat, likelihoods
-from turnsmith.evaluation.suite import Bench, Subject, answers
+from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Example, Message, Sampling
+from turnsmith.types import Conversation, Example, Json, Message, Reply, Sampling
 
 REPLY = 128  # tokens within which a reply to a general prompt should end
 ANSWER = 16  # tokens of a generated answer to an item
 
 
-@task("stopping")
+@task("stopping", asks="replies")
 class Stopping:
     """Share of replies to general prompts that end by the stop token within 128 tokens."""
 
@@ -40,14 +40,13 @@ class Stopping:
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         rows = _rows("prompts.jsonl")[: self.count]
         asked = {row["id"]: _asking(row["prompt"]) for row in rows}
-        replies = answers(subject, asked, Sampling(temperature=1.0, max_new=REPLY))
-        items = []
-        for row in rows:
-            reply = replies[row["id"]]
-            ids = list(reply.message.ids or ())
-            shown = {"prompt": row["prompt"], "text": reply.message.content, "ids": ids}
-            items.append(Item(row["id"], row["kind"], {"ended": float(reply.finish == "stop")}, shown))
-        return items
+        items = [Item(row["id"], row["kind"], {}, {"prompt": row["prompt"]}) for row in rows]
+        return answered(subject, asked, Sampling(temperature=1.0, max_new=REPLY), items, _ending)
+
+
+def _ending(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+    shown: dict[str, Json] = {"text": reply.message.content, "ids": list(reply.message.ids or ())}
+    return {"ended": float(reply.finish == "stop")}, shown
 
 
 @task("divergence", needs=("stopping",))
@@ -65,10 +64,12 @@ class Divergence:
     @torch.no_grad()
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         start = bench.start()
-        replies = bench.of_start("stopping")
+        every = bench.of_start("stopping")
+        replies = [item for item in every if item.failed is None]
+        silent = [Item(item.id, "", {}, failed=item.failed) for item in every if item.failed is not None]
         if subject is start:  # 0 by definition
             sizes = {item.id: float(len(_sampled(item).ids or ())) for item in replies}
-            return [Item(id, "", {"kl": 0.0, "tokens": size}) for id, size in sizes.items()]
+            return [*(Item(id, "", {"kl": 0.0, "tokens": size}) for id, size in sizes.items()), *silent]
         examples = [
             Example({"text": _asking(item.shown["prompt"]).then(_sampled(item))}, {}, {"id": item.id})
             for item in replies
@@ -82,7 +83,7 @@ class Divergence:
             for number, id in enumerate(batch.ids):
                 own = apart[batch.path == number]
                 items.append(Item(id, "", {"kl": float(own.sum()), "tokens": float(len(own))}))
-        return items
+        return [*items, *silent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +128,22 @@ class Abilities:
         }
         likely = likelihoods(subject, options)
         asked = {question.id: _asking(question.prompt) for question in questions}
-        replies = answers(subject, asked, Sampling(temperature=0.0, max_new=ANSWER))
         items = []
         for question in questions:
-            scores, text = likely[question.id], replies[question.id].message.content
+            scores = likely[question.id]
             values = {
                 "likely": float(max(range(len(scores)), key=scores.__getitem__) == question.answer),
-                "said": float(named_first(text, question.options) == question.answer),
                 "chance": 1 / len(question.options),
             }
-            shown = {"prompt": question.prompt, "answer": question.options[question.answer], "text": text}
+            shown = {"prompt": question.prompt, "answer": question.options[question.answer]}
             items.append(Item(question.id, question.kind, values, shown))
-        return items
+        by_id = {question.id: question for question in questions}
+
+        def said(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+            question, text = by_id[item.id], reply.message.content
+            return {"said": float(named_first(text, question.options) == question.answer)}, {"text": text}
+
+        return answered(subject, asked, Sampling(temperature=0.0, max_new=ANSWER), items, said)
 
 
 def named_first(reply: str, options: Sequence[str]) -> int | None:

@@ -10,12 +10,12 @@ from turnsmith.errors import DataError
 from turnsmith.evaluation.instructions import Instruction, instruction
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.rows import Row, rows, text
-from turnsmith.evaluation.suite import Bench, Subject, answers
+from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Json, Message, Sampling, is_list, is_object
+from turnsmith.types import Conversation, Json, Message, Reply, Sampling, is_list, is_object
 
 
-@task("ifeval", files=("file",), source="arXiv:2311.07911 section 2.2")
+@task("ifeval", asks="replies", files=("file",), source="arXiv:2311.07911 section 2.2")
 class IfEval:
     """Share of prompts of which a greedy reply follows every instruction, and share of instructions followed,
     by IFEval's rules.
@@ -51,10 +51,12 @@ class IfEval:
             str(number): Conversation((Message("user", prompt),))
             for number, prompt in enumerate(self.prompts, start=1)
         }
-        replies = answers(subject, asked, self.sampling)
-        items = []
-        for (id, reply), prompt, wanted in zip(replies.items(), self.prompts, self.instructions, strict=True):
-            said = reply.message.content
+        wanted_of = dict(zip(asked, self.instructions, strict=True))
+        prompts = zip(asked, self.prompts, strict=True)
+        items = [Item(id, "", {}, {"prompt": prompt}) for id, prompt in prompts]
+
+        def judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+            said, wanted = reply.message.content, wanted_of[item.id]
             strict = [one.strict(said) for one in wanted]
             loose = [one.loose(said) for one in wanted]
             values = {
@@ -66,9 +68,9 @@ class IfEval:
                 "cut": float(reply.finish == "length"),
             }
             broken = [one.id for one, follows in zip(wanted, strict, strict=True) if not follows]
-            shown: dict[str, Json] = {"prompt": prompt, "text": said, "broken": broken}
-            items.append(Item(id, "", values, shown))
-        return items
+            return values, {"text": said, "broken": broken}
+
+        return answered(subject, asked, self.sampling, items, judged)
 
 
 def _instructions(row: Row, place: str) -> Sequence[Instruction]:

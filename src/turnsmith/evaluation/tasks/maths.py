@@ -9,14 +9,14 @@ from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.numbers import answer
 from turnsmith.evaluation.rows import Row, rows, text
-from turnsmith.evaluation.suite import Bench, Subject, answers
+from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Json, Message, Sampling, is_list
+from turnsmith.types import Conversation, Json, Message, Reply, Sampling, is_list
 
 KEYS = (("question", "answer"), ("query", "response"), ("source", "target"), ("problem", "solution"))
 
 
-@task("maths", files=("file",))
+@task("maths", asks="replies", files=("file",))
 class Maths:
     """Share of problems of which a greedy reply comes to the right number, exactly.
 
@@ -60,23 +60,21 @@ class Maths:
             str(number): Conversation((Message("user", f"{problem}{behind}"),))
             for number, (problem, _) in enumerate(self.problems, start=1)
         }
-        replies = answers(subject, asked, self.sampling)
-        items = []
-        for (id, reply), (problem, right) in zip(replies.items(), self.problems, strict=True):
-            said = answer(reply.message.content)
-            values = {
-                "right": float(said == right),
-                "none": float(said is None),
-                "cut": float(reply.finish == "length"),
-            }
-            shown: dict[str, Json] = {
-                "prompt": problem,
-                "text": reply.message.content,
-                "said": None if said is None else str(said),
-                "reference": str(right),
-            }
-            items.append(Item(id, "", values, shown))
-        return items
+        items = [
+            Item(id, "", {}, {"prompt": problem, "reference": str(right)})
+            for id, (problem, right) in zip(asked, self.problems, strict=True)
+        ]
+        return answered(subject, asked, self.sampling, items, _judged)
+
+
+def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+    said = answer(reply.message.content)
+    values = {
+        "right": float(said == Fraction(str(item.shown["reference"]))),
+        "none": float(said is None),
+        "cut": float(reply.finish == "length"),
+    }
+    return values, {"text": reply.message.content, "said": None if said is None else str(said)}
 
 
 def _problem(row: Row, place: str) -> tuple[str, Fraction]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from turnsmith import seeds
 from turnsmith.evaluation.items import Item, Metric
-from turnsmith.evaluation.suite import Bench, Subject, answers
+from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Json, Sampling
+from turnsmith.types import Conversation, Json, Reply, Sampling
 
 
-@task("replies", data=True)
+@task("replies", data=True, asks="replies")
 class Replies:
     """Sampled replies at a point of held-out conversations, beside what was really said there.
 
@@ -42,19 +42,12 @@ class Replies:
         seeds.stream("replies").shuffle(examples)
         chosen = [(x, point) for x in examples if (point := self._point(x.parts.get("text")))][: self.count]
         asked = {x.id: conversation.upto(place) for x, (conversation, place) in chosen}
-        replies = answers(subject, asked, self.sampling)
-        items = []
+        items: list[Item] = []
         for example, (conversation, place) in chosen:
-            prompt, reply = asked[example.id], replies[example.id]
-            said: list[Json] = [{"role": m.role, "text": m.content} for m in prompt.messages]
-            shown: dict[str, Json] = {
-                "prompt": said,
-                "text": reply.message.content,
-                "reference": conversation.messages[place].content,
-                "ended": reply.finish == "stop",
-            }
-            items.append(Item(example.id, "", {}, shown))
-        return items
+            said: list[Json] = [{"role": m.role, "text": m.content} for m in asked[example.id].messages]
+            reference = conversation.messages[place].content
+            items.append(Item(example.id, "", {}, {"prompt": said, "reference": reference}))
+        return answered(subject, asked, self.sampling, items, _shown)
 
     def _point(self, conversation: object) -> tuple[Conversation, int] | None:
         """The last assistant message within the first `turns` + 1 messages."""
@@ -64,3 +57,7 @@ class Replies:
             i for i, m in enumerate(conversation.messages[: self.turns + 1]) if m.role == "assistant" and i
         ]
         return (conversation, places[-1]) if places else None
+
+
+def _shown(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+    return {}, {"text": reply.message.content, "ended": reply.finish == "stop"}

@@ -1,0 +1,71 @@
+"""What an evaluate step found, in lines for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def figures(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each figure, then one for each model and task where replies failed, were cut, or cost."""
+    named = Counter(task["task"] for task in tasks)
+    lines: list[str] = []
+    for task, metric in ((one, metric) for one in tasks for metric in one["metrics"]):
+        name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
+        if metric["difference"] is None:
+            ends, change = f"{metric['after']:.3f}", f"[{metric['low']:.3f}, {metric['high']:.3f}]"
+            lines.append(f"{name:<30}{ends:<18}{change:<28}n={metric['n']}")
+            continue
+        change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
+        ends = f"{metric['before']:.3f} -> {metric['after']:.3f}"
+        left = f", {metric['left_out']:,} left out" if metric.get("left_out") else ""
+        lines.append(f"{name:<30}{ends:<18}{change:<28}{metric['verdict']}  n={metric['n']}{left}")
+    for task in tasks:
+        title = f"{task['task']} on {task['on']}" if named[task["task"]] > 1 else str(task["task"])
+        lines += [f"{title}, {line}" for line in task["remarks"]]
+    return lines
+
+
+def remarks(counts: Mapping[str, Any]) -> list[str]:
+    """What should be known of the replies that a task got: how many failed and why, were cut, and what they
+    cost.
+
+    counts: `items`, and by model `failed`, `cut` and `spent`, as measurements record them.
+    """
+    return [*_failed(counts), *_cut(counts), *spent_on(counts["spent"])]
+
+
+def _failed(counts: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for model, reasons in counts["failed"].items():
+        if reasons:
+            told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+            found.append(f"{model}: {sum(reasons.values()):,} of {counts['items']:,} not answered: {told}")
+    return found
+
+
+def _cut(counts: Mapping[str, Any]) -> list[str]:
+    """The share of replies that went on to the limit, where there are any."""
+    return [
+        f"{model}: {found['cut'] / found['replies']:.1%} of {found['replies']:,} replies cut at the limit"
+        for model, found in counts["cut"].items()
+        if found and found["cut"]
+    ]
+
+
+def spent_on(models: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """What was asked of each model that is behind an endpoint; nothing of those in this process."""
+    found: list[str] = []
+    for model, spent in models.items():
+        if not spent:
+            continue
+        said = [f"{spent['asked']:,} replies asked for, {spent['recorded']:,} recorded before"]
+        said += (
+            [f"{spent['prompt']:,} tokens read, {spent['completion']:,} written"] if spent["asked"] else []
+        )
+        said += [f"{spent['retries']:,} tries more"] if spent["retries"] else []
+        said += [f"the server did not count {spent['unmetered']:,}"] if spent["unmetered"] else []
+        said += [f"cost {spent['cost']:.4f}"] if spent["cost"] is not None and spent["asked"] else []
+        found.append(f"{model}: {', '.join(said)}")
+    return found

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,7 @@ def run(
     dropout=0.0,
     layout=pack,
     validate=None,
+    watch=None,
     **options,
 ):
     """One `fit`; gives the scoring, the recorded rows and the totals."""
@@ -65,6 +67,7 @@ def run(
         seed=0,
         layout=layout,
         validate=validate,
+        watch=watch,
     )
     return scoring, figures.rows, totals
 
@@ -396,6 +399,35 @@ def test_validation_happens_at_its_steps_and_at_the_end_in_eval_mode(tmp_path):
     assert [row["step"] for row in rows if "validation" in row] == [2, 4, 5]
     assert modes == [False] * 4  # the start counts too
     assert not scoring.training
+
+
+def test_whoever_watches_is_told_of_the_start_and_every_step_and_its_time_is_not_counted(tmp_path):
+    told = []
+
+    def watch(done, total):
+        told.append((done, total))
+        time.sleep(0.05)
+
+    _, rows, totals = run(tmp_path, examples(3), steps=2, watch=watch)
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert totals["seconds"] == pytest.approx(sum(row["seconds"] for row in rows))
+    again, _, _ = run(tmp_path / "b", examples(3), steps=2)
+    first, _, _ = run(tmp_path / "c", examples(3), steps=2, watch=lambda done, total: None)
+    assert torch.equal(weights(first), weights(again))
+
+
+def test_going_on_is_watched_from_the_checkpoint(tmp_path):
+    told, data = [], examples(4)
+
+    def watch(done, total):
+        told.append(done)
+        if len(told) == 4:
+            interrupt()
+
+    with pytest.raises(Interrupted):
+        run(tmp_path, data, watch=watch)
+    run(tmp_path, data, watch=watch)
+    assert told == [0, 1, 2, 3, 4]
 
 
 def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):

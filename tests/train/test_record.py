@@ -98,6 +98,13 @@ def test_rewind_to_zero_leaves_nothing_and_before_the_first_step_makes_no_file(t
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
+def test_rewind_cuts_what_was_measured_meanwhile_too(tmp_path):
+    lines = "".join(f'{{"step": {step}, "value": 0.5}}\n' for step in (0, 2, 2, 4))
+    (tmp_path / "watch.jsonl").write_text(lines)
+    quietly(tmp_path, range(1, 4)).rewind(2)
+    assert [row["step"] for row in rows(tmp_path / "watch.jsonl")] == [0, 2, 2]
+
+
 def test_rewind_without_anything_to_cut_does_not_touch_the_file(tmp_path):
     record = quietly(tmp_path, [1, 2])
     before = (tmp_path / "metrics.jsonl").stat()

@@ -24,10 +24,17 @@ def claimed(recipe: Recipe, registry: Registry) -> Recipe:
             elif step.evaluate is not None:
                 found += [Step(evaluate=kept[id(step)])] if id(step) in kept else []
             else:
-                found += [step] if names.intersection(_made(step)) else []
+                found += [_unwatched(step)] if names.intersection(_made(step)) else []
         return tuple(found)
 
     return recipe.model_copy(update={"steps": pruned(recipe.steps)})
+
+
+def _unwatched(step: Step) -> Step:
+    """The step without what is measured while it trains, which changes nothing of the model."""
+    if step.train is None or step.train.watch is None:
+        return step
+    return step.model_copy(update={"train": step.train.model_copy(update={"watch": None})})
 
 
 def _measuring(recipe: Recipe, registry: Registry) -> dict[int, Evaluate]:

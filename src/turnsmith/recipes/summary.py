@@ -70,10 +70,11 @@ def _cost(
     totals = {
         name: sum(step[name] for step in trained) for name in ("tokens", "supervised", "flops", "energy_wh")
     }
+    watching = sum(step.get("watch_seconds", 0.0) for step in trained)
     return {
-        "seconds": sum(step["seconds"] for step in steps),
+        "seconds": sum(step["seconds"] for step in steps) + watching,
         "train_seconds": sum(step["seconds"] for step in trained),
-        "evaluate_seconds": sum(step["seconds"] for step in measured),
+        "evaluate_seconds": sum(step["seconds"] for step in measured) + watching,
         **totals,
         "peak_memory_gib": max([step["peak_memory_gib"] for step in trained], default=None),
         "energy_note": trained[0]["energy_note"] if trained else None,

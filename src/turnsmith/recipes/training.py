@@ -35,7 +35,7 @@ from turnsmith.shelf import write_text
 from turnsmith.train import lower, reference
 from turnsmith.train.loop import Method, fit, unit_weights, units
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
-from turnsmith.train.record import CLOCK, METRICS, Record, peak_memory_gib
+from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
 from turnsmith.train.room import Room, available, room
 from turnsmith.trainables.install import install, learning, redrawing
 from turnsmith.types import Batch, Rendered
@@ -73,6 +73,8 @@ def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
+    from turnsmith.recipes import watching  # which needs what this module has
+
     done = _done(step, runner, start, others, directory, seed)
     peak, model = peak_memory_gib(), done.scoring.model
     done.words.chat_template = done.renderer.template
@@ -94,6 +96,8 @@ def make(
         "renderer": done.renderer.fingerprint,
         "start": start.reference,
         "others": {name: other.reference for name, other in others.items()},
+        "watched": WATCHED if step.watch else None,
+        "watch_seconds": watching.seconds(directory / WATCHED),
         "shown": shown(done.examples[:SHOWN], done.renderer),
     }
 
@@ -105,7 +109,7 @@ def trial(
 
     sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
     """
-    done = _done(step, runner, start, others, directory, seed)
+    done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
     model, lowest = done.scoring.model, done.ready.lowest
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
     sizes, _ = sizes_of(done.examples)
@@ -146,6 +150,8 @@ def _done(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> _Done:
     """Load, install and fit."""
+    from turnsmith.recipes import watching  # which needs what this module has
+
     keep_memory()
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     if said := described(dtype, seconds):
@@ -169,7 +175,8 @@ def _done(
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
     ready = _prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
     validate = _validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
-    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw)
+    watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
+    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw, watch)
     return _Done(scoring, words, base, renderer, examples, counts, method, ready, totals, dtype, seconds)
 
 
@@ -276,6 +283,7 @@ def _fitted(
     seed: int,
     validate: Callable[[], float] | None,
     redraw: Callable[[int], None] | None,
+    watch: Callable[[int, int], None] | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
@@ -293,6 +301,7 @@ def _fitted(
             reference=ready.live,
             validate=validate,
             redraw=redraw,
+            watch=watch,
         )
 
 

@@ -61,6 +61,20 @@ def charts(metrics: Rows, clock: Rows) -> list[Chart]:
     return found + _pace(metrics, clock)
 
 
+def watched(points: Rows) -> list[Chart]:
+    """A chart for each figure of each task that was measured while the model was trained."""
+    series: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for point in points:
+        task, on, name = (str(point.get(key) or "") for key in ("task", "on", "figure"))
+        series.setdefault((task, on, name), []).append(point)
+    found: list[Chart] = []
+    for (task, on, name), own in series.items():
+        if any(finite(point.get("value")) is not None for point in own):
+            where = f" on {on}" if on else ""
+            found.append(_chart(f"{task}{where}: {name}", [_line(name, "line", own, "value")]))
+    return found
+
+
 def _loss(metrics: Rows) -> Chart:
     lines = _with_mean(_line("loss", "thin", metrics))
     held = [row for row in metrics if finite(row.get("validation")) is not None]

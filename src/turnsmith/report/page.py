@@ -217,7 +217,9 @@ def _charts(step: Mapping[str, Any], directory: Path) -> list[curves.Chart]:
         return []
     home = directory / str(step["path"])
     metrics = curves.rows(home / str(step.get("metrics") or "metrics.jsonl"))
-    return curves.charts(metrics, curves.rows(home / curves.CLOCK))
+    found = curves.charts(metrics, curves.rows(home / curves.CLOCK))
+    watched = step.get("watched")
+    return found + (curves.watched(curves.rows(home / str(watched))) if watched else [])
 
 
 def _cost(run: Mapping[str, Any], training: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -70,12 +70,14 @@ def fit(
     reference: Callable[[Batch], Tensor] | None = None,
     validate: Callable[[], float] | None = None,
     redraw: Callable[[int], None] | None = None,
+    watch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
     layout: lays out a micro-batch. reference: gives live reference log-probs (N,) of a batch. validate: a
     number, lower is better; the best state, the start included, is what the model is left with. redraw:
     chooses what learns in an epoch; what goes on learning keeps its optimiser state, what freezes loses it.
+    watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
     Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
     whether interrupted or not: all randomness is keyed by seed and step.
     """
@@ -104,6 +106,8 @@ def fit(
         other.to(place.accelerator.device)
     if validate and options.evaluate and not state["step"]:  # a run may end no better than it began
         _, best = _keep_best(scoring, kept, validate, state, best)
+    if watch and not state["step"]:
+        watch(0, total)
     with gently() as stop:
         for step in range(state["step"], total):
             started = time.perf_counter()
@@ -129,6 +133,8 @@ def fit(
             state["seconds"] += values["seconds"]
             recorder.step(values)
             place.log({k: v for k, v in values.items() if k not in ("step", "total")}, step + 1)
+            if watch:  # before the checkpoint: a run that is killed between them measures again
+                watch(step + 1, total)
             asked = place.any(stop.asked)  # once: a signal may come between two looks, or to one process only
             due = (step + 1) % options.checkpoint == 0 or step + 1 == total or asked
             if due and place.accelerator.is_main_process:

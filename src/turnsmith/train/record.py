@@ -20,6 +20,7 @@ from turnsmith.shelf import write_text, writing
 
 METRICS = "metrics.jsonl"  # the same bytes whenever the same run is repeated
 CLOCK = "clock.jsonl"  # what differs from machine to machine
+WATCHED = "watch.jsonl"  # what tasks measured meanwhile, where any were asked to
 WHOLE = ("step", "total", "tokens", "supervised", "slots")
 RECENT = 20  # steps over which speeds are averaged
 EVERY = 10.0  # seconds between lines where nobody looks at a terminal
@@ -80,8 +81,8 @@ class Record:
 
     def rewind(self, step: int) -> None:
         """Forget all after `step`; a line that a kill tore goes too."""
-        for name in (METRICS, CLOCK):
-            _cut(self.directory / name, step)
+        for name in (METRICS, CLOCK, WATCHED):
+            forget(self.directory / name, step)
         self.pace = Pace()
         self.unsaid, self.since = None, 0.0
         if self.bar is not None:
@@ -169,7 +170,7 @@ def _plain(name: str, value: float) -> float | int | None:
     return int(value) if name in WHOLE else float(value)
 
 
-def _cut(path: Path, step: int) -> None:
+def forget(path: Path, step: int) -> None:
     """Keep the whole rows up to `step`, by an atomic rewrite where anything goes."""
     with writing(path):
         if not path.exists():

@@ -398,3 +398,24 @@ def test_groups_that_say_nothing_are_grey_starred_and_explained(made):
     text = " ".join(reader.text)
     assert "could not be told from guessing" in text
     assert made.count('class="faint"') == 1
+
+
+def judged(**group_says):
+    """The run above, its abilities judged together, and its loss without items that only one model has."""
+    run = copy.deepcopy(RUN)
+    heldout, _, abilities, _ = next(s for s in run["steps"] if s.get("verb") == "evaluate")["tasks"]
+    heldout["metrics"] = [metric(left_out=7, note="two runs hardly know how far runs differ")]
+    abilities["metrics"][0]["groups"] = [group(**group_says), group(name="arithmetic", **group_says)]
+    return run
+
+
+def test_groups_that_were_judged_together_are_said_to_be_corrected(tmp_path):
+    text = " ".join(read(page.render(judged(comparisons=2), tmp_path)).text)
+    assert "Corrected for 2 comparisons" in text
+    assert "Corrected" not in " ".join(read(page.render(judged(comparisons=1), tmp_path)).text)
+
+
+def test_what_was_left_out_and_what_an_interval_does_not_know_stand_beside_n(tmp_path):
+    text = " ".join(" ".join(read(page.render(judged(left_out=3), tmp_path)).text).split())
+    assert "130 conversations, 7 left out that only one of the two has; two runs hardly know" in text
+    assert "(3 left out)" in text

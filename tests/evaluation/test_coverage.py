@@ -132,7 +132,7 @@ def false_alarms(experiments, methods, groups, n, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("methods", "groups"), [(6, 0), (0, 12), (4, 4)])
+@pytest.mark.parametrize(("methods", "groups"), [(6, 0), (0, 6), (3, 3)])
 def test_of_many_differences_that_are_none_one_is_told_in_a_twentieth_of_experiments(methods, groups):
     """Family-wise error under the global null: 0.05 within two points, or below it for 0/1 outcomes."""
     assert 0.015 <= false_alarms(500, methods, groups, 40) <= 0.07

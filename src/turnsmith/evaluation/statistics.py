@@ -23,7 +23,8 @@ doi:10.1198/016214504000000539), and t at Bonferroni's level. Verdicts are read 
 
 Limits. Simulated coverage of 95 % lies within 2 points for 30 items and more (tests/evaluation/
 test_coverage.py says of what). It is not kept by strongly skewed differences of few items (exponential, 30
-items: 93 %), nor by outcomes where hardly any pair differs (above 97 %). With 2 runs t is 12.7 and decides
+items: 93 %), nor by outcomes where hardly any pair differs, nor by 3 runs that matter about as much as the
+items do (both too wide: up to 100 and 98 %). With 2 runs t is 12.7 and decides
 little; that is what 2 runs know. One run stands for itself alone: its interval says nothing of other seeds.
 """
 

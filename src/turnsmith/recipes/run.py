@@ -354,7 +354,11 @@ class Runner:
         start = self.models["base"][0].fingerprint
         names = (step.model, step.against)  # the record speaks of them
         compared = before.fingerprint if before else None
-        key = digest("evaluate 4", names, after.fingerprint, compared, start, parts)
+        said = [
+            str(one.options) for one in step.suite if self.registry.entry("task", one.name).names("files")
+        ]
+        titles = [said] if said else []  # the record speaks of files by their names
+        key = digest("evaluate 4", names, after.fingerprint, compared, start, parts, *titles)
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import measuring

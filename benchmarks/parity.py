@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import sys
@@ -128,9 +129,9 @@ def ours(model: str, rows: Mapping[str, Path]) -> Figures:
 
 def theirs(model: str, rows: Mapping[str, Path]) -> Figures:
     """By the harness, in fp32."""
-    import lm_eval
     import yaml
 
+    harness: Any = importlib.import_module("lm_eval")
     keys = {"acc": "acc,none", "acc_norm": "acc_norm,none", "exact": "exact_match,number"}
     found: Figures = {}
     for name, file in rows.items():
@@ -139,7 +140,7 @@ def theirs(model: str, rows: Mapping[str, Path]) -> Figures:
         writes = config["output_type"] == "generate_until"
         if writes:
             config["generation_kwargs"]["max_gen_toks"] = WRITTEN
-        result = lm_eval.simple_evaluate(
+        result = harness.simple_evaluate(
             "hf",
             model_args={"pretrained": model, "dtype": "float32"},
             tasks=[config],
@@ -148,7 +149,6 @@ def theirs(model: str, rows: Mapping[str, Path]) -> Figures:
             apply_chat_template=writes,
             bootstrap_iters=0,
         )
-        assert result is not None
         figures = result["results"][config["task"]]
         found[name] = {figure: float(figures[key]) for figure, key in keys.items() if key in figures}
     return found

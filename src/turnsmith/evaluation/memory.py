@@ -44,9 +44,8 @@ def _on_cpu(work: Callable[[], object]) -> int:
             following.stop()
     results = following.profiler.kineto_results if following.profiler is not None else None
     assert results is not None
-    changes = sorted(
-        (one for one in results.events() if one.name() == "[memory]"), key=lambda one: one.start_ns()
-    )
+    events: list[Any] = results.events()  # torch's types do not know how many bytes an event is of
+    changes = sorted((one for one in events if one.name() == "[memory]"), key=lambda one: one.start_ns())
     taken = most = 0
     for change in changes:
         event: Any = change  # torch's stubs know nothing of it

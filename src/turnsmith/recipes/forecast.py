@@ -10,10 +10,11 @@ import numpy as np
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.models import load, locate
+from turnsmith.recipes.preparing import terms
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.schema import bare, flat
 from turnsmith.recipes.tokenising import tokens
-from turnsmith.recipes.training import SHOWN, shown, terms
+from turnsmith.recipes.training import SHOWN, shown
 from turnsmith.train.place import device, faster_dtype
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from turnsmith.models import load
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes import files
+from turnsmith.recipes.preparing import layout_of
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
 from turnsmith.recipes.talking import remote
 from turnsmith.recipes.telling import remarks
-from turnsmith.recipes.training import layout_of
 from turnsmith.recipes.verdict import items
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine

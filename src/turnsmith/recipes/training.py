@@ -6,39 +6,34 @@ import functools
 import json
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from turnsmith.data.batch import Layout, fill_rows, pack, pad, stretches
+from turnsmith.data.batch import Layout
 from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models import cost, forest, heads, load, needs
+from turnsmith.models import cost, heads, load, needs
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
-from turnsmith.recipes import files
+from turnsmith.recipes import files, watching
+from turnsmith.recipes.preparing import Ready, layout_of, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
-from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
-from turnsmith.shelf import write_text
-from turnsmith.train import lower, reference
-from turnsmith.train.loop import Method, fit, unit_weights, units
+from turnsmith.train.loop import Method, fit
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
-from turnsmith.train.room import Room, available, room
 from turnsmith.trainables.install import install, learning, redrawing
-from turnsmith.types import Batch, Rendered
+from turnsmith.types import Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,31 +45,10 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples whose loss mask the report shows
 
 
-def layout_of(runner: Runner, *models: nn.Module) -> Layout:
-    """How rows are laid out that all these models read: packed where all can have that; otherwise a line says
-    why not."""
-    refusals = [refusal for model in models if (refusal := forest.refusal(model))]
-    if refusals:
-        _tell(runner, f"plain padded rows: {refusals[0]}")
-        return pad
-    for model in models:
-        forest.attach(model)
-    return pack
-
-
-def _tell(runner: Runner, note: str | None) -> None:
-    """Say once what a reader of the report should know as well."""
-    if note and note not in runner.warnings:
-        runner.warnings.append(note)
-        runner.say(f"        {note}")
-
-
 def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    from turnsmith.recipes import watching  # which needs what this module has
-
     done = _done(step, runner, start, others, directory, seed)
     peak, model = peak_memory_gib(), done.scoring.model
     done.words.chat_template = done.renderer.template
@@ -140,7 +114,7 @@ class _Done(NamedTuple):
     examples: Sequence[Rendered]
     counts: Mapping[str, int]
     method: Method
-    ready: _Ready
+    ready: Ready
     totals: Mapping[str, float]
     dtype: Dtype
     dtype_seconds: Mapping[str, float]
@@ -150,8 +124,6 @@ def _done(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> _Done:
     """Load, install and fit."""
-    from turnsmith.recipes import watching  # which needs what this module has
-
     keep_memory()
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     if said := described(dtype, seconds):
@@ -171,10 +143,10 @@ def _done(
     layout = layout_of(runner, model, *(other.model for other in method.others.values()))
     if left := heads.load(scoring.heads, start.reference):
         names = ", ".join(left)
-        _tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
+        tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
     stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
-    ready = _prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
-    validate = _validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
+    ready = prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
+    validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
     totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw, watch)
     return _Done(scoring, words, base, renderer, examples, counts, method, ready, totals, dtype, seconds)
@@ -212,69 +184,8 @@ def _others(
     return found
 
 
-class _Ready(NamedTuple):
-    """What a step is fitted with.
-
-    step: with the rows that memory allows. lowest: tokens whose states of frozen blocks are kept, if any are.
-    preparing: seconds that these and the reference took. referenced: tokens with a reference computed before,
-    all and trained ones.
-    """
-
-    step: Train
-    stream: Stream
-    live: Callable[[Batch], Tensor] | None
-    space: Room
-    lowest: int | None
-    preparing: float
-    referenced: tuple[int, int]
-
-
-def _prepared(
-    step: Train,
-    runner: Runner,
-    scoring: Scoring,
-    stream: Stream,
-    method: Method,
-    layout: Layout,
-    directory: Path,
-    *,
-    redrawn: bool,
-) -> _Ready:
-    """Choose rows by memory, keep what frozen blocks give, compute the reference; say what is other than
-    asked."""
-    examples, asked = stream.examples, step.fit
-    seen = np.flatnonzero(stream.times(asked.total(len(examples))))
-    most = longest(examples, seen, asked.row, layout, method.per)
-    file = directory / "room.json"
-    space = room(scoring, layout, asked, most, free=available(device()), file=file)
-    _tell(runner, space.said)
-    used = step.model_copy(update={"fit": replace(asked, row=space.row)})
-    for note in over_the_row(examples, seen, space.row, layout, method.per):
-        _tell(runner, note)
-    live, started, referenced = None, time.perf_counter(), (0, 0)
-    if method.reference and used.fit.reference == "live":
-        probe = layout(fill_rows(stream.window(0), space.row, layout=layout, per=method.per)[0])
-        live = reference.live(scoring, probe, temperature=used.fit.temperature)
-    kept, note = lower.keep(scoring, stream, layout, used.fit, directory, redrawn=redrawn, say=runner.say)
-    _tell(runner, note)
-    if method.reference and live is None:
-        stream = _with_reference(stream, scoring, used, layout, seen, directory)
-        sizes, trained = sizes_of(examples)
-        referenced = int(sizes[seen].sum()), int(trained[seen].sum())
-    preparing = _longest_of(directory / "preparing.json", time.perf_counter() - started)
-    return _Ready(used, stream, live, space, kept.rows if kept else None, preparing, referenced)
-
-
-def _longest_of(file: Path, seconds: float) -> float:
-    """The seconds, or those of an attempt that was interrupted later, which are in `file` and longer."""
-    before = json.loads(file.read_text()) if file.exists() else 0.0
-    if seconds > before:
-        write_text(file, json.dumps(seconds))
-    return max(seconds, before)
-
-
 def _fitted(
-    ready: _Ready,
+    ready: Ready,
     runner: Runner,
     scoring: Scoring,
     method: Method,
@@ -322,12 +233,6 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         heads=needs.heads(traits),
     )
     return method, list(entry.names("parts") or ("text",))
-
-
-def terms(step: Train, parts: Sequence[str]) -> Terms:
-    """What the step wants of examples as tokens."""
-    fit = step.fit
-    return Terms(parts=tuple(parts), length=fit.length, over=fit.over, train=step.train_on)
 
 
 def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:
@@ -416,64 +321,3 @@ def shown(rendered: Sequence[Rendered], renderer: Renderer) -> list[dict[str, An
                 label = f"{name} ({number} of {len(ones)})" if len(ones) > 1 else name
                 found.append({"id": label, "tokens": tokens})
     return found
-
-
-def _with_reference(
-    stream: Stream, scoring: Scoring, step: Train, layout: Layout, seen: np.ndarray, directory: Path
-) -> Stream:
-    """The stream with reference log-probs on those examples that the run will see."""
-    examples = reference.precompute(
-        scoring,
-        stream.examples,
-        layout,
-        row=step.fit.row,
-        temperature=step.fit.temperature,
-        file=directory / "reference.npy",
-        wanted=seen,
-    )
-    return Stream(examples, batch=stream.batch, order=stream.order, seed=stream.seed)
-
-
-def _validator(
-    step: Train,
-    runner: Runner,
-    scoring: Scoring,
-    renderer: Renderer,
-    layout: Layout,
-    parts: list[str],
-    method: Method,
-    directory: Path,
-) -> Any:
-    """A function that gives the objective's mean on the data of `validate_on`; None where there is none."""
-    if step.validate_on is None or not step.fit.evaluate:
-        return None
-    held, _ = tokens(step.validate_on, runner, renderer, terms(step, parts), max_dropped=1.0)
-    if method.reference:
-        held = reference.precompute(
-            scoring,
-            held,
-            layout,
-            row=step.fit.row,
-            temperature=step.fit.temperature,
-            file=directory / "validation.npy",
-        )
-
-    @torch.no_grad()
-    def validate() -> float:
-        total = count = 0.0
-        deal = functools.partial(fill_rows, row=step.fit.row, layout=layout, per=method.per)
-        for run in (run for window in stretches(held) for run in deal(window)):
-            batch = layout(run)
-            scores = scoring(
-                batch,
-                temperature=step.fit.temperature,
-                reads=method.reads,
-                needs=method.needs,
-                others=method.others,
-            )
-            values = method.objective(scores).values
-            total += float((values * unit_weights(method.per, scores)).sum())
-            count += units(method.per, batch)
-        return total / count
-
-    return validate

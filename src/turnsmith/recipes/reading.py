@@ -19,6 +19,7 @@ from turnsmith.data.formats.guessing import Guess
 from turnsmith.data.quarantine import FILE, Quarantine
 from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
 from turnsmith.errors import DataError
+from turnsmith.models.endpoint import is_endpoint
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -139,7 +140,6 @@ def _deal_out(data: Archive, step: Data, keys: Keys, directory: Path, counts: Co
 
 def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
     """What a stage is given beside its options: its chats, and `rng` where it asks for one."""
-    from turnsmith.models.load import parameters
     from turnsmith.recipes.measuring import chat
 
     entry = runner.registry.entry("stage", component.name)
@@ -148,9 +148,16 @@ def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed
     own = seeds.number(runner.recipe.seed, "chat", *key)
     models = {name: runner.model(str(options[name])) for name in entry.names("chats")}
     found: dict[str, Any] = {
-        name: Seeded(chat(model, runner), own, parameters(model.reference)) for name, model in models.items()
+        name: Seeded(chat(model, runner), own, _parameters(model.reference)) for name, model in models.items()
     }
     return found | ({"rng": seeds.stream(seed, "stage", key[-1], component.name)} if "rng" in asks else {})
+
+
+def _parameters(reference: str) -> int:
+    """What a model computes with here; one behind an endpoint computes elsewhere."""
+    from turnsmith.models import load
+
+    return 0 if is_endpoint(reference) else load.parameters(reference)
 
 
 class Seeded:

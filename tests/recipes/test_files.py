@@ -57,31 +57,35 @@ def recipe(base, file, *, train=False, **options):
 
 
 def measured(plain, use, **said):
-    """The evaluate step and the mean of its figure."""
+    """The key of the measurement, and the mean of its figure."""
     (found,) = run(plain, name="letters", use=use, **said)
-    step = found["steps"][-1]
-    return step["reused"], step["tasks"][0]["metrics"][0]["after"]
+    task = found["steps"][-1]["tasks"][0]
+    return *task["measurements"].values(), task["metrics"][0]["after"]
 
 
 def test_a_file_that_changed_is_measured_anew_and_one_that_moved_is_not(base, use, tmp_path):
     lines = tmp_path / "lines.txt"
     lines.write_text("ab\nabcd\n")
-    assert measured(recipe(base, lines), use) == (False, 3.0)
-    assert measured(recipe(base, lines), use) == (True, 3.0)
+    first = measured(recipe(base, lines), use)
+    assert first[-1] == 3.0
+    assert measured(recipe(base, lines), use) == first
     lines.rename(tmp_path / "other.txt")
-    assert measured(recipe(base, tmp_path / "other.txt"), use) == (True, 3.0)
+    assert measured(recipe(base, tmp_path / "other.txt"), use) == first
     lines.write_text("ab\nabcdef\n")
-    assert measured(recipe(base, lines), use) == (False, 4.0)
+    key, mean = measured(recipe(base, lines), use)
+    assert key != first[0]
+    assert mean == 4.0
 
 
 def test_every_option_that_names_a_file_counts(base, use, tmp_path):
     for name in ("lines.txt", "more.txt"):
         (tmp_path / name).write_text("ab\n")
-    assert measured(recipe(base, "lines.txt"), use) == (False, 2.0)
-    assert measured(recipe(base, "lines.txt", more="more.txt"), use) == (False, 2.0)
-    assert measured(recipe(base, "lines.txt", more="more.txt"), use) == (True, 2.0)
+    keys = [measured(recipe(base, "lines.txt"), use)[0]]
+    keys.append(measured(recipe(base, "lines.txt", more="more.txt"), use)[0])
+    assert measured(recipe(base, "lines.txt", more="more.txt"), use)[0] == keys[1]
     (tmp_path / "more.txt").write_text("abc\n")
-    assert measured(recipe(base, "lines.txt", more="more.txt"), use) == (False, 2.0)
+    keys.append(measured(recipe(base, "lines.txt", more="more.txt"), use)[0])
+    assert len(set(keys)) == 3
 
 
 def test_a_file_may_lie_beside_the_recipe(base, use, tmp_path):

@@ -185,7 +185,7 @@ def test_tasks_that_need_likelihoods_are_refused_by_name_before_anything_is_meas
         f"no.yaml: heldout, abilities cannot be measured on {FAR}: an endpoint gives replies and no like"
         in said
     )
-    assert "Tasks that need replies only are exact, replies, stopping" in said
+    assert "Tasks that need replies only are code, exact, ifeval, maths, replies, stopping" in said
 
 
 def test_a_task_that_asks_for_the_start_is_refused_where_the_start_is_an_endpoint():
@@ -232,7 +232,7 @@ def test_a_key_that_is_not_set_is_found_before_anything_runs(monkeypatch):
 
 def test_an_endpoint_is_measured_by_those_general_tasks_that_can_be():
     plain, name = comparison(
-        "http://host/v1#owner/big model", against="smollm2-135m-instruct", data="chats.jsonl"
+        ["http://host/v1#owner/big model"], against="smollm2-135m-instruct", data="chats.jsonl"
     )
     assert [*map(str, plain["steps"][-1]["evaluate"]["suite"])] == ["{'replies': {'on': 'data'}}", "stopping"]
     assert name == "evaluate-owner-big-model"

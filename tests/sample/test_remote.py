@@ -211,8 +211,19 @@ def test_without_a_price_there_is_no_cost(asking):
         resets,
     ],
     ids=[
-        "slow down", "slow down until a day", "500", "503", "no JSON", "no choices", "an error", "a list",
-        "no message", "a number", "no reason", "breaks off", "resets",
+        "slow down",
+        "slow down until a day",
+        "500",
+        "503",
+        "no JSON",
+        "no choices",
+        "an error",
+        "a list",
+        "no message",
+        "a number",
+        "no reason",
+        "breaks off",
+        "resets",
     ],  # fmt: skip
 )
 def test_trouble_that_passes_is_got_over(server, asking, trouble):

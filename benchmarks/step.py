@@ -84,7 +84,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--examples", type=int, default=16, help="in one step")
     add("--steps", type=int, default=3, help="the first of a process is warm-up and not in the median")
     add("--rounds", type=int, default=3)
-    add("--row", type=int, default=2048, help="most tokens of a micro-batch of ours")
+    add("--row", type=int, default=1024, help="most tokens of a micro-batch of ours")
     add("--batch", type=int, default=8, help="rows of a micro-batch of the peers; 8 is their default")
     add("--lr", type=float, default=1e-5)
     add("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """Where the time of one optimiser step goes.
 
-    python benchmarks/where.py [--what sft] [--trainable full] [--dtype bfloat16] [--examples 8] [--row 2048]
+    python benchmarks/where.py [--what sft] [--trainable full] [--dtype bfloat16] [--examples 8] [--row 1024]
 
 The step is the one that `step.py` measures on Turnsmith's side, the second of a process, under torch's
 profiler, which slows it a little: shares of time are right, seconds are not.
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--trainable", choices=["full", "lora"], default="full")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--examples", type=int, default=8)
-    parser.add_argument("--row", type=int, default=2048)
+    parser.add_argument("--row", type=int, default=1024)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     asked = parser.parse_args()

@@ -224,7 +224,7 @@ def test_without_a_price_there_is_no_cost(asking):
         "no reason",
         "breaks off",
         "resets",
-    ],  # fmt: skip
+    ],
 )
 def test_trouble_that_passes_is_got_over(server, asking, trouble):
     server.behaviours.append(trouble)

@@ -32,7 +32,7 @@ class Fit:
     steps: int | None = None
     epochs: float | None = None
     batch: int = 8
-    row: int = 2048
+    row: int = 1024
     length: int = 1024
     over: Literal["fail", "drop", "oldest", "left", "right"] = "fail"
     max_dropped: float = 0.5

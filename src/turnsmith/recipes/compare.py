@@ -29,7 +29,9 @@ from turnsmith.recipes.verdict import items
 from turnsmith.shelf import Shelf, write_text
 
 RUNGS = (0.25, 0.5, 1.0)  # shares of the budget at which halving drops the worse half
-SHARE = 0.1  # of the examples that are held out
+SHARE = {"id": 0.1}  # of what is held out, by the key; where each key has many examples, more
+MOST = 0.2
+ASKED = {"turns": {"least": 2}}  # one message alone has no reply to learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,6 @@ class Going:
         for method, run in zip(known, made, strict=True):
             if "failed" in run:
                 self.failed[method.name] = run["failed"]
-                self.tell(f"left out: {method.name}: {run['failed']}")
         together = zip(known, made, strict=True)
         return {method.name: run for method, run in together if "failed" not in run}
 
@@ -205,6 +206,7 @@ def carry_out(plan: Plan, say: Say) -> dict[str, Any]:
     try:
         return _run(plan, say)
     except TurnsmithError as error:
+        say(f"left out: {plan.method}: {error}")
         return {"failed": str(error)}
 
 
@@ -218,7 +220,8 @@ def _run(plan: Plan, say: Say) -> dict[str, Any]:
         plan.model, name=method.name, title=f"{method.name}, within {plan.budget}", seed=plan.seed,
         forgetting=False, use=plan.use, to=place, say=say,
     ) as go:  # fmt: skip
-        go.data({TRAIN: 1 - SHARE, HELD: SHARE}, read=plan.data, by=plan.by)
+        share = SHARE.get(plan.by, MOST)
+        go.data({TRAIN: 1 - share, HELD: share}, read=plan.data, by=plan.by, stages=[ASKED])
         if TEXT not in plan.look.parts:
             for source, name in zip((TRAIN, HELD), plan.look.texts, strict=True):
                 go.data(name, given=source, stages=[{"renamed": {"part": "chosen"}}])

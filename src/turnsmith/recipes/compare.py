@@ -150,6 +150,8 @@ class Going:
         for method, run in zip(known, made, strict=True):
             if "failed" in run:
                 self.failed[method.name] = run["failed"]
+                if self.jobs > 1 or self.ray:  # else it was said when it came
+                    self.tell(f"left out: {method.name}: {run['failed']}")
         together = zip(known, made, strict=True)
         return {method.name: run for method, run in together if "failed" not in run}
 

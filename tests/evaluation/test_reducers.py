@@ -131,6 +131,22 @@ def test_rouge_of_an_empty_reply_is_zero_and_of_an_empty_reference_an_error():
         rouge("a", ["a"], "3")
 
 
+@pytest.mark.parametrize(
+    ("k", "samples", "passed", "expected"),
+    [
+        (1, 1, 1, 1.0),
+        (1, 4, 0, 0.0),
+        (2, 4, 2, 1 - 1 / 6),  # of the six pairs one has none that passes
+        (3, 4, 2, 1.0),  # two fail: no three of them
+        (2, 3, 1, 2 / 3),  # of the three pairs two hold the one that passes
+        (5, 5, 1, 1.0),
+    ],
+)
+def test_pass_at_k_of_one_problem(k, samples, passed, expected):
+    found = pass_at(np.array([float(samples)]), np.array([float(passed)]), k)
+    assert found == pytest.approx([expected], abs=1e-12)
+
+
 def test_pass_at_k_is_unbiased():
     """1 - C(3, 2) / C(5, 2) = 0.7; with 4 of 5 right two cannot both be wrong; none is right in 0."""
     found = pass_at(np.array([5.0, 5.0, 5.0]), np.array([2.0, 4.0, 0.0]), 2)

@@ -16,7 +16,7 @@ def command(
     methods: Annotated[
         list[str],
         typer.Argument(
-            metavar="METHOD...",
+            metavar="METHOD",
             help="Objectives (sft, dpo ...), trainables (lora, full ...), both as dpo+full, or recipes.",
         ),
     ],

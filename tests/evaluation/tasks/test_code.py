@@ -8,7 +8,7 @@ from turnsmith.data.batch import pad
 from turnsmith.errors import UsageError
 from turnsmith.evaluation.items import compare
 from turnsmith.evaluation.suite import Subject
-from turnsmith.evaluation.tasks.code import Code, pass_at
+from turnsmith.evaluation.tasks.code import Code
 from turnsmith.types import Message, Reply, Usage
 
 ROWS = [
@@ -73,26 +73,6 @@ def test_of_several_samples_each_is_run_and_pass_at_k_is_unbiased(file):
     assert item.shown["outcomes"] == {"passed": 2, "exit": 3}
     rows = compare(made.metrics, [item], [item])
     assert [row["name"] for row in rows[:3]] == ["pass@1", "pass@2", "pass@5"]
-
-
-@pytest.mark.parametrize(
-    ("k", "samples", "passed", "expected"),
-    [
-        (1, 1, 1, 1.0),
-        (1, 4, 0, 0.0),
-        (2, 4, 2, 1 - 1 / 6),  # of the six pairs one has none that passes
-        (3, 4, 2, 1.0),  # two fail: no three of them
-        (2, 3, 1, 2 / 3),  # of the three pairs two hold the one that passes
-        (5, 5, 1, 1.0),
-    ],
-)
-def test_pass_at_k(k, samples, passed, expected):
-    assert pass_at(k, samples, passed) == pytest.approx(expected, abs=1e-12)
-
-
-def test_more_are_drawn_than_there_are_is_an_error():
-    with pytest.raises(ValueError, match="pass@5 needs at least 5 samples, not 4"):
-        pass_at(5, 4, 1)
 
 
 @pytest.mark.parametrize(("samples", "temperature"), [(0, 1.0), (2, 0.0)])

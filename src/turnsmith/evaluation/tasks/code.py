@@ -5,33 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import comb
 from pathlib import Path
+
+import numpy as np
 
 from turnsmith.data.processes import usable_cores
 from turnsmith.errors import UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.programs import Attempt, Problem, attempt, problems, program
+from turnsmith.evaluation.reducers import pass_at
 from turnsmith.evaluation.suite import Bench, Subject, answers
 from turnsmith.registry import task
 from turnsmith.tools.sandbox import Limits
 from turnsmith.types import Conversation, Failure, Json, Message, Reply, Sampling
 
 AMONG = (1, 2, 5, 10, 20, 50, 100)  # numbers of samples that papers report pass@k for
-
-
-def pass_at(k: int, samples: int, passed: int) -> float:
-    """The chance that of k samples, drawn without putting back, at least one passes: unbiased for pass@k.
-
-    samples: n of the paper. passed: its c. Raises ValueError unless 1 <= k <= n.
-    Source: Chen et al. 2021 (arXiv:2107.03374), eq. 1.
-
-    >>> pass_at(2, 4, 1)  # of the six pairs three have the one that passes
-    0.5
-    """
-    if not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} needs at least {k} samples, not {samples}")
-    return 1 - comb(samples - passed, k) / comb(samples, k)
 
 
 @task("code", asks="replies", files=("file",), source="arXiv:2107.03374 eq. 1; arXiv:2108.07732")
@@ -106,7 +94,8 @@ class Code:
         codes = [program(reply.message.content, problem) for reply in replies]
         tried = [attempt(code, problem, self.limits) for code in codes]
         passed = sum(one.passed for one in tried)
-        values = {f"pass@{k}": pass_at(k, self.samples, passed) for k in self.among}
+        counted = np.array([float(self.samples)]), np.array([float(passed)])
+        values = {f"pass@{k}": float(pass_at(*counted, k)[0]) for k in self.among}
         cut = [reply.finish == "length" for reply in replies]
         shares = {"time": _share([one.finish == "time" for one in tried]), "cut": _share(cut)}
         counts = {"samples": float(self.samples), "passed": float(passed)}

@@ -14,8 +14,8 @@ MINE = '''
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
 
-@objective("critic", per="token", heads={"value": 1}, source="mine")
-def critic(s: Scores) -> Loss:
+@objective("valued", per="token", heads={"value": 1}, source="mine")
+def valued(s: Scores) -> Loss:
     """A value fitted to one."""
     return Loss(-s.logprobs + (s.heads["value"] - 1) ** 2)
 
@@ -42,8 +42,8 @@ def made(tmp_path, monkeypatch):
     base = directory(tmp_path / "model")
     steps = [
         {"data": {"name": "train", "read": "chats.jsonl"}},
-        train("first", "critic"),
-        train("second", "critic", steps=1, start="first"),
+        train("first", "valued"),
+        train("second", "valued", steps=1, start="first"),
         train("third", "plain", start="first"),
     ]
     plain = {"title": "Mine", "base": str(base), "forgetting": False, "steps": steps}

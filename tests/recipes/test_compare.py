@@ -51,6 +51,17 @@ def test_every_method_comes_close_to_its_budget_and_stays_within(found):
     assert all(0.7 * 3000 < tokens <= 1.05 * 3000 for tokens in spent.values())
 
 
+def test_what_models_read_and_wrote_for_stages_is_part_of_the_budget(found, place):
+    each = []
+    for seed in (0, 1):
+        steps = json.loads((place / "rated" / "dpo" / f"seed-{seed}" / "run.json").read_text())["steps"]
+        trained = [step["tokens"] for step in steps if step["verb"] == "train"]
+        sampled = [sum(step["usage"].values()) for step in steps if step["verb"] == "data"]
+        assert sum(sampled) > 0
+        each.append(sum(trained) + sum(sampled))
+    assert found["methods"][1]["spent"]["tokens"] == sum(each) / 2
+
+
 def test_what_the_data_lack_is_derived_and_said(found):
     _, by_rating, by_length = found["methods"]
     assert "chats rated 8 or more (5/5/5 counts as unrated)" in by_rating["said"][1]

@@ -47,10 +47,10 @@ class Count:
 
 
 @pytest.fixture
-def mine(tmp_path, request):
-    """A file of components whose names nothing else has: what was once imported stays for the process."""
-    name = "".join(letter for letter in request.node.name if letter.isalnum())
-    path = tmp_path / f"mine_{name}.py"
+def mine(tmp_path):
+    """A file of components of a user's own."""
+    name = "own"
+    path = tmp_path / "mine.py"
     path.write_text(MINE.replace("{n}", name))
     registry = Registry()
     registry.use(path)
@@ -164,6 +164,40 @@ def test_a_file_may_be_named_twice(mine):
     registry, every, _ = mine
     registry.use(registry.used[0])
     assert registry.entry("stage", every).name == every
+
+
+def test_files_of_one_name_have_components_of_their_own(tmp_path):
+    found = []
+    for place, value in (("one", 1), ("two", 2)):
+        file = tmp_path / place / "mine.py"
+        file.parent.mkdir()
+        code = 'from turnsmith.registry import stage\n\n\n@stage("told")\ndef told(data):\n    """All."""\n'
+        file.write_text(f"{code}    return {value}\n")
+        registry = Registry()
+        registry.use(file)
+        found.append(registry.function("stage", "told")([]))
+    assert found == [1, 2]
+    file.write_text(f"{code}    return 3\n")
+    again = Registry()
+    again.use(file)
+    assert again.function("stage", "told")([]) == 3  # what was edited meanwhile is what runs
+
+
+def test_a_file_that_fails_fails_again(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text('from turnsmith.registry import stage\n\n\n@stage("a")\ndef a(data):\n    """."""\n\n\n1 / 0\n')
+    registry = Registry()
+    registry.use(file)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            registry.function("stage", "a")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text("")
+    with pytest.raises(UsageError, match=r"mine.txt: this is no Python file: its name has to end in .py"):
+        Registry().use(file)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

@@ -77,16 +77,14 @@ class Entry:
 
 F = TypeVar("F", bound=Callable[..., Any])
 Write = Callable[[Example], tuple[dict[str, Json], tuple[str, ...]]]
-_loaded: dict[tuple[str, str], Callable[..., Any]] = {}
-_writers: dict[str, Write] = {}
+# By the module that it stands in too: two files of a user's may have different components of one name.
+_loaded: dict[tuple[str, Kind, str], Callable[..., Any]] = {}
+_writers: dict[Callable[..., Any], Write] = {}
 
 
 def _register(kind: Kind, name: str) -> Callable[[F], F]:
     def keep(function: F) -> F:
-        known, place = _loaded.get((kind, name)), function.__module__
-        if known is not None and (known.__module__, known.__qualname__) != (place, function.__qualname__):
-            raise UsageError(f"{kind} {name!r} is registered twice: in {known.__module__} and {place}")
-        _loaded[kind, name] = function
+        _loaded[function.__module__, kind, name] = function
         return function
 
     return keep
@@ -105,9 +103,13 @@ def format(
     marks: regular expressions for what the text of columns begins with, where their names alone do not tell.
     writer: the way back, `(example) -> (row, names of what the format cannot say)`.
     """
-    if writer is not None:
-        _writers[name] = writer
-    return _register("format", name)
+
+    def keep(function: F) -> F:
+        if writer is not None:
+            _writers[function] = writer
+        return _register("format", name)(function)
+
+    return keep
 
 
 def stage(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
@@ -261,6 +263,8 @@ class Registry:
         """Take the components of a user's own file in, as `--use file.py` does."""
         if not file.is_file():
             raise UsageError(f"--use {file}: there is no such file")
+        if file.suffix != ".py":
+            raise UsageError(f"--use {file}: this is no Python file: its name has to end in .py")
         if file.resolve() not in self.used:
             self.used.append(file.resolve())
             self._index = None
@@ -280,18 +284,16 @@ class Registry:
 
     def function(self, kind: Kind, name: str) -> Callable[..., Any]:
         """The component itself; imports its module on first use."""
-        entry = self.entry(kind, name)
-        if (kind, name) not in _loaded:
-            _import(entry.module)
-        return _loaded[kind, name]
+        place = _imported(self.entry(kind, name).module)
+        return _loaded[place, kind, name]
 
     def writer(self, name: str) -> Write:
         """What makes rows of the format `name`; UsageError where it is only read."""
-        self.function("format", name)
-        if name not in _writers:
+        reader = self.function("format", name)
+        if reader not in _writers:
             written = [entry.name for entry in self.entries("format") if entry.traits.get("writer")]
             raise UsageError(f"the format {name!r} is read and not written; written are {', '.join(written)}")
-        return _writers[name]
+        return _writers[reader]
 
     def options(self, kind: Kind, name: str, given: Mapping[str, Json]) -> dict[str, Json]:
         """`given`, checked against the signature and completed by its defaults, without importing the
@@ -393,13 +395,23 @@ def _remember(cache: Path | None, rows: dict[str, dict[str, Any]]) -> None:
         return  # only speed is lost
 
 
-def _import(module: str) -> None:
+def _imported(module: str) -> str:
+    """The name under which a module is imported. A file's says what it holds: another one of the same name,
+    or the same one after a change, is imported anew."""
     if not module.endswith(".py"):
         importlib.import_module(module)
-        return
-    spec = importlib.util.spec_from_file_location(f"turnsmith_used_{Path(module).stem}", module)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--use {module}: this is no Python file")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
+        return module
+    path = Path(module)
+    digest = hashlib.sha256(module.encode() + path.read_bytes()).hexdigest()[:12]
+    name = f"turnsmith_used_{path.stem}_{digest}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, module)
+        assert spec is not None and spec.loader is not None  # the file ends in .py
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[name] = loaded
+        try:
+            spec.loader.exec_module(loaded)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.evaluation.items import Item, Metric, change, compare, pooled, together
+from turnsmith.evaluation.items import Item, Metric, change, compare, pooled, together, worst
 from turnsmith.evaluation.reducers import value_of
 
 LOSS = Metric("loss", "nats", "nats per token", "lower", "tokens", "conversations")
@@ -108,6 +108,28 @@ def test_items_that_speak_of_another_metric_are_not_left_out():
     before, after = ([*losses(a=(1, 1)), Item("other", "", {"kind": 1.0})] for _ in range(2))
     (row,) = compare([LOSS], before, after)
     assert (row["n"], row["left_out"]) == (1, 0)
+
+
+def test_the_worst_are_those_that_lost_most_for_their_size():
+    loss = Metric("loss", "nats", "nats per token", "lower", "tokens")
+
+    def side(**nats):
+        sizes = {"a": 10.0, "b": 2.0, "c": 4.0, "d": 1.0}
+        return [Item(id, "", {"nats": value, "tokens": sizes[id]}) for id, value in nats.items()]
+
+    found = worst(loss, side(a=10, b=2, c=4, d=1), side(a=15, b=4, c=3, d=1), count=1)
+    # per token: a 1 -> 1.5, b 1 -> 2, c 1 -> 0.75, d as before; in nats a lost most, 5
+    assert found == {"better": 1, "worse": 2, "items": [{"id": "b", "before": 1.0, "after": 2.0}]}
+    right = Metric("right", "right", "share", "higher")
+    before, after = ([Item(i, "", {"right": float(i in known)}) for i in "abc"] for known in ("ac", "b"))
+    found = worst(right, before, after)
+    assert (found["better"], found["worse"]) == (1, 2)
+    assert [row["id"] for row in found["items"]] == ["a", "c"]  # of equal ones the first come first
+
+
+def test_a_figure_over_all_items_has_no_worst_item():
+    over = Metric("ranked", "score", "AUROC", "higher", reduce="auroc")
+    assert worst(over, [], []) == {"better": None, "worse": None, "items": []}
 
 
 def grouped(rng, better):

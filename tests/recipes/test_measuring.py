@@ -67,6 +67,26 @@ def test_two_endpoints_are_compared_item_by_item(server):
     assert (row["left_out"], row["verdict"]) == (0, "better")
 
 
+def test_what_got_worse_is_told_with_what_was_asked_and_said(server):
+    turned = recipe(server, model=f"{server.url}#weak?{QUICK}")
+    (found,) = turnsmith.run(turned | {"base": f"{server.url}#strong?{QUICK}"})
+    ((metric,),) = (task["metrics"] for task in found["steps"][-1]["tasks"])
+    told = metric["worst"]
+    assert told["better"] == 0
+    assert told["worse"] == round(40 * (metric["before"] - metric["after"]))
+    assert 10 < told["worse"] < 30  # where the first number is odd
+    assert len(told["items"]) == 3
+    for row in told["items"]:
+        (turn, _) = row["prompt"]
+        first, second = (int(word) for word in turn["text"].rstrip("?").split()[2::2])
+        assert first % 2 == 1
+        assert row["said"] == {"before": str(first + second), "after": str(first + second + 1)}
+        assert row["reference"] == str(first + second)
+    page = Path("runs/recipe/report.html").read_text("utf-8")
+    assert "What got worse by most" in page
+    assert told["items"][0]["prompt"][0]["text"] in page
+
+
 def test_a_second_run_asks_nothing_and_its_items_are_the_same_bytes(server):
     _, task, _ = run(server)
     first = measurements(task)

@@ -106,13 +106,20 @@ EVALUATE = {
     "verb": "evaluate", "model": "tuned", "against": "base", "seconds": 210.0,
     "tasks": [
         {"task": "heldout", "title": "Loss on held-out chats", "note": "Nobody of whom was trained on.",
-         "seconds": {"tuned": 40.0, "base": 41.0}, "reused": {"base": True}, "metrics": [metric()]},
+         "seconds": {"tuned": 40.0, "base": 41.0}, "reused": {"base": True}, "metrics": [
+             metric(worst={"better": 127, "worse": 3, "items": [
+                 {"id": "lost", "before": 3.125, "after": 4.375, "prompt": [
+                     {"role": "user", "text": "Seen any films?"}, {"role": "assistant", "text": "Quite some"}],
+                  "said": {"before": None, "after": None}, "reference": None}]})]},
         {"task": "divergence", "title": "Drift", "note": "", "seconds": {"tuned": 33.0}, "metrics": [
             metric(name="KL", before=0.0, after=0.0517, difference=0.0517, low=0.044, high=0.058,
                    verdict="worse")]},
         {"task": "abilities", "title": "General abilities", "note": "", "seconds": {}, "metrics": [
             metric(name="right", unit="share", better="higher", before=0.55, after=0.5, difference=-0.05,
                    low=-0.12, high=0.02, verdict="undecided", chance=0.29,
+                   worst={"better": 1, "worse": 2, "items": [
+                       {"id": "capital-of-peru", "before": 1.0, "after": 0.0, "prompt": "Capital of Peru?",
+                        "said": {"before": "Lima.", "after": "I like it there"}, "reference": "Lima"}]},
                    groups=[group(), group(name="arithmetic", says_nothing=True)])]},
         {"task": "replies", "title": "Replies", "note": "", "seconds": {}, "metrics": [], "shown": [
             {"id": "x1", "prompt": [{"role": "user", "text": "Any pets?"}], "before": "As an AI",
@@ -210,6 +217,7 @@ def test_every_text_of_the_contract_is_on_the_page(made):
         "Nobody of whom was trained on.", "Any pets?", "two cats", "Yes, a dog", "just text", "capitals",
         "estimate: 12 W for two cores", "two cores only", "turnsmith run quickstart --seed 17",
         "turnsmith export tuned", "base: smollm2", "MIT", "Apache-2.0", "measured earlier, reused",
+        "Seen any films?", "Quite some", "lost: ", "capital-of-peru", "I like it there", "Lima.",
         "cut off", "(an empty reply)", "not measured", "(guessed)", "beta 0.125",
     ):  # fmt: skip
         assert said in text, said
@@ -247,7 +255,7 @@ def test_the_page_can_be_read_without_seeing_it(made):
 def test_links_of_the_contents_lead_somewhere(made):
     reader = read(made)
     inner = [href[1:] for href in reader.attributes("href") if href.startswith("#")]
-    assert len(inner) == 9
+    assert len(inner) == 10
     assert set(inner) <= set(reader.ids)
 
 

@@ -178,6 +178,28 @@ def change(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> lis
     return [Item(one.id, one.group, {**one.values, metric.value: value}) for one, value in values]
 
 
+def worst(metric: Metric, before: Sequence[Item], after: Sequence[Item], count: int = 3) -> dict[str, Any]:
+    """How many items got better and worse, and the `count` that got worse by most, the worst first.
+
+    An item's figure is its value over its size, as the metric's is over all. What a reducer gives is of no
+    item by itself: there the counts are None.
+    """
+    if metric.reduce:
+        return {"better": None, "worse": None, "items": []}
+    sign = 1.0 if metric.better == "higher" else -1.0
+    moved: list[tuple[float, dict[str, Any]]] = []
+    for one, other in _pairs(metric, before, after):
+        size = one.values[metric.size] if metric.size else 1.0
+        first, second = (item.values[metric.value] / size if size else 0.0 for item in (one, other))
+        moved.append((sign * (second - first), {"id": one.id, "before": first, "after": second}))
+    fallen = sorted((row for row in moved if row[0] < 0), key=lambda row: row[0])
+    return {
+        "better": sum(gain > 0 for gain, _ in moved),
+        "worse": len(fallen),
+        "items": [row for _, row in fallen[:count]],
+    }
+
+
 def _pairs(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> list[tuple[Item, Item]]:
     """The items that both have, with the metric's value."""
     later = {item.id: item for item in after if metric.value in item.values}

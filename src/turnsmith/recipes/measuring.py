@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import torch
 from turnsmith import wheels
 from turnsmith.errors import ModelError
 from turnsmith.evaluation.alone import alone
-from turnsmith.evaluation.items import Item, compare
+from turnsmith.evaluation.items import Item, Metric, compare, worst
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
 from turnsmith.models.endpoint import is_endpoint
@@ -34,7 +34,7 @@ from turnsmith.sample.engine import LocalEngine
 from turnsmith.sample.remote import RemoteChat
 from turnsmith.shelf import write_text
 from turnsmith.train.place import Dtype, arithmetic, device
-from turnsmith.types import Chat, Example, Json
+from turnsmith.types import Chat, Conversation, Example, Json
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner, Trained
@@ -64,6 +64,10 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None)
             **{name: {side: record[name] for side, (_, record) in sides.items()} for name in COUNTED},
         }
         metrics = compare(task.metrics, ones, others) if before is not None else alone(task.metrics, others)
+        if before is not None:
+            asked = bench.asked(component)
+            for row, metric in zip(metrics, task.metrics, strict=True):
+                row["worst"] = _worst(metric, ones, others, asked)
         tasks.append(
             {
                 "task": component.name,
@@ -102,6 +106,18 @@ class Measuring:
 
     def examples(self, name: str) -> Sequence[Example]:
         return self.runner.examples(name)
+
+    def asked(self, component: Component) -> dict[str, list[dict[str, Json]]]:
+        """The conversations that a task measures on, as turns, by the ids of its items; nothing where it has
+        questions of its own."""
+        if "on" not in component.options:
+            return {}
+        found: dict[str, list[dict[str, Json]]] = {}
+        for example in self.examples(str(component.options["on"])):
+            text = example.parts.get("text")
+            if isinstance(text, Conversation):
+                found[example.id] = [{"role": one.role, "text": one.content} for one in text.messages]
+        return found
 
     def start(self) -> Subject:
         return self.subject(self.runner.models["base"][0])
@@ -217,6 +233,20 @@ def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[st
         for item in after
         if item.id in earlier or not before
     ]
+
+
+def _worst(
+    metric: Metric, before: Sequence[Item], after: Sequence[Item], asked: Mapping[str, list[dict[str, Json]]]
+) -> dict[str, Any]:
+    """What got worse by most, with what was asked and what both models said, where that is known."""
+    found = worst(metric, before, after)
+    earlier, later = ({item.id: item for item in side} for side in (before, after))
+    for row in found["items"]:
+        one, other = earlier[row["id"]], later[row["id"]]
+        row["prompt"] = other.shown.get("prompt", asked.get(row["id"]))
+        row["said"] = {"before": one.shown.get("text"), "after": other.shown.get("text")}
+        row["reference"] = other.shown.get("reference", other.shown.get("answer"))
+    return found
 
 
 def _said(item: Item) -> Json:

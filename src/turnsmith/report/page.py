@@ -49,6 +49,7 @@ def render(run: Mapping[str, Any], directory: Path) -> str:
         data=by_verb["data"],
         training=[(step, _charts(step, directory)) for step in by_verb["train"]],
         evaluations=[(step, measures.panels(step)) for step in by_verb["evaluate"]],
+        fallen=_fallen(by_verb["evaluate"]),
         replies=_with_shown((step, task) for step in by_verb["evaluate"] for task in step.get("tasks") or ()),
         masks=[
             (step, example)
@@ -210,6 +211,18 @@ def _with_shown(
     tasks: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     return [(step, task) for step, task in tasks if task.get("shown")]
+
+
+def _fallen(steps: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """The metrics by which items got worse of which there is something to read."""
+    every = [
+        (step, row) for step in steps for task in step.get("tasks") or () for row in task.get("metrics") or ()
+    ]
+    return [pair for pair in every if any(one.get("prompt") for one in _items(pair[1]))]
+
+
+def _items(metric: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (metric.get("worst") or {}).get("items") or ()
 
 
 def _charts(step: Mapping[str, Any], directory: Path) -> list[curves.Chart]:

@@ -123,6 +123,24 @@ def test_processes_side_by_side_give_the_same(base, place):
     assert side["tasks"] == alone["tasks"]
 
 
+@pytest.mark.slow
+def test_the_machines_of_a_cluster_give_the_same(base, place):
+    ray = pytest.importorskip("ray")
+    given = {"data": "chats.jsonl", "model": base, "limit": "800tokens", "suite": SUITE[:1], "fit": FIT}
+    alone = compare(["lora", "full"], **given, to="alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TURNSMITH_HOME", str(place / "cluster-home"))
+        try:
+            spread = compare(["lora", "full"], **given, ray=True, to="spread")
+        finally:
+            ray.shutdown()
+    for here, there in zip(alone["tasks"], spread["tasks"], strict=True):
+        for name in ("lora", "full"):  # other numbers of threads add up in another order
+            assert there["methods"][name]["after"] == pytest.approx(here["methods"][name]["after"], rel=1e-4)
+    assert (place / "spread" / "lora" / "seed-0" / "report.html").is_file()
+    assert (place / "cluster-home" / "shelf").is_dir()
+
+
 def test_recipes_are_methods_on_the_data_of_the_comparison(base, place):
     (place / "mine.yaml").write_text(
         "title: Mine\nbase: other\nsteps:\n"

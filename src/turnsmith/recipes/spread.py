@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -9,6 +10,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from turnsmith import wheels
 from turnsmith.errors import UsageError
 
 P = TypeVar("P")
@@ -22,8 +24,8 @@ def spread(
     """What `work` gives for each plan, in their order; the first error ends all.
 
     jobs: processes side by side, each with its share of the cores. ray: tasks of a Ray cluster, which is
-    started here where none is there; its machines must share the directory of TURNSMITH_HOME. Whoever works
-    elsewhere says nothing.
+    started here where none is there; its machines must share the directory of TURNSMITH_HOME and the one
+    that this is called in. Whoever works elsewhere says nothing.
     """
     if jobs < 1:
         raise UsageError(f"jobs says how many work side by side: 1 at least, not {jobs}")
@@ -52,8 +54,20 @@ def _by_ray(work: Callable[[P, Say], dict[str, Any]], plans: Sequence[P]) -> lis
         cluster: Any = import_module("ray")
     except ImportError:
         raise UsageError("Ray is not installed: pip install 'turnsmith[ray]'") from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray tells its makers of its use
     if not cluster.is_initialized():
         cluster.init(log_to_driver=False)
-    remote = cluster.remote(work)
-    found: list[dict[str, Any]] = cluster.get([remote.remote(plan, _silent) for plan in plans])
+    cores = [int(node["Resources"].get("CPU", 0)) for node in cluster.nodes() if node["Alive"]]
+    remote = cluster.remote(_at).options(
+        num_cpus=max(1, min(max(cores), sum(cores) // max(1, len(plans)))),  # a task's threads, too
+        runtime_env={"env_vars": {"TURNSMITH_HOME": str(wheels.home())}},
+    )
+    here = os.getcwd()
+    found: list[dict[str, Any]] = cluster.get([remote.remote(here, work, plan) for plan in plans])
     return found
+
+
+def _at(place: str, work: Callable[[P, Say], dict[str, Any]], plan: P) -> dict[str, Any]:
+    """The work, in the directory that relative paths of the plan are meant from."""
+    os.chdir(place)
+    return work(plan, _silent)

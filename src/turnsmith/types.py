@@ -295,16 +295,48 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+    """How tokens are drawn; what is not given is off.
+
+    temperature: 0 is greedy. top_p, top_k, min_p: what is kept of the distribution, in that order: the most
+    probable k, of those the smallest set with that share, of those what has at least min_p times the
+    probability of the most probable one. repetition_penalty divides the logits above 0, and multiplies those
+    below, of tokens that prompt or reply have; frequency_penalty is taken off for each time that the reply
+    has a token, presence_penalty once. max_new, min_new: tokens of a reply, its stop token included. stop:
+    texts that end a reply and are no part of it. schema: a JSON schema that the reply keeps to; grammar: one
+    in Lark's notation. prefill: how the reply begins.
+    Raises ValueError where a number is out of range or both a schema and a grammar are given.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     max_new: int = 128
+    min_p: float = 0.0
+    min_new: int = 0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Json] | None = None
+    grammar: str | None = None
+    prefill: str = ""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_new < 1:
+        right = (
+            self.temperature >= 0
+            and 0 < self.top_p <= 1
+            and self.top_k >= 0
+            and 0 <= self.min_p <= 1
+            and 0 <= self.min_new <= self.max_new
+            and self.max_new >= 1
+            and self.repetition_penalty > 0
+        )
+        if not right:
             raise ValueError(f"sampling is out of range: {self}")
+        if "" in self.stop:
+            raise ValueError("an empty text to stop at would end every reply before it begins")
+        if self.schema is not None and self.grammar is not None:
+            raise ValueError("a reply keeps to a schema or to a grammar: give one of the two")
 
 
 @dataclass(frozen=True, slots=True)

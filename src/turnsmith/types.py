@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "cancelled", "stuck"]
 Train = Literal["assistant", "last", "turn", "user", "calls", "all"]  # what learns
 Read = Literal["last", "mean"]  # of a path: the state of its last token, the mean of its trained tokens'
 # Of a head: how many numbers it gives for a trained token, one for each id, or how many for a read-out.

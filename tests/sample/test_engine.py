@@ -10,10 +10,16 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 from turnsmith import seeds
@@ -21,8 +27,10 @@ from turnsmith.data.batch import pad
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models.forest import attach
 from turnsmith.models.score import Scoring
-from turnsmith.sample import engine as module
-from turnsmith.sample.engine import LocalEngine, batches, draw, truncated
+from turnsmith.sample import choosing, engine
+from turnsmith.sample.choosing import draw, truncated
+from turnsmith.sample.engine import LocalEngine, tables
+from turnsmith.sample.rows import Rows
 from turnsmith.types import Rendered, Sampling, Tokens
 
 SIZES = {
@@ -66,6 +74,33 @@ def gemma():
     layers = ["sliding_attention", "full_attention"]
     config = Gemma3TextConfig(**SIZES, sliding_window=6, layer_types=layers, pad_token_id=0)
     return Gemma3ForCausalLM(config).eval()
+
+
+def eager():
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES, pad_token_id=0, attn_implementation="eager")
+    return LlamaForCausalLM(config).eval()
+
+
+def mistral():
+    torch.manual_seed(0)
+    return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=6, pad_token_id=0)).eval()
+
+
+def qwen():
+    """Windows in the upper layer, and biases of queries, keys and values."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        **SIZES, sliding_window=6, use_sliding_window=True, max_window_layers=1, pad_token_id=0
+    )
+    assert config.layer_types == ["full_attention", "sliding_attention"]
+    return Qwen2ForCausalLM(config).eval()
+
+
+def gpt2():
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=67, n_embd=32, n_layer=2, n_head=4, n_positions=96, initializer_range=0.3)
+    return GPT2LMHeadModel(config).eval()
 
 
 def adapted():
@@ -128,7 +163,7 @@ def test_logprobs_are_those_of_scoring_before_truncation(model, temperature):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("build", [llama, gemma, adapted])
+@pytest.mark.parametrize("build", [llama, eager, gemma, mistral, qwen, gpt2, adapted])
 def test_cached_batches_draw_what_whole_forward_passes_draw(build, sampling):
     model = build()
     drawn = LocalEngine(model, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
@@ -163,18 +198,40 @@ def test_a_completion_does_not_depend_on_its_batch_or_place(model, rows):
         assert alone.logprobs == pytest.approx(completion.logprobs, abs=CLOSE)
 
 
-def test_ended_rows_leave_the_batch(model, monkeypatch):
-    sizes = []
-    read = module._Decoding._read
+@pytest.fixture
+def reads(monkeypatch):
+    """(rows, how many ids behind each) of every forward pass."""
+    found = []
+    read = Rows.read
     monkeypatch.setattr(
-        module._Decoding, "_read", lambda self, i, p: sizes.append(len(i)) or read(self, i, p)
+        Rows,
+        "read",
+        lambda self, rows, news, **options: (
+            found.append((list(rows), [len(new) for new in news])) or read(self, rows, news, **options)
+        ),
     )
-    engine = LocalEngine(model, stop=range(12))
-    drawn = engine.generate(PROMPTS * 2, sampling=Sampling(max_new=40), seeds=range(10))
+    return found
+
+
+def test_ended_rows_leave_the_batch_at_once(model, reads):
+    local = LocalEngine(model, stop=range(12))
+    drawn = local.generate(PROMPTS * 2, sampling=Sampling(max_new=40), seeds=range(10))
     lengths = [len(completion.ids) for completion in drawn]
-    for step, size in enumerate(sizes[1:], start=1):
-        alive = sum(length > step for length in lengths)
-        assert alive <= size < 2 * alive
+    steps = [rows for rows, news in reads if len(rows) > 1 or news == [1]][-max(lengths) + 1 :]
+    for number, rows in enumerate(steps, start=1):
+        assert rows == list(range(sum(length > number for length in lengths)))
+
+
+def test_who_waits_comes_in_as_soon_as_a_row_is_free(model, reads):
+    prompts = [[first, 5, 6, 7, 8] for first in range(12, 32)]  # nothing in common
+    sampling = Sampling(max_new=20)
+    drawn = LocalEngine(model, stop=range(12), rows=4).generate(prompts, sampling=sampling, seeds=range(20))
+    last = max(place for place, (_, news) in enumerate(reads) if news[0] == 5)  # the last prompt comes in
+    decoding = [rows for rows, news in reads[:last] if news[0] == 1]
+    assert len(decoding) > 5
+    assert all(rows == [0, 1, 2, 3] for rows in decoding)
+    for prompt, seed, completion in zip(prompts, range(20), drawn, strict=True):
+        assert completion.ids == by_hand(model, prompt, sampling, seed, stop=range(12))[0]
 
 
 PREFIX = [(7 * i) % 61 + 3 for i in range(20)]
@@ -190,17 +247,49 @@ def test_a_shared_prefix_changes_nothing(build, last):
             assert completion.ids == by_hand(model, prompt, sampling, seed)[0]
 
 
-def test_a_shared_prefix_is_read_once(model, monkeypatch):
-    shapes = []
-    read = module._Decoding._read
-    monkeypatch.setattr(
-        module._Decoding, "_read", lambda self, i, p: shapes.append(i.shape) or read(self, i, p)
-    )
+def test_a_shared_prefix_is_read_once(model, reads):
     prefix = list(range(3, 33))
     LocalEngine(model, stop=STOP).generate(
         [[*prefix, 5], [*prefix, 6, 7]], sampling=Sampling(max_new=1), seeds=[0, 1]
     )
-    assert shapes == [(1, 30), (2, 2 + module.PADDING)]
+    assert reads == [([0], [30]), ([0, 1], [2, 1])]  # the longer one is in the first row
+
+
+def test_a_dialogue_is_read_from_where_it_ended(model, reads):
+    local = LocalEngine(model, stop=[])
+    sampling = Sampling(max_new=6)
+    with local.remembering():
+        said = local.generate(PROMPTS[:2], sampling=sampling, seeds=SEEDS[:2])
+        longer = [[*prompt, *one.ids, 50, 51] for prompt, one in zip(PROMPTS, said, strict=False)]
+        reads.clear()
+        again = local.generate(longer[::-1], sampling=sampling, seeds=SEEDS[:2])
+    # The last id that was drawn had not been read, so that three are new to each.
+    assert reads[0] == ([0, 1], [3, 3])
+    fresh = LocalEngine(model, stop=[]).generate(longer[::-1], sampling=sampling, seeds=SEEDS[:2])
+    assert [one.ids for one in again] == [one.ids for one in fresh]
+    assert again[0].logprobs == pytest.approx(fresh[0].logprobs, abs=CLOSE)
+    assert local.generate(longer, sampling=sampling, seeds=SEEDS[:2]) == local.generate(
+        longer, sampling=sampling, seeds=SEEDS[:2]
+    )  # to the bit: outside, nothing is remembered
+
+
+def test_what_was_remembered_is_forgotten_when_a_weight_changes():
+    net = llama()
+    local = LocalEngine(net, stop=[], kept=1000)
+    before = local.generate([PREFIX], sampling=Sampling(0, max_new=5), seeds=[0])
+    with torch.no_grad():
+        net.model.layers[0].self_attn.k_proj.weight.add_(0.5)
+    after = local.generate([PREFIX], sampling=Sampling(0, max_new=5), seeds=[0])
+    assert after == LocalEngine(net, stop=[]).generate([PREFIX], sampling=Sampling(0, max_new=5), seeds=[0])
+    assert after != before
+
+
+def test_no_more_is_remembered_than_was_allowed(model):
+    local = LocalEngine(model, stop=[], kept=60)
+    for first in range(12, 30):
+        local.generate([[first, 5, 6, 7]], sampling=Sampling(max_new=16), seeds=[0])
+        assert sum(one.count * one.capacity for one in local._known) <= 60
+    assert [one.tokens[0][0] for one in local._known] == [27, 28, 29]
 
 
 def test_equal_prompts_are_read_once_and_answered_by_their_seeds(model):
@@ -281,7 +370,7 @@ def test_truncation_keeps_the_smallest_set_that_holds_top_p(top_p, top_k, kept):
 
 
 def test_a_top_p_set_wider_than_the_candidates_is_found(monkeypatch):
-    monkeypatch.setattr(module, "CANDIDATES", 2)
+    monkeypatch.setattr(choosing, "CANDIDATES", 2)
     logprobs = torch.randn(3, 1000, generator=torch.manual_seed(0)).log_softmax(1)
     p = truncated(logprobs, Sampling(top_p=0.9))
     assert bool((p.sum(1) >= 0.9).all())
@@ -401,13 +490,16 @@ def test_models_that_cannot_be_padded_are_refused(model):
         LocalEngine(model, stop=[], adapters=False)
 
 
-def test_batches_hold_like_lengths_in_like_numbers_within_both_bounds():
-    prompts = [[1] * (i % 10 + 1) for i in range(100)]
-    found = batches(prompts, 64, 128)
-    assert [len(batch) for batch in found] == [50, 50]
+def test_prompts_that_share_rows_are_alike_in_length_or_find_room_at_once():
+    sizes = [i % 10 + 1 for i in range(100)]
+    found = tables(sizes, 8)
     assert sorted(itertools.chain(*found)) == list(range(100))
-    assert max(len(prompts[i]) for i in found[1]) <= min(len(prompts[i]) for i in found[0])
-    assert [len(batch) for batch in batches([[1] * module.SLOTS] * 2, 64, 1)] == [1, 1]
+    for some in found:
+        longest = sizes[some[0]]
+        assert longest == max(sizes[number] for number in some)
+        assert len(some) <= 8 or min(sizes[number] for number in some) >= longest / 2
+    assert tables([10, 300, 20, 290], 64) == [[1, 3, 2, 0]]
+    assert tables([engine.SLOTS, 5, 4], 64) == [[0], [1, 2]]
 
 
 class Contiguous(torch.nn.Linear):
@@ -424,3 +516,167 @@ def test_the_head_is_given_contiguous_states():
     net.lm_head = Contiguous(old.in_features, old.out_features, bias=False)
     net.lm_head.weight = old.weight
     LocalEngine(net, stop=[0]).generate([[5, 6, 7], [8, 9]], sampling=Sampling(max_new=3), seeds=[1, 2])
+
+
+# --------------------------------------------------------------------------------- how it may be drawn
+
+
+def told(model, sampling, prompt=PREFIX, seed=3, **options):
+    return LocalEngine(model, stop=STOP).generate([prompt], sampling=sampling, seeds=[seed], **options)[0]
+
+
+def test_a_reply_does_not_stop_before_it_may(model):
+    drawn = [
+        LocalEngine(model, stop=range(30)).generate(
+            [prompt] * 8, sampling=Sampling(max_new=12, min_new=6), seeds=range(8)
+        )
+        for prompt in PROMPTS
+    ]
+    lengths = [len(one.ids) for some in drawn for one in some]
+    assert min(lengths) == 6  # the stop token may be the sixth
+    assert all(not set(one.ids[:5]) & set(range(30)) for some in drawn for one in some)
+
+
+def test_min_p_keeps_what_is_near_the_most_probable():
+    for options, kept in [
+        ({"min_p": 0.49}, [1, 3, 4]),  # 0.2 is half of 0.4
+        ({"min_p": 0.51}, [1, 4]),
+        ({"min_p": 0.51, "top_k": 3}, [1, 4]),
+        ({"min_p": 0.3, "top_p": 0.6}, [1, 4]),
+        ({"min_p": 1.0}, [1]),
+    ]:
+        assert truncated(HAND.log(), Sampling(**options))[0].nonzero()[:, 0].tolist() == kept
+
+
+def test_penalties_are_those_of_their_formulas():
+    from turnsmith.sample.choosing import Penalties
+
+    sampling = Sampling(repetition_penalty=2.0, frequency_penalty=0.5, presence_penalty=0.25)
+    penalties = Penalties(3, 4, sampling, torch.device("cpu"))
+    penalties.begin(1, [0, 2])
+    for id in (3, 3, 0):
+        penalties.take(1, id)
+    # Seen are 0, 2 and 3, of which the reply has 0 once and 3 twice.
+    found = penalties.adjusted([1], torch.tensor([[1.0, 5.0, -2.0, 4.0]]))
+    assert found.tolist() == [[0.5 - 0.5 - 0.25, 5.0, -4.0, 2.0 - 1.0 - 0.25]]
+    penalties.swap(1, 2)
+    assert penalties.adjusted([2], torch.tensor([[1.0, 5.0, -2.0, 4.0]])).tolist() == found.tolist()
+    penalties.begin(2, [1])
+    assert penalties.adjusted([2], torch.ones(1, 4)).tolist() == [[1.0, 0.5, 1.0, 1.0]]
+
+
+def test_log_probs_are_those_before_penalties(model):
+    sampling = Sampling(0.8, max_new=16, repetition_penalty=1.7, presence_penalty=1.0)
+    drawn = LocalEngine(model, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    plain = LocalEngine(model, stop=STOP).generate(PROMPTS, sampling=Sampling(0.8, max_new=16), seeds=SEEDS)
+    assert [one.ids for one in drawn] != [one.ids for one in plain]
+    found = torch.tensor([logprob for one in drawn for logprob in one.logprobs])
+    torch.testing.assert_close(found, scored(model, PROMPTS, drawn, 0.8), atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+def test_a_penalised_reply_does_not_depend_on_its_batch(model, rows):
+    sampling = Sampling(max_new=16, repetition_penalty=1.7, frequency_penalty=0.5)
+    local = LocalEngine(model, stop=range(9), rows=rows)
+    drawn = local.generate(PROMPTS * 2, sampling=sampling, seeds=range(10))
+    for number, prompt in enumerate(PROMPTS * 2):
+        assert local.generate([prompt], sampling=sampling, seeds=[number])[0].ids == drawn[number].ids
+
+
+class Even:
+    """Only even ids, and after `most` of them none."""
+
+    def __init__(self, most=99):
+        self.most, self.taken = most, []
+
+    def allowed(self):
+        return torch.arange(67) % 2 == (0 if len(self.taken) < self.most else 2)
+
+    def take(self, id):
+        self.taken.append(id)
+
+
+def test_a_guide_says_what_may_come(model):
+    guide = Even()
+    guided, free = LocalEngine(model, stop=[60]).generate(
+        [PREFIX] * 2, sampling=Sampling(max_new=12), seeds=[3, 3], guides=[guide, None]
+    )
+    assert all(id % 2 == 0 for id in guided.ids)
+    assert [*guide.taken, *[60] * (guided.finish == "stop")] == list(guided.ids)
+    assert free.ids == by_hand(model, PREFIX, Sampling(max_new=12), 3, stop=[60])[0]
+
+
+def test_a_reply_that_nothing_may_follow_is_stuck(model):
+    drawn = told(model, Sampling(max_new=12), guides=[Even(most=4)])
+    assert (len(drawn.ids), drawn.finish) == (4, "stuck")
+
+
+def test_replies_can_be_ended_by_the_caller(model):
+    from threading import Event
+
+    cancel, seen = Event(), []
+
+    def ends(ids):
+        seen.append(len(ids))
+        if len(ids) == 5:
+            cancel.set()
+        return False
+
+    drawn = LocalEngine(model, stop=[], rows=2).generate(
+        PROMPTS[:3], sampling=Sampling(max_new=12), seeds=[1, 2, 3], ends=ends, cancel=cancel
+    )
+    assert sorted(len(one.ids) for one in drawn) == [0, 5, 5]
+    assert {one.finish for one in drawn} == {"cancelled"}
+
+
+def test_adapters_may_differ_in_one_batch():
+    model = get_peft_model(
+        llama(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False), "one"
+    )
+    model.add_adapter("two", LoraConfig(r=2, target_modules=["k_proj"], init_lora_weights=False))
+    model.eval()
+    local = LocalEngine(model, stop=STOP)
+    names, sampling = ["one", "two", "", "two", "one"], Sampling(max_new=12)
+    same = [PREFIX] * 5  # and equal prompts are not the same to different readers
+    for prompts in (PROMPTS, same):
+        mixed = local.generate(prompts, sampling=sampling, seeds=SEEDS, adapters=names)
+        for prompt, seed, name, one in zip(prompts, SEEDS, names, mixed, strict=True):
+            if name:
+                model.set_adapter(name)
+            alone = local if name else local.without_adapter()
+            expected = alone.generate([prompt], sampling=sampling, seeds=[seed])[0]
+            assert one.ids == expected.ids
+            assert one.logprobs == pytest.approx(expected.logprobs, abs=CLOSE)
+    with pytest.raises(UsageError, match="no adapter 'three'; it has 'one', 'two'"):
+        local.generate(PROMPTS, sampling=sampling, seeds=SEEDS, adapters=["three"] * 5)
+
+
+class Guesses:
+    """Guesses what a given reply goes on with, wrong at every third place."""
+
+    def __init__(self, ids, most=4):
+        self.ids, self.most = ids, most
+
+    def guess(self, rows, news, uniforms):
+        found = []
+        for row, _ in enumerate(news):
+            drawn = len(rows.tokens[row]) + 1 - len(PREFIX)
+            right = self.ids[drawn : drawn + self.most]
+            found.append([66 if (drawn + i) % 3 == 0 else id for i, id in enumerate(right)])
+        return found
+
+    def swap(self, one, other):
+        pass
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_guesses_change_the_passes_and_not_the_tokens(model, reads, temperature):
+    sampling = Sampling(temperature, 0.95, max_new=30)
+    plain = LocalEngine(model, stop=[]).generate([PREFIX], sampling=sampling, seeds=[4])[0]
+    passes = len(reads)
+    guessed = LocalEngine(model, stop=[], drafter=Guesses(plain.ids)).generate(
+        [PREFIX], sampling=sampling, seeds=[4]
+    )[0]
+    assert guessed.ids == plain.ids
+    assert guessed.logprobs == pytest.approx(plain.logprobs, abs=CLOSE)
+    assert len(reads) - passes <= passes / 2

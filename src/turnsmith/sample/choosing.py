@@ -1,0 +1,142 @@
+"""From logits to the ids that are drawn, and their log-probs before anything was taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from turnsmith.errors import ModelError
+from turnsmith.types import Sampling
+
+SLAB = 4 * 2**20  # bytes of fp32 logits that are worked on at once: they then stay in a core's cache
+CANDIDATES = 256  # most top-p sets are smaller; sorting a whole vocabulary takes as long as a forward pass
+
+
+def choose(
+    logits: Tensor, uniforms: Tensor, sampling: Sampling, adjusted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The next id (B,) of each row of `logits` (B, V), and its log-prob (B,) at the temperature.
+
+    uniforms: (B,) in [0, 1), not read at temperature 0. adjusted: (B, V), the logits after penalties and
+    with -inf for what may not come; ids are drawn from these, log-probs are those of `logits`.
+    Raises ModelError where the logits are no numbers.
+    """
+    height = max(1, SLAB // (4 * logits.shape[1]))
+    parts = [
+        logits.split(height),
+        uniforms.split(height),
+        (logits if adjusted is None else adjusted).split(height),
+    ]
+    chosen = [
+        _choose(part, uniform, sampling, None if adjusted is None else other)
+        for part, uniform, other in zip(*parts, strict=True)
+    ]
+    return torch.cat([ids for ids, _ in chosen]), torch.cat([logprobs for _, logprobs in chosen])
+
+
+def _choose(
+    logits: Tensor, uniforms: Tensor, sampling: Sampling, adjusted: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    logprobs = _logprobs(logits, sampling)
+    best, ids = logprobs.max(1)
+    if not bool(best.isfinite().all()):
+        raise ModelError(
+            "the model's logits are no numbers: are its weights broken, or its dtype too narrow?"
+        )
+    of = logprobs
+    if adjusted is not None:
+        of = _logprobs(adjusted, sampling)
+        ids = of.argmax(1)
+    if sampling.temperature > 0:
+        ids = draw(truncated(of, sampling), uniforms)
+    return ids, logprobs.gather(1, ids[:, None])[:, 0]
+
+
+def _logprobs(logits: Tensor, sampling: Sampling) -> Tensor:
+    """At the temperature, in fp32 at least."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return (wide / (sampling.temperature or 1.0)).log_softmax(1)
+
+
+def truncated(logprobs: Tensor, sampling: Sampling) -> Tensor:
+    """Probabilities (B, V), 0 outside of the top-k, of those outside of the top-p set, of those below min-p;
+    not normalised.
+
+    The top-p set is the smallest one of most probable tokens whose share is at least top_p; min_p is a share
+    of the highest probability. Source: Holtzman et al. 2020, eq. 2 and 3; arXiv:2407.01082 eq. 2.
+    """
+    vocabulary = logprobs.shape[1]
+    if sampling.top_p == 1 and not 0 < sampling.top_k < vocabulary:
+        found = logprobs.exp()
+        if sampling.min_p:
+            found = found.where(found >= sampling.min_p * found.amax(1, keepdim=True), 0.0)
+        return found
+    width = min(vocabulary, sampling.top_k or CANDIDATES)
+    best, ids = logprobs.topk(width, dim=1)
+    while not sampling.top_k and width < vocabulary and bool((best.exp().sum(1) < sampling.top_p).any()):
+        width = min(vocabulary, 16 * width)
+        best, ids = logprobs.topk(width, dim=1)
+    best = best.exp()
+    total = best.sum(1, keepdim=True) if sampling.top_k else 1.0
+    if sampling.top_p < 1:
+        best = best.where(best.cumsum(1) - best < sampling.top_p * total, 0.0)
+    if sampling.min_p:
+        best = best.where(best >= sampling.min_p * best[:, :1], 0.0)
+    return torch.zeros_like(logprobs).scatter_(1, ids, best)
+
+
+def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """Ids (B,): the inverse of the distribution function at `uniforms` (B,) in [0, 1).
+
+    probabilities: (B, V), not normalised. The function runs in the order of the vocabulary, not of the
+    probabilities: where two of them are nearly equal, rounding would exchange their places.
+    """
+    edges = probabilities.cumsum(1)
+    return torch.searchsorted(edges, uniforms[:, None] * edges[:, -1:], right=True)[:, 0]
+
+
+class Penalties:
+    """Which tokens each row's prompt and reply have, how often its reply has them, and what that does.
+
+    Source: repetition arXiv:1909.05858 sec. 4.1, over prompt and reply; frequency and presence as OpenAI's
+    API has them, over the reply.
+    """
+
+    def __init__(self, rows: int, vocabulary: int, sampling: Sampling, device: torch.device) -> None:
+        self.sampling = sampling
+        self.seen = torch.zeros(rows, vocabulary, dtype=torch.bool, device=device)
+        self.counts = torch.zeros(rows, vocabulary, device=device)
+
+    @staticmethod
+    def wanted(sampling: Sampling) -> bool:
+        """Whether there is any penalty."""
+        off = (1.0, 0.0, 0.0)
+        return off != (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+
+    def begin(self, row: int, prompt: Sequence[int]) -> None:
+        """A reply to this prompt begins in a row."""
+        self.seen[row] = False
+        self.seen[row, list(prompt)] = True
+        self.counts[row] = 0
+
+    def take(self, row: int, id: int) -> None:
+        """This one has come."""
+        self.seen[row, id] = True
+        self.counts[row, id] += 1
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange two rows."""
+        for table in (self.seen, self.counts):
+            table[[one, other]] = table[[other, one]]
+
+    def adjusted(self, rows: Sequence[int], logits: Tensor) -> Tensor:
+        """The logits (B, V) of these rows, in fp32 at least, penalties taken off."""
+        found = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        factor = self.sampling.repetition_penalty
+        seen, counts = self.seen[list(rows)], self.counts[list(rows)]
+        found = found.where(~seen, torch.where(found > 0, found / factor, found * factor))
+        return (
+            found - self.sampling.frequency_penalty * counts - self.sampling.presence_penalty * (counts > 0)
+        )

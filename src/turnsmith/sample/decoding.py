@@ -1,0 +1,264 @@
+"""Many replies under way at once: who has ended leaves, who waits comes in, nothing is read twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from turnsmith import seeds
+from turnsmith.sample.choosing import Penalties, choose
+from turnsmith.sample.reading import Prompt, read_prompts
+from turnsmith.sample.rows import Rows
+from turnsmith.types import Completion, Finish, Sampling
+
+
+class Drafter(Protocol):
+    """Guesses what comes next, to be judged by one pass of the model over all guesses."""
+
+    def guess(
+        self, rows: Rows, news: Sequence[int], uniforms: Sequence[NDArray[np.float32]]
+    ) -> list[list[int]]:
+        """Ids for each of the first rows, whose last ones, `news`, have not been read yet; uniforms: the
+        random numbers that the next ids will be drawn with."""
+        ...
+
+    def swap(self, one: int, other: int) -> None:
+        """Two rows have changed places."""
+        ...
+
+
+class Guide(Protocol):
+    """Says which ids may come next in one reply."""
+
+    def allowed(self) -> Tensor:
+        """(V,) bool."""
+        ...
+
+    def take(self, id: int) -> None:
+        """This one has come."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A reply to be drawn. number: whose it is. adapter: of the model, by name; "" is whatever is active."""
+
+    number: int
+    prompt: tuple[int, ...]
+    seed: int
+    guide: Guide | None = None
+    adapter: str = ""
+
+
+@dataclass(slots=True)
+class _Reply:
+    """One that is under way."""
+
+    request: Request
+    uniforms: NDArray[np.float32]  # (max_new,)
+    ids: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+
+
+News = list[tuple[int, tuple[int, ...]]]  # numbers of replies, and the ids that they got
+
+
+class Decoding:
+    """Replies to `requests`, as many at once as there are rows; those under way are always in the first ones.
+
+    stop: ids that end a reply. ends: whether these ids end one, for a reason of its own. known: rows of
+    earlier calls, for what prompts have in common with them. drafter: guesses ahead. completions: of those
+    that have ended, by their numbers.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        requests: Iterable[Request],
+        sampling: Sampling,
+        *,
+        stop: Sequence[int],
+        ends: Callable[[Sequence[int]], bool] | None = None,
+        known: Sequence[Rows] = (),
+        drafter: Drafter | None = None,
+    ) -> None:
+        self.rows, self.sampling, self.stop = rows, sampling, frozenset(stop)
+        self.ends, self.known, self.drafter = ends, known, drafter
+        self.waiting = deque(requests)
+        self.alive: list[_Reply] = []
+        self.completions: dict[int, Completion] = {}
+        self.penalties: Penalties | None = None
+
+    @property
+    def running(self) -> bool:
+        return bool(self.alive or self.waiting)
+
+    def step(self) -> News:
+        """Draw the next token of those under way, or the first one of those that come in."""
+        if self.waiting and len(self.alive) < self.rows.count:
+            return self._admit()
+        return self._advance()
+
+    def cancel(self) -> None:
+        """End all replies as they are."""
+        for reply in self.alive:
+            self._end(reply, "cancelled")
+        for request in self.waiting:
+            self.completions[request.number] = Completion((), (), "cancelled")
+        self.alive, self.waiting = [], deque()
+
+    # ---------------------------------------------------------------------------------- those that wait
+
+    def _admit(self) -> News:
+        """Read as many prompts as there are rows for, equal ones once, and draw the first token of each."""
+        first = len(self.alive)
+        come = [self.waiting.popleft() for _ in range(min(self.rows.count - first, len(self.waiting)))]
+        twins: dict[Prompt, list[Request]] = {}
+        for request in come:
+            twins.setdefault((request.adapter, request.prompt), []).append(request)
+        logits = read_prompts(self.rows, list(twins), first, self.known)
+        # Of equal prompts the first reply stands where the prompt was read, the others behind all of these.
+        come = [requests[0] for requests in twins.values()]
+        origins = list(range(len(come)))
+        for origin, requests in enumerate(twins.values()):
+            for request in requests[1:]:
+                self.rows.copy(first + len(come), self.rows, first + origin, len(request.prompt))
+                come.append(request)
+                origins.append(origin)
+        if Penalties.wanted(self.sampling):
+            if self.penalties is None:
+                self.penalties = Penalties(self.rows.count, logits.shape[1], self.sampling, logits.device)
+            for row, request in enumerate(come, start=first):
+                self.penalties.begin(row, request.prompt)
+        self.alive += [self._begun(request) for request in come]
+        places = list(range(first, len(self.alive)))
+        self._draw(places, logits[origins])
+        return self._leave(places)
+
+    def _begun(self, request: Request) -> _Reply:
+        rng = seeds.array(request.seed, "sample")
+        return _Reply(request, rng.random(self.sampling.max_new, dtype=np.float32))
+
+    # ---------------------------------------------------------------------------------- those under way
+
+    def _advance(self) -> News:
+        """Read the last id of each reply, and guesses of what follows, and draw on from there.
+
+        What is drawn behind a guess counts where the guess was drawn itself: with the same random numbers,
+        all is as it would be without guesses.
+        """
+        guesses = self._guessed()
+        width = len(guesses[0])
+        news = [[reply.ids[-1], *guess] for reply, guess in zip(self.alive, guesses, strict=True)]
+        logits = self.rows.read(range(len(self.alive)), news, keep=width + 1)
+        before = [len(reply.ids) for reply in self.alive]
+        going = list(range(len(self.alive)))
+        for column in range(width + 1):
+            self._draw(going, logits[going, column])
+            if column < width:
+                right = [place for place in going if self.alive[place].ids[-1:] == [guesses[place][column]]]
+                going = [place for place in right if not self._ended(self.alive[place])]
+            if not going:
+                break
+        if width:  # what the rows hold of guesses that came to nothing is written over
+            for place, reply in enumerate(self.alive):
+                self.rows.cut(place, len(reply.request.prompt) + len(reply.ids) - 1)
+        return self._leave(range(len(self.alive)), before)
+
+    def _guessed(self) -> list[list[int]]:
+        """Guesses for each reply, equally many: a guess that was not made is one that does not come true."""
+        if not self.drafter:
+            return [[] for _ in self.alive]
+        uniforms = [reply.uniforms[len(reply.ids) :] for reply in self.alive]
+        guesses = self.drafter.guess(self.rows, [reply.ids[-1] for reply in self.alive], uniforms)
+        room = min(map(len, uniforms)) - 1
+        width = min(room, max(map(len, guesses)))
+        return [(guess + [0] * width)[:width] for guess in guesses]
+
+    def _draw(self, places: Sequence[int], logits: Tensor) -> None:
+        """Draw the next id of the replies in these rows from logits (B, V)."""
+        replies = [self.alive[place] for place in places]
+        uniforms = torch.from_numpy(np.array([reply.uniforms[len(reply.ids)] for reply in replies]))
+        adjusted = self._adjusted(places, logits)
+        stuck = [False] * len(places)
+        if adjusted is not None:
+            nothing = (adjusted == -torch.inf).all(1, keepdim=True)
+            adjusted, stuck = adjusted.masked_fill(nothing, 0.0), nothing[:, 0].tolist()
+        ids, logprobs = choose(logits, uniforms.to(logits.device), self.sampling, adjusted)
+        drawn = zip(places, replies, ids.tolist(), logprobs.tolist(), stuck, strict=True)
+        for place, reply, id, logprob, nothing in drawn:
+            if nothing:
+                self._end(reply, "stuck")
+                continue
+            reply.ids.append(id)
+            reply.logprobs.append(logprob)
+            if self.penalties:
+                self.penalties.take(place, id)
+            if reply.request.guide is not None and id not in self.stop:
+                reply.request.guide.take(id)
+            if finish := self._finish(reply):
+                self._end(reply, finish)
+
+    def _adjusted(self, places: Sequence[int], logits: Tensor) -> Tensor | None:
+        """The logits after penalties, -inf for what may not come; None where nothing changes."""
+        found = self.penalties.adjusted(places, logits) if self.penalties else None
+        for row, place in enumerate(places):
+            reply = self.alive[place]
+            early, guide = len(reply.ids) + 1 < self.sampling.min_new, reply.request.guide
+            if not early and guide is None:
+                continue
+            found = logits.clone() if found is None else found
+            if early:
+                found[row, list(self.stop)] = -torch.inf
+            if guide is not None:
+                found[row, ~guide.allowed()] = -torch.inf
+        return found
+
+    # --------------------------------------------------------------------------------- those that have ended
+
+    def _finish(self, reply: _Reply) -> Finish | None:
+        """Why a reply has ended, if it has."""
+        if reply.ids[-1] in self.stop:
+            return "stop"
+        if self.ends is not None and len(reply.ids) >= self.sampling.min_new and self.ends(reply.ids):
+            return "stop"
+        return "length" if len(reply.ids) == self.sampling.max_new else None
+
+    def _end(self, reply: _Reply, finish: Finish) -> None:
+        self.completions[reply.request.number] = Completion(tuple(reply.ids), tuple(reply.logprobs), finish)
+
+    def _ended(self, reply: _Reply) -> bool:
+        return reply.request.number in self.completions
+
+    def _leave(self, places: Sequence[int], before: Sequence[int] | None = None) -> News:
+        """What the replies in these rows got, of which `before` were there; then those under way are put into
+        the first rows. What the others hold is kept until their rows are needed."""
+        starts = before or [0] * len(places)
+        told: News = [
+            (self.alive[place].request.number, tuple(self.alive[place].ids[start:]))
+            for place, start in zip(places, starts, strict=True)
+        ]
+        place = 0
+        while place < len(self.alive):
+            if not self._ended(self.alive[place]):
+                place += 1
+                continue
+            last = len(self.alive) - 1
+            self._swap(place, last)
+            self.alive[place] = self.alive[last]
+            self.alive.pop()
+        return told
+
+    def _swap(self, one: int, other: int) -> None:
+        if one == other:
+            return
+        for table in (self.rows, self.penalties, self.drafter):
+            if table is not None:
+                table.swap(one, other)

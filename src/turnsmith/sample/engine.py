@@ -17,6 +17,7 @@ from torch import nn
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample.decoding import Decoding, Drafter, Guide, Request
+from turnsmith.sample.packed import Packed
 from turnsmith.sample.rows import BASE, Rows
 from turnsmith.types import Completion, Sampling
 
@@ -58,6 +59,7 @@ class LocalEngine:
         self.model, self.stop, self.rows = model, tuple(stop), rows
         self.autocast, self.adapters = autocast, adapters
         self.drafter, self.kept = drafter, kept
+        self._packed = Packed(self.base, torch.bfloat16 if autocast else None)
         self._known: list[Rows] = []  # of earlier calls, the last one last
         self._weights: tuple[object, ...] = ()  # that these were read by
 
@@ -241,6 +243,7 @@ class LocalEngine:
                 head: Any = self.base.get_output_embeddings()
                 hook = head.register_forward_pre_hook(lambda module, states: states[0].contiguous())
                 stack.callback(hook.remove)
+                stack.enter_context(self._packed.used())
                 stack.enter_context(torch.inference_mode())
                 yield
         finally:
@@ -264,8 +267,8 @@ def refusal(model: nn.Module) -> str | None:
     strange = sorted(set(getattr(config, "layer_types", None) or ()) - _LAYERS)
     if (attention := base.config._attn_implementation) not in _MASKED:
         return (
-            f"{type(base).__name__} computes attention by {attention}, which takes no mask for each row: load "
-            f"it with one of {', '.join(sorted(_MASKED))}."
+            f"{type(base).__name__} computes attention by {attention}, which takes no mask for each row: "
+            f"load it with one of {', '.join(sorted(_MASKED))}."
         )
     if getattr(config, "window_size", None):
         return f"{type(base).__name__} counts its windows in columns: its rows cannot be padded."

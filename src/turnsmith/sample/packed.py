@@ -1,0 +1,88 @@
+"""Weights of linear layers laid out for products with few rows, which is what decoding does on a CPU.
+
+Measured on an AMD EPYC with AVX2, two cores, fp32, a weight of 3072 by 576: 1.6 times as fast as the usual
+product with 2 rows, 2.2 times with 8, 2.0 with 32, 1.4 with 512; with one row, and with 2,048, not faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ROWS = range(2, 1025)  # of a product, where packed weights are faster
+LAID_OUT = 8  # rows that the layout is made for
+Forward = Callable[[Tensor], Tensor]
+MOST = 4 * 2**30  # bytes of a model's weights, for a packed copy beside them
+
+
+class Packed:
+    """Packed copies of the weights of `model`'s linear layers, made when they are first needed, and anew for
+    those that have changed. dtype: that products are computed in, or None for the weights' own."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+        self.layers = [module for module in model.modules() if type(module) is nn.Linear]
+        self.dtype = dtype
+        self.made: dict[nn.Linear, tuple[object, Forward]] = {}  # of which weight, and its product
+
+    def able(self) -> bool:
+        """Whether these weights can be packed here, and there is room for it."""
+        dtypes = {self.dtype or layer.weight.dtype for layer in self.layers}
+        size = sum(
+            layer.weight.numel() * (self.dtype or layer.weight.dtype).itemsize for layer in self.layers
+        )
+        return (
+            bool(self.layers)
+            and all(layer.weight.device.type == "cpu" for layer in self.layers)
+            and torch.backends.mkldnn.is_available()
+            and (dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and bf16()))
+            and size <= MOST
+        )
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Within, the layers compute with their packed weights."""
+        if not self.able():
+            yield
+            return
+        for layer in self.layers:
+            if self.made.get(layer, (None,))[0] != (state := _state(layer)):
+                self.made[layer] = state, _forward(layer, self.dtype)
+        try:
+            for layer, (_, forward) in self.made.items():
+                layer.__dict__["forward"] = forward
+            yield
+        finally:
+            for layer in self.made:
+                layer.__dict__.pop("forward", None)
+
+
+def _state(layer: nn.Linear) -> object:
+    """What changes when a layer's numbers do, or others take their place."""
+    both = (layer.weight, layer.bias)
+    return [None if one is None else (one.data_ptr(), one._version) for one in both]
+
+
+def _forward(layer: nn.Linear, dtype: torch.dtype | None) -> Forward:
+    """The layer's product by its packed weight, for as many rows as it is faster with."""
+    dtype = dtype or layer.weight.dtype
+    weight, bias = layer.weight.detach().to(dtype), layer.bias
+    bias = None if bias is None else bias.detach().to(dtype)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, LAID_OUT)
+    product = torch.ops.mkldnn._linear_pointwise
+
+    def forward(input: Tensor) -> Tensor:
+        if input.shape[:-1].numel() not in ROWS:
+            return F.linear(input, layer.weight, layer.bias)
+        found: Tensor = product(input.to(dtype), packed, bias, "none", [], "")
+        return found
+
+    return forward
+
+
+def bf16() -> bool:
+    """Whether this CPU multiplies bf16 numbers by packed weights."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,94 @@
+"""Products by packed weights are the usual products, and the layers are left as they were."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from turnsmith.sample import packed
+from turnsmith.sample.packed import Packed
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(24, 40), nn.Linear(40, 16, bias=False))
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Rows of each product that is not by packed weights."""
+    rows = []
+    usual = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *rest: rows.append(x.shape[:-1].numel()) or usual(x, *rest))
+    return rows
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (8, 1), (3, 7), (1024, 1)])
+@torch.inference_mode()
+def test_products_are_those_of_the_weights(model, products, shape):
+    states = torch.randn(*shape, 24)
+    one, two = model
+    expected = (states @ one.weight.T + one.bias) @ two.weight.T
+    with Packed(model).used():
+        torch.testing.assert_close(model(states), expected, atol=1e-5, rtol=1e-5)
+    assert products == []
+
+
+@pytest.mark.parametrize("rows", [1, 1025])
+@torch.inference_mode()
+def test_where_they_are_not_faster_the_usual_product_is_used(model, products, rows):
+    with Packed(model).used():
+        model(torch.randn(rows, 24))
+    assert products == [rows, rows]
+
+
+@torch.no_grad()
+def test_only_changed_weights_are_packed_anew(model):
+    states, made = torch.randn(4, 24), Packed(model)
+    with made.used():
+        before = model(states)
+    one, two = (made.made[layer] for layer in model)
+    model[1].weight.mul_(2)
+    with made.used():
+        torch.testing.assert_close(model(states), 2 * before)
+    assert made.made[model[0]] is one
+    assert made.made[model[1]] is not two
+    model[0].weight = nn.Parameter(torch.zeros(40, 24))
+    model[0].bias.zero_()
+    with made.used():
+        assert not model(states).any()
+
+
+def test_the_layers_are_left_as_they_were(model):
+    def fail():
+        with Packed(model).used():
+            assert "forward" in model[0].__dict__
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert all("forward" not in layer.__dict__ for layer in model)
+    assert model(torch.randn(4, 24)).requires_grad
+
+
+def test_what_cannot_be_packed_stays_as_it_is(model, monkeypatch):
+    for strange in (model.double(), nn.Sequential(nn.ReLU())):
+        assert not Packed(strange).able()
+        with Packed(strange).used():
+            assert all("forward" not in layer.__dict__ for layer in strange)
+    monkeypatch.setattr(packed, "MOST", 4 * (24 * 40 + 40 * 16))
+    assert Packed(model.float()).able()
+    monkeypatch.setattr(packed, "MOST", 4 * (24 * 40 + 40 * 16) - 1)
+    assert not Packed(model.float()).able()
+
+
+@pytest.mark.skipif(not packed.bf16(), reason="needs a CPU with bf16 products (AVX512)")
+@torch.inference_mode()
+def test_products_in_bf16_are_those_of_bf16_weights(model):
+    states = torch.randn(8, 24)
+    with Packed(model, torch.bfloat16).used():
+        found = model(states)
+    assert found.dtype == torch.bfloat16
+    expected = model.bfloat16()(states.bfloat16())
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)

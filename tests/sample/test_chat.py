@@ -220,3 +220,105 @@ def test_streaming_what_cannot_be_answered_raises_at_once(chat, renderer):
 def test_replies_are_plain_values(chat):
     (reply,) = chat([ASKED])
     json.dumps([reply.message.ids, reply.message.logprobs])
+
+
+# ---------------------------------------------------------------- how replies begin and end, and what is cut
+
+
+def test_a_reply_goes_on_from_its_prefill(chat, renderer, engine):
+    sampling = Sampling(0, max_new=12, prefill="Gladly. ")
+    (reply,) = chat([ASKED], sampling=sampling)
+    begun = renderer.ids("Gladly. ")
+    prompt = [*renderer.prompt(ASKED), *begun]
+    (drawn,) = engine.generate([prompt], sampling=Sampling(0, max_new=12), seeds=[0])
+    assert reply.message.ids == (*begun, *drawn.ids)
+    assert reply.message.logprobs == (*[0.0] * len(begun), *drawn.logprobs)
+    assert reply.message.content.startswith("Gladly. ")
+    assert reply.usage == Usage(len(prompt), len(drawn.ids))
+    pieces, streamed = drained(chat.stream(ASKED, sampling=sampling))
+    assert pieces[0] == "Gladly. "
+    assert streamed == reply
+
+
+def test_a_reply_ends_before_a_text_to_stop_at(chat):
+    (free,) = chat([ASKED], seed=5)
+    text = free.message.content
+    stop = text[7:10]
+    assert text.index(stop) == 7
+    sampling = Sampling(max_new=24, stop=("never said", stop))
+    (reply,) = chat([ASKED], sampling=sampling, seed=5)
+    assert (reply.message.content, reply.finish) == (text[:7], "stop")
+    kept = reply.message.ids
+    assert kept == free.message.ids[: len(kept)]  # up to the token that completes the text
+    assert stop in chat.renderer.text(kept)
+    assert stop not in chat.renderer.text(kept[:-1])
+    pieces, streamed = drained(chat.stream(ASKED, sampling=sampling, seed=5))
+    assert "".join(pieces) == text[:7]
+    assert streamed == reply
+
+
+def test_the_beginning_of_a_text_to_stop_at_is_said_if_it_goes_on_otherwise(renderer):
+    ids = [*renderer.ids("And two more. Of"), renderer.stop]
+    talk = LocalChat(Ends(ids, renderer.stop), renderer)
+    pieces, reply = drained(talk.stream(ASKED, sampling=Sampling(stop=("Of course", "more?"))))
+    assert "".join(pieces) == reply.message.content == "And two more. Of"
+
+
+class Ends(Script):
+    """The same, for whoever says when replies end."""
+
+    def stream(self, prompt, *, sampling, seed, ends):
+        return super().stream(prompt, sampling=sampling, seed=seed)
+
+
+def long_talk(turns, size=8):
+    said = [Message("system", "Be kind.")]
+    for number in range(turns):
+        said += [Message("user", f"{number}" * size), Message("assistant", "Fine.")]
+    return Conversation((*said, Message("user", "And now?")))
+
+
+def test_the_oldest_turns_are_left_out_where_that_was_asked_for(engine, renderer):
+    cutting = LocalChat(engine, renderer, sampling=Sampling(0, max_new=24), over="oldest")
+    whole = long_talk(6)
+    assert len(renderer.prompt(whole)) + 24 > 160
+    fitting = next(
+        kept
+        for left in range(1, 7)
+        if len(renderer.prompt(kept := Conversation((whole.messages[0], *whole.messages[1 + 2 * left :]))))
+        <= 160 - 24
+    )
+    assert fitting.messages[0].role == "system"
+    assert fitting.messages[1].role == "user"
+    assert cutting([whole]) == cutting([fitting])
+    (refused,) = LocalChat(engine, renderer)([whole], sampling=Sampling(0, max_new=24))
+    assert isinstance(refused, Failure)
+    (never,) = cutting([Conversation((Message("user", "x" * 400),))])
+    assert "context ends at 160" in never.reason
+
+
+def test_samples_of_one_prompt_differ_and_belong_to_it(chat):
+    from turnsmith.sample.chat import samples
+
+    found = samples(chat, [ASKED, OTHER], 3, seed=1)
+    assert [len(replies) for replies in found] == [3, 3]
+    assert len({reply.message.ids for reply in found[0]}) == 3
+    assert found[1] == chat([OTHER] * 3, seed=1)
+
+
+def test_turns_of_a_dialogue_go_on_from_what_was_read(chat, monkeypatch):
+    from turnsmith.sample.rows import Rows
+
+    news, read = [], Rows.read
+    monkeypatch.setattr(
+        Rows,
+        "read",
+        lambda self, rows, ids, **more: news.append(len(ids[0])) or read(self, rows, ids, **more),
+    )
+    with chat.remembering():
+        (first,) = chat([ASKED])
+        news.clear()
+        (second,) = chat([ASKED.then(first.message, Message("user", "And you?"))])
+    before = len(chat.renderer.prompt(ASKED)) + len(first.message.ids)
+    assert news[0] <= second.usage.prompt - before + 1
+    assert chat([ASKED.then(first.message, Message("user", "And you?"))])[0].message.ids == second.message.ids

@@ -116,6 +116,10 @@ class Renderer:
         message = Message("assistant", read.content, ids=tuple(ids), calls=read.calls, thinking=read.thinking)
         return message, finish
 
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text that a reply begins with."""
+        return self._encoder.ids(text)
+
     def text(self, ids: Sequence[int]) -> str:
         """What sampled ids say, without the token that ends the reply."""
         kept = list(ids[:-1] if ids and ids[-1] in self.stops else ids)

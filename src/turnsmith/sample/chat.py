@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from turnsmith import seeds
 from turnsmith.errors import DataError, RenderError
-from turnsmith.types import Completion, Conversation, Engine, Failure, Json, Message, Reply, Sampling, Usage
+from turnsmith.types import (
+    Chat,
+    Completion,
+    Conversation,
+    Engine,
+    Failure,
+    Message,
+    Reply,
+    Sampling,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from turnsmith.data.render import Renderer
+    from turnsmith.sample.guides import Vocabulary
 
+TAIL = 4  # ids for each character of a text to stop at, which are decoded to find it: UTF-8 has no more bytes
 BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character, or not yet one
 
 
@@ -30,6 +43,8 @@ class LocalChat:
     """Answers conversations with what `engine` draws after the prompts that `renderer` makes.
 
     sampling: used where a call gives none. system: put first where a conversation has no system message.
+    over: what is done with a conversation that does not fit into the model's context: it is a Failure
+    (`fail`), or its oldest turns are left out, whole ones and never the system's (`oldest`).
     """
 
     def __init__(
@@ -39,8 +54,11 @@ class LocalChat:
         *,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         system: str | None = None,
+        over: Literal["fail", "oldest"] = "fail",
     ) -> None:
         self.engine, self.renderer, self.sampling, self.system = engine, renderer, sampling, system
+        self.over = over
+        self._vocabulary: Vocabulary | None = None
 
     def __call__(
         self, conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
@@ -52,11 +70,20 @@ class LocalChat:
         sampling = sampling or self.sampling
         prompts = [self._prompt(conversation, sampling) for conversation in conversations]
         given = [tuple(prompt) for prompt in prompts if not isinstance(prompt, Failure)]
-        completions = iter(self.engine.generate(given, sampling=sampling, seeds=_seeds(given, seed)))
+        extra = self._extra(sampling, len(given))
+        completions = iter(self.engine.generate(given, sampling=sampling, seeds=_seeds(given, seed), **extra))
         return [
-            prompt if isinstance(prompt, Failure) else self._reply(prompt, next(completions), asked.tools)
+            prompt if isinstance(prompt, Failure) else self._reply(prompt, next(completions), asked, sampling)
             for asked, prompt in zip(conversations, prompts, strict=True)
         ]
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Calls within go on from what earlier ones have read, where the engine can do that: a dialogue is
+        read once."""
+        remembering = getattr(self.engine, "remembering", nullcontext)
+        with remembering():
+            yield
 
     def stream(
         self, conversation: Conversation, *, sampling: Sampling | None = None, seed: int = 0
@@ -73,55 +100,130 @@ class LocalChat:
         if not isinstance(self.engine, Streaming):
             raise DataError(f"{type(self.engine).__name__} gives whole replies only: call the chat instead.")
         (own,) = _seeds([tuple(prompt)], seed)
-        return self._stream(
-            prompt, self.engine.stream(prompt, sampling=sampling, seed=own), conversation.tools
-        )
+        extra = self._extra(sampling, 1)
+        if "guides" in extra:
+            (extra["guide"],) = extra.pop("guides")
+        tokens = self.engine.stream(prompt, sampling=sampling, seed=own, **extra)
+        return self._stream(prompt, tokens, conversation, sampling)
 
     def _stream(
         self,
         prompt: Sequence[int],
         tokens: Generator[int, None, Completion],
-        tools: Sequence[Mapping[str, Json]],
+        asked: Conversation,
+        sampling: Sampling,
     ) -> Generator[str, None, Reply]:
         ids: list[int] = []
-        said, start, shown = 0, 0, 0  # characters given; ids[start:shown] are context of what is decoded next
+        start, shown = 0, 0  # ids[start:shown] are context of what is decoded next
+        said, given = "", 0  # in whole characters, and how many of them were given
+        held = max(map(len, sampling.stop), default=1) - 1  # characters that may be part of a text to stop at
+        if sampling.prefill:
+            yield sampling.prefill
         while True:
             try:
                 ids.append(next(tokens))
             except StopIteration as end:
-                reply = self._reply(prompt, end.value, tools)
+                completion: Completion = end.value
                 break
             before, text = self.renderer.text(ids[start:shown]), self.renderer.text(ids[start:])
             if len(text) > len(before) and not text.endswith(BROKEN):
-                yield text[len(before) :]
-                said += len(text) - len(before)
+                said += text[len(before) :]
                 start, shown = shown, len(ids)
-        if rest := self.renderer.text(reply.message.ids or ())[said:]:
+            if len(said) - held > given:
+                yield said[given : len(said) - held]
+                given = len(said) - held
+        if rest := _before(self.renderer.text(completion.ids), sampling.stop)[given:]:
             yield rest
+        reply = self._reply(prompt, completion, asked, sampling)
+        if isinstance(reply, Failure):
+            raise DataError(reply.reason)
         return reply
 
     def _prompt(self, conversation: Conversation, sampling: Sampling) -> list[int] | Failure:
+        """The ids to go on from. What does not fit into the context fails, or loses its oldest turns."""
         asked = to_answer(conversation, self.system)
         if isinstance(asked, Failure):
             return asked
-        try:
-            prompt = self.renderer.prompt(asked)
-        except RenderError as error:
-            return Failure(str(error))
         context: int | None = getattr(self.engine, "context", None)
-        if context is not None and len(prompt) + sampling.max_new > context:
-            return Failure(
-                f"the prompt has {len(prompt)} tokens and {sampling.max_new} may follow, but the model's "
-                f"context ends at {context}"
-            )
-        return prompt
+        while True:
+            try:
+                prompt = [*self.renderer.prompt(asked), *self._prefill(sampling)]
+            except RenderError as error:
+                return Failure(str(error))
+            if context is None or len(prompt) + sampling.max_new <= context:
+                return prompt
+            shorter = _without_oldest(asked)
+            if self.over == "fail" or shorter is None:
+                return Failure(
+                    f"the prompt has {len(prompt)} tokens and {sampling.max_new} may follow, but the model's "
+                    f"context ends at {context}"
+                )
+            asked = shorter
+
+    def _prefill(self, sampling: Sampling) -> list[int]:
+        return self.renderer.ids(sampling.prefill) if sampling.prefill else []
+
+    def _extra(self, sampling: Sampling, count: int) -> dict[str, Any]:
+        """What an engine is told beside the sampling, only where there is something to tell."""
+        extra: dict[str, Any] = {}
+        if sampling.stop:
+            tail = TAIL * max(map(len, sampling.stop))
+            extra["ends"] = lambda ids: any(text in self.renderer.text(ids[-tail:]) for text in sampling.stop)
+        if sampling.schema is not None or sampling.grammar is not None:
+            from turnsmith.sample.guides import Vocabulary
+
+            if self._vocabulary is None:
+                engine: Any = self.engine
+                self._vocabulary = Vocabulary(
+                    self.renderer.tokenizer, engine.vocabulary, stop=self.renderer.stops
+                )
+            guide = self._vocabulary.guide(sampling, self._prefill(sampling))
+            assert guide is not None
+            extra["guides"] = [guide.copy() for _ in range(count)]
+        return extra
 
     def _reply(
-        self, prompt: Sequence[int], completion: Completion, tools: Sequence[Mapping[str, Json]]
-    ) -> Reply:
-        message, _ = self.renderer.parse(completion.ids, tools)
-        message = replace(message, logprobs=completion.logprobs)
+        self, prompt: Sequence[int], completion: Completion, asked: Conversation, sampling: Sampling
+    ) -> Reply | Failure:
+        if completion.finish == "stuck":
+            said = self.renderer.text(completion.ids)
+            return Failure(f"after {said!r:.80} nothing may follow: the grammar cannot be met from there")
+        begun = self._prefill(sampling)
+        message, _ = self.renderer.parse([*begun, *completion.ids], asked.tools)
+        # What was given had no choice: its probability was 1.
+        message = replace(message, logprobs=(*[0.0] * len(begun), *completion.logprobs))
+        if sampling.stop:
+            message = replace(message, content=_before(message.content, sampling.stop))
         return Reply(message, completion.finish, Usage(len(prompt), len(completion.ids)))
+
+
+def samples(
+    chat: Chat,
+    conversations: Sequence[Conversation],
+    n: int,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> list[list[Reply | Failure]]:
+    """`n` replies to each conversation, asked for in one call; a local model reads each prompt once."""
+    asked = [conversation for conversation in conversations for _ in range(n)]
+    replies = chat(asked, sampling=sampling, seed=seed)
+    return [replies[start : start + n] for start in range(0, len(replies), n)]
+
+
+def _before(text: str, stops: Sequence[str]) -> str:
+    """What stands before the first of the texts to stop at."""
+    return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
+
+
+def _without_oldest(conversation: Conversation) -> Conversation | None:
+    """The conversation without its first turn, a user's message and all up to the next one; None where
+    only one is left. What stands before the first turn, such as a system message, stays."""
+    messages = conversation.messages
+    turns = [place for place, message in enumerate(messages) if message.role == "user"]
+    if len(turns) < 2:
+        return None
+    return replace(conversation, messages=(*messages[: turns[0]], *messages[turns[1] :]))
 
 
 def to_answer(conversation: Conversation, system: str | None) -> Conversation | Failure:

@@ -97,8 +97,8 @@ class DraftModel:
             sizes = [_vocabulary(one) for one in (self.model, rows.base)]
             if sizes[0] != sizes[1]:
                 raise ModelError(
-                    f"the model that guesses knows {sizes[0]:,} ids and the one that decides {sizes[1]:,}: they "
-                    "must have one vocabulary"
+                    f"the model that guesses knows {sizes[0]:,} ids and the one that decides {sizes[1]:,}: "
+                    "they must have one vocabulary"
                 )
             own = self.rows = Rows(self.model, rows.count, rows.capacity + self.most)
         return own

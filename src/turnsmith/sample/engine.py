@@ -69,6 +69,12 @@ class LocalEngine:
         return _base(self.model)
 
     @property
+    def vocabulary(self) -> int:
+        """How many ids the model's logits are of."""
+        head: Any = self.base.get_output_embeddings()
+        return int(head.weight.shape[0])
+
+    @property
     def context(self) -> int | None:
         """How many tokens prompt and reply may have together; None where the model knows no limit."""
         return getattr(_config(self.base), "max_position_embeddings", None)

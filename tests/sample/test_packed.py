@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from turnsmith.sample import packed
-from turnsmith.sample.packed import Packed
+from turnsmith.sample.packed import Packed, fits
 
 
 @pytest.fixture
@@ -74,13 +74,13 @@ def test_the_layers_are_left_as_they_were(model):
 
 def test_what_cannot_be_packed_stays_as_it_is(model, monkeypatch):
     for strange in (model.double(), nn.Sequential(nn.ReLU())):
-        assert not Packed(strange).able()
+        assert not fits(Packed(strange).layers, None)
         with Packed(strange).used():
             assert all("forward" not in layer.__dict__ for layer in strange)
     monkeypatch.setattr(packed, "MOST", 4 * (24 * 40 + 40 * 16))
-    assert Packed(model.float()).able()
+    assert fits(list(model.float()), None)
     monkeypatch.setattr(packed, "MOST", 4 * (24 * 40 + 40 * 16) - 1)
-    assert not Packed(model.float()).able()
+    assert not fits(list(model), None)
 
 
 @pytest.mark.skipif(not packed.bf16(), reason="needs a CPU with bf16 products (AVX512)")

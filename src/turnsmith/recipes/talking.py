@@ -31,7 +31,7 @@ def chat(
     from turnsmith.models import load
     from turnsmith.recipes.rendering import renderer_of
     from turnsmith.sample.chat import LocalChat
-    from turnsmith.sample.engine import LocalEngine
+    from turnsmith.sample.engine import KEPT, LocalEngine
     from turnsmith.train.place import arithmetic, device
 
     dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
@@ -39,7 +39,8 @@ def chat(
     whole: Any = loaded
     renderer = renderer_of(str(model), tokenizer)
     whole.to(getattr(torch, dtype)).eval()  # the adapter too
-    return LocalChat(LocalEngine(whole, stop=renderer.stops), renderer, sampling=sampling, system=system)
+    engine = LocalEngine(whole, stop=renderer.stops, kept=KEPT)  # whoever talks goes on from what was said
+    return LocalChat(engine, renderer, sampling=sampling, system=system)
 
 
 def remote(reference: str, *, sampling: Sampling = Sampling(), system: str | None = None) -> RemoteChat:  # noqa: B008

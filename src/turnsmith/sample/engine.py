@@ -17,6 +17,7 @@ from torch import nn
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample.decoding import Decoding, Drafter, Guide, Request
+from turnsmith.sample.lean import Lean
 from turnsmith.sample.packed import Packed
 from turnsmith.sample.rows import BASE, Rows
 from turnsmith.types import Completion, Sampling
@@ -59,7 +60,10 @@ class LocalEngine:
         self.model, self.stop, self.rows = model, tuple(stop), rows
         self.autocast, self.adapters = autocast, adapters
         self.drafter, self.kept = drafter, kept
-        self._packed = Packed(self.base, torch.bfloat16 if autocast else None)
+        dtype = torch.bfloat16 if autocast else None
+        able = Lean.able(self.base, dtype) and self.base is model
+        self._lean = Lean(self.base, dtype) if able else None
+        self._packed = Packed(self.base, dtype)
         self._known: list[Rows] = []  # of earlier calls, the last one last
         self._weights: tuple[object, ...] = ()  # that these were read by
 
@@ -188,7 +192,7 @@ class LocalEngine:
         count = min(len(requests), self.rows, max(1, SLOTS // capacity))
         # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
         dtype = torch.bfloat16 if self.autocast else None
-        rows = Rows(self.base, count, capacity, whole=self.model, dtype=dtype)
+        rows = Rows(self.base, count, capacity, whole=self.model, dtype=dtype, lean=self._lean)
         return Decoding(
             rows,
             requests,
@@ -249,7 +253,10 @@ class LocalEngine:
                 head: Any = self.base.get_output_embeddings()
                 hook = head.register_forward_pre_hook(lambda module, states: states[0].contiguous())
                 stack.callback(hook.remove)
-                stack.enter_context(self._packed.used())
+                if self._lean is not None:
+                    self._lean.refresh()
+                else:
+                    stack.enter_context(self._packed.used())
                 stack.enter_context(torch.inference_mode())
                 yield
         finally:

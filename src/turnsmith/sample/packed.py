@@ -6,7 +6,7 @@ product with 2 rows, 2.2 times with 8, 2.0 with 32, 1.4 with 512; with one row, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,31 +26,17 @@ class Packed:
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
         self.layers = [module for module in model.modules() if type(module) is nn.Linear]
         self.dtype = dtype
-        self.made: dict[nn.Linear, tuple[object, Forward]] = {}  # of which weight, and its product
-
-    def able(self) -> bool:
-        """Whether these weights can be packed here, and there is room for it."""
-        dtypes = {self.dtype or layer.weight.dtype for layer in self.layers}
-        size = sum(
-            layer.weight.numel() * (self.dtype or layer.weight.dtype).itemsize for layer in self.layers
-        )
-        return (
-            bool(self.layers)
-            and all(layer.weight.device.type == "cpu" for layer in self.layers)
-            and torch.backends.mkldnn.is_available()
-            and (dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and bf16()))
-            and size <= MOST
-        )
+        self.made: dict[nn.Linear, tuple[tuple[int, ...], Forward]] = {}  # of which weight, and its product
 
     @contextmanager
     def used(self) -> Iterator[None]:
         """Within, the layers compute with their packed weights."""
-        if not self.able():
+        if not fits(self.layers, self.dtype):
             yield
             return
         for layer in self.layers:
-            if self.made.get(layer, (None,))[0] != (state := _state(layer)):
-                self.made[layer] = state, _forward(layer, self.dtype)
+            if self.made.get(layer, (None,))[0] != (now := state(layer)):
+                self.made[layer] = now, _forward(layer, self.dtype)
         try:
             for layer, (_, forward) in self.made.items():
                 layer.__dict__["forward"] = forward
@@ -60,10 +46,28 @@ class Packed:
                 layer.__dict__.pop("forward", None)
 
 
-def _state(layer: nn.Linear) -> object:
+def fits(layers: Sequence[nn.Linear], dtype: torch.dtype | None) -> bool:
+    """Whether the weights of these layers can be packed here, and there is room for it."""
+    dtypes = {dtype or layer.weight.dtype for layer in layers}
+    size = sum(layer.weight.numel() * (dtype or layer.weight.dtype).itemsize for layer in layers)
+    return (
+        bool(layers)
+        and all(layer.weight.device.type == "cpu" for layer in layers)
+        and torch.backends.mkldnn.is_available()
+        and (dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and bf16()))
+        and size <= MOST
+    )
+
+
+def state(layer: nn.Linear) -> tuple[int, ...]:
     """What changes when a layer's numbers do, or others take their place."""
-    both = (layer.weight, layer.bias)
-    return [None if one is None else (one.data_ptr(), one._version) for one in both]
+    found = layer._parameters  # this is asked for often, and attributes of modules are slow
+    return tuple(
+        number
+        for one in (found["weight"], found["bias"])
+        if one is not None
+        for number in (one.data_ptr(), one._version)
+    )
 
 
 def _forward(layer: nn.Linear, dtype: torch.dtype | None) -> Forward:
@@ -72,7 +76,7 @@ def _forward(layer: nn.Linear, dtype: torch.dtype | None) -> Forward:
     weight, bias = layer.weight.detach().to(dtype), layer.bias
     bias = None if bias is None else bias.detach().to(dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, LAID_OUT)
-    product = torch.ops.mkldnn._linear_pointwise
+    product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(input: Tensor) -> Tensor:
         if input.shape[:-1].numel() not in ROWS:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from turnsmith.sample.lean import TOKENS, Lean
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -28,7 +30,7 @@ class _At:
     used: int
 
 
-class _Layer(CacheLayerMixin):
+class Layer(CacheLayerMixin):
     """Keys and values of one layer, (R * C + 1, heads, D) each: C columns for each of R rows, and a last
     place for what nobody reads. dtype: what they are kept in, or None for what they come in."""
 
@@ -50,13 +52,17 @@ class _Layer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *args: object, **options: object
     ) -> tuple[Tensor, Tensor]:
         """Write (B, heads, S, D) each; gives all that the B rows have, (B, heads, used, D)."""
+        return self.write(key_states.transpose(1, 2), value_states.transpose(1, 2))
+
+    def write(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from (B, S, heads, D) each."""
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
+            self.lazy_initialization(keys.transpose(1, 2), values.transpose(1, 2))
         at = self.of.at
-        for whole, states in zip(self.whole, (key_states, value_states), strict=True):
-            whole.index_copy_(0, at.slots, states.transpose(1, 2).flatten(0, 1).to(whole.dtype))
-        keys, values = (table[at.rows, : at.used].transpose(1, 2) for table in self.tables())
-        return keys, values
+        for whole, states in zip(self.whole, (keys, values), strict=True):
+            whole.index_copy_(0, at.slots, states.flatten(0, 1).to(whole.dtype))
+        held_keys, held_values = (table[at.rows, : at.used].transpose(1, 2) for table in self.tables())
+        return held_keys, held_values
 
     def tables(self) -> list[Tensor]:
         """(R, C, heads, D) each."""
@@ -81,7 +87,7 @@ class Rows:
 
     tokens: of each row, the ids that its columns hold. readers: by which adapter of `whole`, the peft model
     around the base, they were read, or BASE; where all are "", by what is active. dtype: of keys and values,
-    or None for what comes.
+    or None for what comes. lean: does what the base does, where there are few tokens.
     """
 
     def __init__(
@@ -92,15 +98,17 @@ class Rows:
         *,
         whole: nn.Module | None = None,
         dtype: torch.dtype | None = None,
+        lean: Lean | None = None,
     ) -> None:
         self.base, self.count, self.capacity = base, count, capacity
+        self.lean = lean
         self.whole = whole or base
         self.device = base.device
         self.tokens: list[list[int]] = [[] for _ in range(count)]
         self.readers = [""] * count
         self.windows = _windows(base.config.get_text_config(decoder=True))
         number = base.config.get_text_config(decoder=True).num_hidden_layers
-        self.layers = [_Layer(self, dtype) for _ in range(number)]
+        self.layers = [Layer(self, dtype) for _ in range(number)]
         self.cache = Cache(layers=self.layers)  # pyright: ignore[reportArgumentType] - a list is invariant
         self.at = _At(torch.empty(0), slice(0), 0)
 
@@ -124,17 +132,20 @@ class Rows:
         self.at = _At(slots.flatten(), _run(rows), used)
         named = [self.readers[row] for row in rows]
         several = {"adapter_names": named} if any(named) else {}
+        mask = self._mask(positions, used)
+        for row, new in zip(rows, news, strict=True):
+            self.tokens[row].extend(new)
+        if self.lean is not None and ids.numel() <= TOKENS:
+            return self.lean(ids, positions, mask, self.layers, keep)
         output = (self.whole if several else self.base)(
             input_ids=ids,
-            attention_mask=self._mask(positions, used),
+            attention_mask=mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=keep,
             **several,
         )
-        for row, new in zip(rows, news, strict=True):
-            self.tokens[row].extend(new)
         return output.logits[:, -keep:]
 
     def _mask(self, positions: Tensor, used: int) -> Tensor | Mapping[str, Tensor]:

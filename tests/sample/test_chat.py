@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from turnsmith.data.render import Renderer
-from turnsmith.errors import DataError
+from turnsmith.errors import DataError, UsageError
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.types import Completion, Conversation, Failure, Message, Reply, Sampling, Usage
@@ -322,3 +322,58 @@ def test_turns_of_a_dialogue_go_on_from_what_was_read(chat, monkeypatch):
     before = len(chat.renderer.prompt(ASKED)) + len(first.message.ids)
     assert news[0] <= second.usage.prompt - before + 1
     assert chat([ASKED.then(first.message, Message("user", "And you?"))])[0].message.ids == second.message.ids
+
+
+# ---------------------------------------------------------------------------------- schemas and grammars
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"enum": [1, 2]}, "why": {"type": "string", "maxLength": 8}},
+    "required": ["n", "why"],
+    "additionalProperties": False,
+}
+
+
+def test_replies_keep_to_a_schema(chat):
+    import jsonschema
+
+    sampling = Sampling(1.3, max_new=110, schema=SCHEMA)
+    replies = chat([ASKED] * 6, sampling=sampling)
+    ended = [reply for reply in replies if reply.finish == "stop"]
+    assert len(ended) >= 3  # the others fell into blanks
+    for reply in ended:
+        jsonschema.validate(json.loads(reply.message.content), SCHEMA)
+    assert len({reply.message.content for reply in ended}) > 1
+    # Whoever is asked beside them, and each alone, says the same.
+    assert chat([ASKED], sampling=sampling)[0].message.ids == replies[0].message.ids
+    _, streamed = drained(chat.stream(ASKED, sampling=sampling))
+    assert streamed.message.ids == replies[0].message.ids
+
+
+def test_a_grammar_goes_on_from_the_prefill(chat):
+    sampling = Sampling(max_new=8, grammar='start: "Gladly" | "Grand"', prefill="Gr")
+    (reply,) = chat([ASKED], sampling=sampling)
+    assert (reply.message.content, reply.finish) == ("Grand", "stop")
+
+
+def test_log_probs_are_those_without_the_grammar(chat, engine):
+    (reply,) = chat([ASKED], sampling=Sampling(max_new=8, grammar='start: "Gladly"'))
+    ids = reply.message.ids
+    prompt = chat.renderer.prompt(ASKED)
+    with torch.no_grad():
+        logits = engine.model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0].log_softmax(1)
+    expected = [float(logits[len(prompt) - 1 + place, id]) for place, id in enumerate(ids)]
+    assert reply.message.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_grammar_that_cannot_be_met_fails_that_reply_alone(chat):
+    # An `a` leads to what no text is; a `b` is a whole reply.
+    sampling = Sampling(max_new=8, grammar='start: "a" NEVER | "b"\nNEVER: /x/ & /y/')
+    replies = chat([ASKED] * 40, sampling=sampling)
+    failed = [reply for reply in replies if isinstance(reply, Failure)]
+    said = [reply.message.content for reply in replies if isinstance(reply, Reply)]
+    assert set(said) <= {"b"}
+    assert len(failed) + len(said) == 40
+    assert all("cannot keep to the grammar" in one.reason for one in failed)
+    with pytest.raises(UsageError, match="cannot be kept to the grammar"):
+        chat([ASKED], sampling=Sampling(grammar="start: ("))

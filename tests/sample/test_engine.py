@@ -586,34 +586,6 @@ def test_a_penalised_reply_does_not_depend_on_its_batch(model, rows):
         assert local.generate([prompt], sampling=sampling, seeds=[number])[0].ids == drawn[number].ids
 
 
-class Even:
-    """Only even ids, and after `most` of them none."""
-
-    def __init__(self, most=99):
-        self.most, self.taken = most, []
-
-    def allowed(self):
-        return torch.arange(67) % 2 == (0 if len(self.taken) < self.most else 2)
-
-    def take(self, id):
-        self.taken.append(id)
-
-
-def test_a_guide_says_what_may_come(model):
-    guide = Even()
-    guided, free = LocalEngine(model, stop=[60]).generate(
-        [PREFIX] * 2, sampling=Sampling(max_new=12), seeds=[3, 3], guides=[guide, None]
-    )
-    assert all(id % 2 == 0 for id in guided.ids)
-    assert [*guide.taken, *[60] * (guided.finish == "stop")] == list(guided.ids)
-    assert free.ids == by_hand(model, PREFIX, Sampling(max_new=12), 3, stop=[60])[0]
-
-
-def test_a_reply_that_nothing_may_follow_is_stuck(model):
-    drawn = told(model, Sampling(max_new=12), guides=[Even(most=4)])
-    assert (len(drawn.ids), drawn.finish) == (4, "stuck")
-
-
 def test_replies_can_be_ended_by_the_caller(model):
     from threading import Event
 

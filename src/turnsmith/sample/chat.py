@@ -24,7 +24,7 @@ from turnsmith.types import (
 
 if TYPE_CHECKING:
     from turnsmith.data.render import Renderer
-    from turnsmith.sample.guides import Vocabulary
+    from turnsmith.sample.guides import Guide, Vocabulary
 
 TAIL = 4  # ids for each character of a text to stop at, which are decoded to find it: UTF-8 has no more bytes
 BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character, or not yet one
@@ -71,9 +71,10 @@ class LocalChat:
         prompts = [self._prompt(conversation, sampling) for conversation in conversations]
         given = [tuple(prompt) for prompt in prompts if not isinstance(prompt, Failure)]
         extra = self._extra(sampling, len(given))
-        completions = iter(self.engine.generate(given, sampling=sampling, seeds=_seeds(given, seed), **extra))
+        completions = self.engine.generate(given, sampling=sampling, seeds=_seeds(given, seed), **extra)
+        found = iter(zip(completions, extra.get("guides") or [None] * len(given), strict=True))
         return [
-            prompt if isinstance(prompt, Failure) else self._reply(prompt, next(completions), asked, sampling)
+            prompt if isinstance(prompt, Failure) else self._reply(prompt, *next(found), asked, sampling)
             for asked, prompt in zip(conversations, prompts, strict=True)
         ]
 
@@ -104,12 +105,13 @@ class LocalChat:
         if "guides" in extra:
             (extra["guide"],) = extra.pop("guides")
         tokens = self.engine.stream(prompt, sampling=sampling, seed=own, **extra)
-        return self._stream(prompt, tokens, conversation, sampling)
+        return self._stream(prompt, tokens, extra.get("guide"), conversation, sampling)
 
     def _stream(
         self,
         prompt: Sequence[int],
         tokens: Generator[int, None, Completion],
+        guide: Guide | None,
         asked: Conversation,
         sampling: Sampling,
     ) -> Generator[str, None, Reply]:
@@ -134,7 +136,7 @@ class LocalChat:
                 given = len(said) - held
         if rest := _before(self.renderer.text(completion.ids), sampling.stop)[given:]:
             yield rest
-        reply = self._reply(prompt, completion, asked, sampling)
+        reply = self._reply(prompt, completion, guide, asked, sampling)
         if isinstance(reply, Failure):
             raise DataError(reply.reason)
         return reply
@@ -178,16 +180,20 @@ class LocalChat:
                     self.renderer.tokenizer, engine.vocabulary, stop=self.renderer.stops
                 )
             guide = self._vocabulary.guide(sampling, self._prefill(sampling))
-            assert guide is not None
+            assert guide is not None  # a schema or a grammar is asked for
             extra["guides"] = [guide.copy() for _ in range(count)]
         return extra
 
     def _reply(
-        self, prompt: Sequence[int], completion: Completion, asked: Conversation, sampling: Sampling
+        self,
+        prompt: Sequence[int],
+        completion: Completion,
+        guide: Guide | None,
+        asked: Conversation,
+        sampling: Sampling,
     ) -> Reply | Failure:
-        if completion.finish == "stuck":
-            said = self.renderer.text(completion.ids)
-            return Failure(f"after {said!r:.80} nothing may follow: the grammar cannot be met from there")
+        if guide is not None and guide.failure is not None:
+            return Failure(guide.failure)
         begun = self._prefill(sampling)
         message, _ = self.renderer.parse([*begun, *completion.ids], asked.tools)
         # What was given had no choice: its probability was 1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from turnsmith.sample.choosing import Penalties, choose
 from turnsmith.sample.reading import Prompt, read_prompts
 from turnsmith.sample.rows import Rows
 from turnsmith.types import Completion, Finish, Sampling
+
+if TYPE_CHECKING:
+    from turnsmith.sample.guides import Guide
 
 
 class Drafter(Protocol):
@@ -31,18 +34,6 @@ class Drafter(Protocol):
 
     def swap(self, one: int, other: int) -> None:
         """Two rows have changed places."""
-        ...
-
-
-class Guide(Protocol):
-    """Says which ids may come next in one reply."""
-
-    def allowed(self) -> Tensor:
-        """(V,) bool."""
-        ...
-
-    def take(self, id: int) -> None:
-        """This one has come."""
         ...
 
 
@@ -194,32 +185,37 @@ class Decoding:
         ids, logprobs = choose(logits, uniforms.to(logits.device), self.sampling, adjusted)
         drawn = zip(places, replies, ids.tolist(), logprobs.tolist(), stuck, strict=True)
         for place, reply, id, logprob, nothing in drawn:
-            if nothing:
+            guide = reply.request.guide
+            if nothing or (guide is not None and guide.failure is not None):
                 self._end(reply, "stuck")
                 continue
             reply.ids.append(id)
             reply.logprobs.append(logprob)
             if self.penalties:
                 self.penalties.take(place, id)
-            if reply.request.guide is not None and id not in self.stop:
-                reply.request.guide.take(id)
+            if guide is not None:
+                guide.take(id)
             if finish := self._finish(reply):
                 self._end(reply, finish)
 
     def _adjusted(self, places: Sequence[int], logits: Tensor) -> Tensor | None:
         """The logits after penalties, -inf for what may not come; None where nothing changes."""
-        found = self.penalties.adjusted(places, logits) if self.penalties else None
-        for row, place in enumerate(places):
-            reply = self.alive[place]
-            early, guide = len(reply.ids) + 1 < self.sampling.min_new, reply.request.guide
-            if not early and guide is None:
-                continue
-            found = logits.clone() if found is None else found
-            if early:
-                found[row, list(self.stop)] = -torch.inf
-            if guide is not None:
-                found[row, ~guide.allowed()] = -torch.inf
-        return found
+        replies = [self.alive[place] for place in places]
+        found = self.penalties.adjusted(places, logits) if self.penalties else logits
+        guides = [reply.request.guide for reply in replies]
+        early = [  # a grammar says itself where a reply may end
+            row
+            for row, (reply, guide) in enumerate(zip(replies, guides, strict=True))
+            if len(reply.ids) + 1 < self.sampling.min_new and guide is None
+        ]
+        if early and self.stop:
+            found = found.clone()
+            found[[[row] for row in early], list(self.stop)] = -torch.inf
+        if any(guide is not None for guide in guides):
+            from turnsmith.sample.guides import restricted
+
+            found = restricted(found, guides)
+        return None if found is logits else found
 
     # --------------------------------------------------------------------------------- those that have ended
 

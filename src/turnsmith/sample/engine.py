@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.sample.decoding import Decoding, Drafter, Guide, Request
+from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.lean import Lean
 from turnsmith.sample.packed import Packed
 from turnsmith.sample.rows import BASE, Rows
@@ -24,6 +24,8 @@ from turnsmith.types import Completion, Sampling
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from turnsmith.sample.guides import Guide
 
 SLOTS = 2**15  # tokens held of the prompts and replies under way: 0.75 GB for SmolLM2-135M in bf16
 KEPT = 2**15  # and of earlier calls, for prompts that go on from there

@@ -1,0 +1,1 @@
+"""Dialogues that chats hold with each other."""

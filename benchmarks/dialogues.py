@@ -129,14 +129,16 @@ def openings(job: dict[str, Any]) -> dict[str, str]:
     from turnsmith import wheels
     from turnsmith.data import formats
     from turnsmith.registry import Registry
+    from turnsmith.types import Conversation
 
     model = str(located(job["model"], Path(job["folder"])))
     if job["model"] in SHAPES:
         texts = [f"Tell me a story about {number} small boats." for number in range(job["count"])]
     else:
         _, examples = formats.stream(wheels.obtain("chitchat"), "auto", Registry(), Counter())
-        firsts = (next((m for m in one.parts["text"].messages if m.role == "user"), None) for one in examples)
-        texts = list(dict.fromkeys(first.content for first in firsts if first is not None))
+        chats = [one.parts["text"] for one in examples]
+        firsts = [m for one in chats if isinstance(one, Conversation) for m in one.messages[:1]]
+        texts = list(dict.fromkeys(first.content for first in firsts if first.role == "user"))
         Random(job["seed"]).shuffle(texts)
     if len(texts) < job["count"]:
         raise SystemExit(f"there are {len(texts)} openings, {job['count']} were asked for")

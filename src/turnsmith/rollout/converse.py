@@ -199,7 +199,7 @@ def _attributed(message: Message, names: Sequence[str], where: str) -> Message:
         what = f"of the role {message.role!r}" if message.role in ("tool", "text") else "a call of tools"
         raise UsageError(f"{where} is {what}: a dialogue holds what speakers say to each other")
     name = message.name or _usual(message.role, names)
-    if name not in names:
+    if name is None or name not in names:
         whom = f"{name!r}, who does not speak here" if name else "nobody in particular"
         raise UsageError(f"{where} is said by {whom}: give it the name of {' or '.join(names)}")
     return replace(message, name=name, role=_role(name, names))

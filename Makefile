@@ -1,6 +1,6 @@
 # Every target works as the first command on a fresh machine with Python 3.11 or newer, pip and make.
 # PYTHON=python3.12 chooses another interpreter (.venv is made anew for it), ARGS="tests/data -x" adds arguments
-# to pytest or bench, FAULTS="one two" chooses faults, NAMES="half spin" recipes.
+# to pytest, bench or bench-sample, FAULTS="one two" chooses faults, NAMES="half spin" recipes.
 
 PYTHON ?= python3
 ARGS ?=
@@ -25,7 +25,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu lint faults claims bench parity docs constraints clean
+.PHONY: help demo test test-slow test-gpu lint faults claims bench bench-sample parity docs constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -56,6 +56,9 @@ claims: $(CORE)  ## judge what the recipes claim, all or NAMES="half spin"; hour
 
 bench: $(DEV)  ## one optimiser step beside Trainer and TRL: ARGS="--trainable lora"; a quiet machine, an hour
 	@.venv/bin/python benchmarks/step.py $(ARGS)
+
+bench-sample: $(DEV)  ## sampling beside transformers.generate and llama.cpp: ARGS="--batch 8"; a quiet machine
+	@.venv/bin/python benchmarks/sample.py $(ARGS)
 
 parity: $(PARITY)  ## our tasks beside the LM Evaluation Harness on ../shared: ARGS="--model smollm2-135m-instruct"
 	@.venv/bin/python benchmarks/parity.py $(ARGS)

@@ -169,8 +169,8 @@ def _examples(asked: Mapping[str, Any], model: Path) -> Iterator[dict[str, list[
                 reply = min(REPLY, int(length / (1 + ratio)))
                 yield pair(draw(int(ratio * reply)), draw(reply), draw(reply))
         return
-    chats = _chats(model, length, seed)
-    yield from (_real(chats, count) if asked["what"] == "sft" else _real_pairs(chats, count, ratio))
+    read = chats(model, length, seed)
+    yield from (_real(read, count) if asked["what"] == "sft" else _real_pairs(read, count, ratio))
 
 
 def conversation(ids: list[int], untrained: int) -> dict[str, list[int]]:
@@ -182,7 +182,7 @@ def pair(prompt: list[int], chosen: list[int], rejected: list[int]) -> dict[str,
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
-def _chats(model: Path, length: int, seed: int) -> Iterator[Rendered]:
+def chats(model: Path, length: int, seed: int) -> Iterator[Rendered]:
     """The chats that come with Turnsmith, in an order drawn from `seed`, as tokens with our loss mask."""
     from collections import Counter
     from itertools import islice

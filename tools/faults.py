@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("src", "tests", "tools", "pyproject.toml")
+COPIED = ("src", "tests", "tools", "benchmarks", "pyproject.toml")
 WORKERS = 2
 LIMIT = 600  # seconds for the tests of one fault: a fault may make a loop endless, and that counts as caught
 

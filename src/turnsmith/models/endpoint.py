@@ -13,6 +13,7 @@ from turnsmith.registry import suggest
 from turnsmith.shelf import digest
 
 Limit = Literal["max_tokens", "max_completion_tokens"]
+Server = Literal["openai", "vllm", "llamacpp"]
 FORM = "http://HOST:PORT/v1#MODEL?OPTION=VALUE&..."
 
 
@@ -24,8 +25,10 @@ class Endpoint:
     itself is never written down. parallel: conversations asked at once. tries: of one conversation, at most.
     seconds: within which a whole reply must have come. wait: seconds before the second try, doubled for each
     further one; longest: most seconds of one wait, also where the server asks for more. bytes: of one reply,
-    at most. limit: what this server calls the most tokens of a reply. price: of a million tokens read, and of
-    a million written. version: replies are recorded under it; another one asks anew.
+    at most. limit: what this server calls the most tokens of a reply. server: whose spelling it reads, and so
+    what can be asked of it; `openai` is what all of them have. ids: keep the token ids of replies, and their
+    log-probs, where the server is vLLM. price: of a million tokens read, and of a million written. version:
+    replies are recorded under it; another one asks anew.
     """
 
     url: str
@@ -38,6 +41,8 @@ class Endpoint:
     longest: float = 60.0
     bytes: int = 8 * 2**20
     limit: Limit = "max_tokens"
+    server: Server = "openai"
+    ids: bool = False
     price: tuple[float, float] | None = None
     version: str = ""
 
@@ -50,11 +55,22 @@ class Endpoint:
                 raise ValueError(f"{name} must not be negative, is {getattr(self, name)}")
         if self.limit not in get_args(Limit):
             raise ValueError(f"limit is one of {', '.join(get_args(Limit))}, not {self.limit!r}")
+        if self.server not in get_args(Server):
+            raise ValueError(f"server is one of {', '.join(get_args(Server))}, not {self.server!r}")
+        if self.ids and self.server != "vllm":
+            raise ValueError("ids: only vLLM's server gives token ids with log-probs: add server=vllm")
+
+    @property
+    def name(self) -> str:
+        """The model as people read it, without its options."""
+        return f"{self.url}#{self.model}"
 
     @property
     def fingerprint(self) -> str:
-        """What stands for the model in hashes: not how it is asked, or by whom."""
-        return digest("endpoint 1", self.url, self.model, self.version)
+        """What stands for the model in hashes: not how it is asked, or by whom. What a known server is asked
+        beyond the plain changes what it says, so that it counts."""
+        beyond = [self.server, self.ids] if self.server != "openai" else []
+        return digest("endpoint 1", self.url, self.model, self.version, *beyond)
 
     def secret(self) -> str | None:
         """The API key; None where none was named. Raises UsageError where the variable is not set."""
@@ -124,9 +140,20 @@ def prices(text: str) -> tuple[float, float]:
     return read, written
 
 
+def true_or_false(text: str) -> bool:
+    """
+    >>> true_or_false("true")
+    True
+    """
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
 _KINDS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("key", "limit", "version"), str),
+    **dict.fromkeys(("key", "limit", "server", "version"), str),
     **dict.fromkeys(("parallel", "tries", "bytes"), int),
     **dict.fromkeys(("seconds", "wait", "longest"), float),
+    "ids": true_or_false,
     "price": prices,
 }

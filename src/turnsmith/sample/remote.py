@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -15,38 +16,23 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnsmith import seeds
-from turnsmith.data.messages import message, say
 from turnsmith.errors import DataError, ModelError
 from turnsmith.models.endpoint import Endpoint
+from turnsmith.sample import able, wire
 from turnsmith.sample.chat import to_answer
+from turnsmith.sample.pieces import Gathering, events
 from turnsmith.sample.recorded import Recorded
+from turnsmith.sample.wire import SAID, Trouble
 from turnsmith.shelf import digest
-from turnsmith.types import (
-    Conversation,
-    Failure,
-    Finish,
-    Json,
-    Message,
-    Reply,
-    Sampling,
-    Usage,
-    is_list,
-    is_object,
-)
+from turnsmith.types import Conversation, Failure, Reply, Sampling, is_object
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient, Response
+    from httpx2 import AsyncClient, Client, RequestError, Response
 
 T = TypeVar("T")
-# How servers name the two ends of a reply, beside OpenAI's own words for them.
-ENDS: dict[str, Finish] = {
-    **dict.fromkeys(("stop", "tool_calls", "function_call", "eos_token", "stop_sequence"), "stop"),
-    **dict.fromkeys(("length", "max_tokens"), "length"),
-}
 PASSING = (408, 409, 425, 429)  # refusals that another try may not meet; so may every one from 500 on
 WHOLE = (401, 404)  # the key, or the model: no other conversation will fare better
 SEEDS = 2**31  # servers differ in the widest seed that they take; 31 bits fit all
-SAID = 200  # characters of a server's words that are passed on
 
 
 @dataclass(slots=True)
@@ -67,7 +53,8 @@ class RemoteChat:
     """Answers conversations with what the model behind `endpoint` says, and records it.
 
     records: the directory of recorded replies. sampling: used where a call gives none. system: put first
-    where a conversation has no system message. spent: since the chat was made, or settled.
+    where a conversation has no system message. spent: since the chat was made, or settled. Raises UsageError,
+    here and where it is called, for a sampling that asks more than the server gives; nothing is sent then.
     """
 
     def __init__(
@@ -78,6 +65,7 @@ class RemoteChat:
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         system: str | None = None,
     ) -> None:
+        able.refuse(sampling, endpoint.server, endpoint.name)
         self.endpoint, self.sampling, self.system = endpoint, sampling, system
         self.recorded = Recorded(records / f"{endpoint.fingerprint}.jsonl")
         self.spent = self._nothing()
@@ -91,26 +79,31 @@ class RemoteChat:
         call; what was answered once is given again. Raises ModelError where the server cannot be reached, or
         refuses the key or the model: that is no conversation's fault, and the replies that came are recorded.
         """
+        sampling = sampling or self.sampling
         given = [to_answer(conversation, self.system) for conversation in conversations]
-        asked = [one for one in given if not isinstance(one, Failure)]
-        bodies = [self._body(one, sampling or self.sampling) for one in asked]
-        for body, own in zip(bodies, _seeds(bodies, seed), strict=True):
-            body["seed"] = own
-        replies = iter(self._answered(bodies))
+        asked = self._requests([one for one in given if not isinstance(one, Failure)], sampling, seed)
+        replies = iter(self._answered(asked, sampling))
         return [one if isinstance(one, Failure) else next(replies) for one in given]
 
     def stream(
         self, conversation: Conversation, *, sampling: Sampling | None = None, seed: int = 0
     ) -> Generator[str, None, Reply]:
-        """The reply in one piece, as `LocalChat.stream` gives it in many. Raises DataError for a Failure."""
-        (reply,) = self([conversation], sampling=sampling, seed=seed)
-        if isinstance(reply, Failure):
-            raise DataError(reply.reason)
-        calls = [
-            f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})" for call in reply.message.calls
-        ]
-        yield "\n".join([*([reply.message.content] if reply.message.content else []), *calls])
-        return reply
+        """The reply that a call with this one conversation gives, in pieces as they come: what is said, then
+        calls. One that is recorded, or that a server gives as a whole, comes in one piece.
+
+        Raises DataError where a call gives a Failure, and where the reply breaks off, which is then not
+        recorded. Closing the generator closes the connection.
+        """
+        sampling = sampling or self.sampling
+        given = to_answer(conversation, self.system)
+        if isinstance(given, Failure):
+            raise DataError(given.reason)
+        [(key, body)] = self._requests([given], sampling, seed)
+        known = self._known(key, sampling)
+        if known is None:
+            return self._streamed(key, body, sampling)
+        self.spent.recorded += 1
+        return _shown(known)
 
     def settle(self) -> Spent:
         """What was spent since the last time; counted from 0 from now on."""
@@ -120,50 +113,61 @@ class RemoteChat:
     def _nothing(self) -> Spent:
         return Spent(cost=0.0 if self.endpoint.price else None)
 
-    def _body(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
-        """The request; what a server may not know is left out where it says nothing."""
-        body: dict[str, Any] = {
-            "model": self.endpoint.model,
-            "messages": [_wire(one) for one in conversation.messages],
-            "temperature": sampling.temperature,
-            self.endpoint.limit: sampling.max_new,
-        }
-        body |= {"top_p": sampling.top_p} if sampling.top_p < 1 else {}
-        body |= {"top_k": sampling.top_k} if sampling.top_k else {}
-        return body | ({"tools": list(conversation.tools)} if conversation.tools else {})
+    def _requests(
+        self, conversations: Sequence[Conversation], sampling: Sampling, seed: int
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """For each conversation what is sent, and the key that its reply is recorded under."""
+        able.refuse(sampling, self.endpoint.server, self.endpoint.name)
+        bodies = [wire.request(self.endpoint, one, sampling) for one in conversations]
+        for body, own in zip(bodies, _seeds(bodies, seed), strict=True):
+            body["seed"] = own
+        return [(digest(self.endpoint.fingerprint, body), body) for body in bodies]
 
-    def _answered(self, bodies: Sequence[dict[str, Any]]) -> list[Reply | Failure]:
-        keys = [digest(self.endpoint.fingerprint, body) for body in bodies]
-        known = {key: reply for key in keys if (reply := self._known(key)) is not None}
+    def _answered(
+        self, asked: Sequence[tuple[str, dict[str, Any]]], sampling: Sampling
+    ) -> list[Reply | Failure]:
+        known = {key: reply for key, _ in asked if (reply := self._known(key, sampling)) is not None}
         self.spent.recorded += len(known)
-        open_ = {key: body for key, body in zip(keys, bodies, strict=True) if key not in known}
-        found = _finished(self._asked(open_)) if open_ else {}
-        return [known[key] if key in known else found[key] for key in keys]
+        open_ = {key: body for key, body in asked if key not in known}
+        found = _finished(self._asked(open_, sampling)) if open_ else {}
+        return [known[key] if key in known else found[key] for key, _ in asked]
 
-    def _known(self, key: str) -> Reply | None:
+    def _known(self, key: str, sampling: Sampling) -> Reply | None:
         said = self.recorded.get(key)
         try:
-            return _reply(said) if said is not None else None
-        except _Trouble:
+            return self._read(said, sampling) if said is not None else None
+        except Trouble:
             return None  # what an older version took for a reply is asked for again
 
-    async def _asked(self, bodies: Mapping[str, dict[str, Any]]) -> dict[str, Reply | Failure]:
+    def _read(self, said: Mapping[str, Any], sampling: Sampling) -> Reply:
+        return wire.reply(said, sampling, ids=self.endpoint.ids)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        secret = self.endpoint.secret()
+        return {"Authorization": f"Bearer {secret}"} if secret else {}
+
+    @property
+    def _secure(self) -> bool:
+        """Whether certificates are to be read, which takes half a second."""
+        return self.endpoint.url.startswith("https")
+
+    async def _asked(
+        self, bodies: Mapping[str, dict[str, Any]], sampling: Sampling
+    ) -> dict[str, Reply | Failure]:
         """What comes of the requests, so many at once as the endpoint allows."""
         from httpx2 import AsyncClient, Limits
 
-        secret = self.endpoint.secret()
-        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         gate = asyncio.Semaphore(self.endpoint.parallel)
 
         async def one(key: str, body: dict[str, Any]) -> Reply | Failure:
             async with gate:
-                return await self._tried(client, key, body)
+                return await self._tried(client, key, body, sampling)
 
         limits = Limits(max_connections=self.endpoint.parallel)
-        secure = self.endpoint.url.startswith(
-            "https"
-        )  # without, reading all certificates takes half a second
-        async with AsyncClient(headers=headers, timeout=None, limits=limits, verify=secure) as client:
+        async with AsyncClient(
+            headers=self._headers, timeout=None, limits=limits, verify=self._secure
+        ) as client:
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = {key: group.create_task(one(key, body)) for key, body in bodies.items()}
@@ -171,56 +175,144 @@ class RemoteChat:
                 raise errors.exceptions[0] from None
         return {key: task.result() for key, task in tasks.items()}
 
-    async def _tried(self, client: AsyncClient, key: str, body: dict[str, Any]) -> Reply | Failure:
+    async def _tried(
+        self, client: AsyncClient, key: str, body: dict[str, Any], sampling: Sampling
+    ) -> Reply | Failure:
         """The reply, after as many tries as are allowed; the reason of the last one where it did not come."""
-        jitter, trouble = Random(key), _Trouble("")
+        jitter, trouble = Random(key), Trouble("")
         for number in range(self.endpoint.tries):
             if number:
-                self.spent.retries += 1
-                pause = min(self.endpoint.longest, self.endpoint.wait * 2 ** (number - 1))
-                await asyncio.sleep(max(pause * jitter.uniform(0.5, 1.0), trouble.pause))
+                await asyncio.sleep(self._pause(number, trouble, jitter))
             try:
                 said = await self._said(client, body)
-                reply = _reply(said)
-            except _Trouble as error:
+                reply = self._read(said, sampling)
+            except Trouble as error:
                 trouble = error
-                if trouble.final:
-                    return Failure(str(trouble))
-                if trouble.pause > self.endpoint.longest:
-                    return Failure(f"{trouble} (asks to wait {trouble.pause:,.0f} s)")
+                if failure := self._hopeless(trouble):
+                    return failure
                 continue
-            self.recorded.add(key, body, said)
-            self._count(reply, said)
+            self._keep(key, body, said, reply)
             return reply
+        return self._exhausted(trouble)
+
+    def _streamed(self, key: str, body: dict[str, Any], sampling: Sampling) -> Generator[str, None, Reply]:
+        """The same for one request, in pieces; what has begun to come is not tried again."""
+        from httpx2 import Client
+
+        jitter, trouble = Random(key), Trouble("")
+        wanted = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        with Client(headers=self._headers, timeout=self.endpoint.seconds, verify=self._secure) as client:
+            for number in range(self.endpoint.tries):
+                if number:
+                    time.sleep(self._pause(number, trouble, jitter))
+                gathering = Gathering(sampling.prefill)
+                try:
+                    said = yield from self._pieces(client, wanted, gathering)
+                    reply = self._read(said, sampling)
+                except Trouble as error:
+                    trouble = error
+                    if gathering.shown:
+                        raise DataError(
+                            f"the reply broke off after {gathering.shown:,} characters: {trouble}. It is not "
+                            "recorded: ask again"
+                        ) from None
+                    if failure := self._hopeless(trouble):
+                        raise DataError(failure.reason) from None
+                    continue
+                self._keep(key, body, said, reply)
+                yield from _rest(reply, gathering.shown)
+                return reply
+        raise DataError(self._exhausted(trouble).reason)
+
+    def _pause(self, number: int, trouble: Trouble, jitter: Random) -> float:
+        """Seconds before the try of this number, which is counted."""
+        self.spent.retries += 1
+        pause = min(self.endpoint.longest, self.endpoint.wait * 2 ** (number - 1))
+        return max(pause * jitter.uniform(0.5, 1.0), trouble.pause)
+
+    def _hopeless(self, trouble: Trouble) -> Failure | None:
+        """What comes of it where another try would not help, or not soon."""
+        if trouble.final:
+            return Failure(str(trouble))
+        if trouble.pause > self.endpoint.longest:
+            return Failure(f"{trouble} (asks to wait {trouble.pause:,.0f} s)")
+        return None
+
+    def _exhausted(self, trouble: Trouble) -> Failure:
+        """What comes of the last try; ModelError where the server was never reached."""
         reason = f"{trouble} ({self.endpoint.tries} tries)"
         if trouble.unreachable:
             raise ModelError(f"{self.endpoint.url} cannot be reached: {reason}. Is the server running?")
         return Failure(reason)
 
+    def _keep(self, key: str, body: dict[str, Any], said: dict[str, Any], reply: Reply) -> None:
+        self.recorded.add(key, body, said)
+        self._count(reply, said)
+
     async def _said(self, client: AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-        """What the server answers, within the endpoint's time and size; _Trouble where that is no reply."""
-        from httpx2 import ConnectError, RequestError
+        """What the server answers, within the endpoint's time and size; Trouble where that is no reply."""
+        from httpx2 import RequestError
 
         try:
             async with asyncio.timeout(self.endpoint.seconds):
                 response, content = await self._posted(client, body)
         except TimeoutError:
-            raise _Trouble(f"no whole reply came within {self.endpoint.seconds:g} s") from None
+            raise self._late() from None
         except RequestError as error:
-            reason = f"{type(error).__name__}: {self._clean(str(error)) or 'the connection broke off'}"
-            raise _Trouble(reason, unreachable=isinstance(error, ConnectError)) from None
+            raise self._broken(error) from None
         if response.status_code != 200:
             raise self._refused(response, content)
+        return wire.answer(content, self._clean)
+
+    def _pieces(
+        self, client: Client, body: dict[str, Any], gathering: Gathering
+    ) -> Generator[str, None, dict[str, Any]]:
+        """What the server says as it comes, within the endpoint's time and size, and at the end all of it."""
+        from httpx2 import RequestError, TimeoutException
+
         try:
-            found: Any = json.loads(content)
-            # Halves of surrogate pairs, which a server may escape, cannot be written as UTF-8.
-            found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
-        except ValueError as error:
-            raise _Trouble(f"the reply is no JSON ({error})") from None
-        choices: Any = found.get("choices") if is_object(found) else None
-        if not is_list(choices) or not choices:
-            raise _Trouble(f"the reply has no choices: {self._clean(content.decode('utf-8', 'replace'))}")
-        return {"choice": choices[0], "usage": found.get("usage")}
+            with client.stream("POST", f"{self.endpoint.url}/chat/completions", json=body) as response:
+                coming = self._in_time(response)
+                if response.status_code != 200:
+                    raise self._refused(response, b"".join(coming))
+                if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                    return wire.answer(b"".join(coming), self._clean)
+                for event in events(coming):
+                    if piece := gathering.take(event, self._clean):
+                        yield piece
+        except TimeoutException:
+            raise self._late() from None
+        except RequestError as error:
+            raise self._broken(error) from None
+        return gathering.whole()
+
+    def _in_time(self, response: Response) -> Generator[bytes]:
+        """The bytes of a response; the time that passes while nobody asks for them does not count."""
+        size, waited, coming = 0, 0.0, response.iter_bytes()
+        while True:
+            started = time.monotonic()
+            piece = next(coming, None)
+            waited += time.monotonic() - started
+            if piece is None:
+                return
+            size += len(piece)
+            if waited > self.endpoint.seconds:
+                raise self._late()
+            if size > self.endpoint.bytes:
+                raise self._large()
+            yield piece
+
+    def _late(self) -> Trouble:
+        return Trouble(f"no whole reply came within {self.endpoint.seconds:g} s")
+
+    def _large(self) -> Trouble:
+        return Trouble(f"the reply has more than {self.endpoint.bytes:,} bytes", final=True)
+
+    def _broken(self, error: RequestError) -> Trouble:
+        from httpx2 import ConnectError
+
+        reason = f"{type(error).__name__}: {self._clean(str(error)) or 'the connection broke off'}"
+        return Trouble(reason, unreachable=isinstance(error, ConnectError))
 
     async def _posted(self, client: AsyncClient, body: dict[str, Any]) -> tuple[Response, bytes]:
         read = bytearray()
@@ -228,7 +320,7 @@ class RemoteChat:
             async for piece in response.aiter_bytes():
                 read += piece
                 if len(read) > self.endpoint.bytes:
-                    raise _Trouble(f"the reply has more than {self.endpoint.bytes:,} bytes", final=True)
+                    raise self._large()
         return response, bytes(read)
 
     def _refused(self, response: Response, content: bytes) -> Exception:
@@ -243,7 +335,7 @@ class RemoteChat:
             what = key if status == 401 else f"the URL or the model {self.endpoint.model!r}"
             return ModelError(f"{self.endpoint.url} refuses what is asked, look at {what}: {reason}")
         again = status in PASSING or status >= 500
-        return _Trouble(reason, final=not again, pause=_asked_pause(response.headers.get("Retry-After")))
+        return Trouble(reason, final=not again, pause=_asked_pause(response.headers.get("Retry-After")))
 
     def _clean(self, text: str) -> str:
         """A server's words in one short line; some repeat the key, which must not be written anywhere."""
@@ -262,58 +354,20 @@ class RemoteChat:
             self.spent.cost += (reply.usage.prompt * read + reply.usage.completion * written) / 1e6
 
 
-class _Trouble(Exception):
-    """Why a try gave no reply. final: another one would fare no better. pause: seconds that the server asks
-    to wait."""
-
-    def __init__(
-        self, reason: str, *, final: bool = False, pause: float = 0.0, unreachable: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.final, self.pause, self.unreachable = final, pause, unreachable
+def _shown(reply: Reply) -> Generator[str, None, Reply]:
+    """A reply that is there, in one piece."""
+    yield from _rest(reply, 0)
+    return reply
 
 
-def _wire(said: Message) -> dict[str, Json]:
-    """A message as a server takes it: without weights, thoughts and fields of our own."""
-    return say(replace(said, weight=None, spans=(), fields={}, thinking=None))
-
-
-def _reply(said: Mapping[str, Any]) -> Reply:
-    """What a recorded or fresh choice says; _Trouble where it is no reply."""
-    choice: Any = said["choice"]
-    given: Any = choice.get("message") if is_object(choice) else None
-    if not is_object(given):
-        raise _Trouble(f"the reply has no message: {choice!r:.{SAID}}")
-    finish: Any = choice.get("finish_reason")
-    if finish == "content_filter":
-        raise _Trouble("the server's filter withheld the reply", final=True)
-    if not isinstance(finish, str) or finish not in ENDS:
-        raise _Trouble(f"the reply ended for the reason {finish!r}, which is not known")
-    wanted = ("tool_calls", "function_call", "reasoning_content", "reasoning")
-    kept = {key: given[key] for key in wanted if given.get(key)}
-    content = given.get("content")
-    try:
-        found = message({"role": "assistant", "content": "" if content is None else content, **kept}, "reply")
-    except DataError as error:
-        raise _Trouble(f"the reply cannot be read: {error}") from None
-    return Reply(_thoughtful(found), ENDS[finish], _usage(said["usage"]))
-
-
-def _thoughtful(said: Message) -> Message:
-    """The message with thoughts that the server left in the content taken out of it."""
-    text = said.content.lstrip()
-    thoughts, end, rest = text.partition("</think>")
-    if said.thinking is not None or not (end or text.startswith("<think>")):
-        return said
-    return replace(said, content=rest.lstrip(), thinking=thoughts.removeprefix("<think>").strip())
-
-
-def _usage(found: Any) -> Usage:
-    """Tokens as the server counts them; 0 where it does not."""
-    counts: Any = found if is_object(found) else {}
-    numbers = [counts.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    read, written = (number if isinstance(number, int) else 0 for number in numbers)
-    return Usage(read, written)
+def _rest(reply: Reply, shown: int) -> Generator[str]:
+    """What is left to show of a reply: its calls, and before them the words where none were shown."""
+    lines = [reply.message.content] if reply.message.content and not shown else []
+    lines += [
+        f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})" for call in reply.message.calls
+    ]
+    if lines:
+        yield ("\n" if shown else "") + "\n".join(lines)
 
 
 def _seeds(bodies: Sequence[Mapping[str, Any]], seed: int) -> list[int]:

@@ -43,6 +43,38 @@ def says(body: Any, status: int = 200, **headers: str) -> Behaviour:
     return behave
 
 
+def streams(
+    *pieces: Any, done: bool = True, before: Callable[[int], None] = lambda number: None, end: bytes = b"\n\n"
+) -> Behaviour:
+    """Answer in server-sent events. pieces: of the content, or whole chunks. done: say that it ends; else the
+    connection breaks off. before: is called with each piece's number before it is sent. end: of an event."""
+
+    def behave(handler: Handler, asked: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        chunks = [chunk(one) if isinstance(one, str) else one for one in pieces]
+        try:
+            for number, one in enumerate([*chunks, *(["[DONE]"] if done else [])]):
+                before(number)
+                data = one if one == "[DONE]" else json.dumps(one)
+                content = b": still here" + end + b"data: " + data.encode() + end
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+            handler.wfile.write(b"0\r\n\r\n" if done else b"")
+        except OSError:
+            handler.served.left.set()  # the other side has gone
+        handler.close_connection = True
+
+    return behave
+
+
+def chunk(content: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    """One piece of a reply that is streamed."""
+    said = {**({} if content is None else {"content": content}), **delta}
+    return {"choices": [{"index": 0, "delta": said, "finish_reason": finish}]}
+
+
 def breaks_off(handler: Handler, asked: dict[str, Any]) -> None:
     """A part of what was promised, then the end of the connection."""
     handler.send_response(200)
@@ -112,13 +144,14 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     """behaviours: of the next requests, in turn; usual: of all others. asked: the bodies that came; keys:
-    their `Authorization`; most: how many were under way at once."""
+    their `Authorization`; most: how many were under way at once. left: whether a client went while a reply
+    was streamed."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.lock, self.over = threading.Lock(), threading.Event()
+        self.lock, self.over, self.left = threading.Lock(), threading.Event(), threading.Event()
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.behaviours: deque[Behaviour] = deque()

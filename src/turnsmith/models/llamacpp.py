@@ -19,6 +19,13 @@ def installed() -> bool:
     return find_spec("llama_cpp") is not None
 
 
+def parameters(file: Path) -> int:
+    """How many numbers the weights in the file stand for."""
+    from gguf import GGUFReader
+
+    return sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
+
+
 def prove(file: Path, *, expected: Measured, chat: str | None) -> float:
     """The loss on the probe text in llama.cpp, in nats per token.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, StorageError
+from turnsmith.models.answering import LLAMACPP, is_llamacpp
 from turnsmith.models.directory import file_hash, is_model, quiet, size, write
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.mend import mend
@@ -36,6 +37,12 @@ def locate(reference: str) -> Path:
             f"{reference} is an endpoint: it can be asked (`chat`, `evaluate`, chats of stages), but its "
             "weights are not here. Training, merging, exporting and likelihoods need a directory, a shipped "
             "name or a hub id"
+        )
+    if is_llamacpp(reference):
+        raise ModelError(
+            f"{reference} is run by llama.cpp: it can be asked (`chat`, `evaluate`, chats of stages), but "
+            "gives no weights and no likelihoods. Without the prefix the file is converted into a model that "
+            f"has them: {reference.removeprefix(LLAMACPP)}"
         )
     path = Path(reference).expanduser()
     entry = wheels.shipped(reference)
@@ -129,12 +136,11 @@ def read_gguf(
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model in the file, its weights as plain numbers, and its tokenizer, as transformers reads them."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
     folder, name = str(gguf.parent), gguf.name
+    words = gguf_tokenizer(gguf)
     with quiet(), contextlib.redirect_stderr(io.StringIO()), _uncollected():
-        # AutoTokenizer would give the same tokens, but read the whole file once more to choose the class.
-        words = PreTrainedTokenizerFast.from_pretrained(folder, gguf_file=name)
         config = AutoConfig.from_pretrained(folder, gguf_file=name)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -149,6 +155,15 @@ def read_gguf(
             delattr(owner, mark)
     model.is_quantized = False  # pyright: ignore[reportArgumentType]
     return model, words
+
+
+def gguf_tokenizer(gguf: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in the file."""
+    from transformers import PreTrainedTokenizerFast
+
+    with quiet(), contextlib.redirect_stderr(io.StringIO()), _uncollected():
+        # AutoTokenizer would give the same tokens, but read the whole file once more to choose the class.
+        return PreTrainedTokenizerFast.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
 
 
 @contextmanager

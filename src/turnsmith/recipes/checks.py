@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from turnsmith import wheels
 from turnsmith.errors import UsageError
 from turnsmith.models import needs
+from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import asking
 from turnsmith.registry import Kind, Registry
@@ -129,6 +130,8 @@ def _model(name: str, names: set[str], where: str) -> None:
     """A model is a name of this recipe or a reference; a bare word that is neither is refused."""
     if is_endpoint(name):
         _within(where, endpoint(name).secret)
+    if is_llamacpp(name):
+        _within(where, file_of, name)
     if name.split("@", maxsplit=1)[0] in names or "/" in name or ":" in name:
         return
     if name not in wheels.names("model"):

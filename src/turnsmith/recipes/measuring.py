@@ -19,6 +19,7 @@ from turnsmith.evaluation.alone import alone
 from turnsmith.evaluation.items import Item, Metric, compare, worst
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
+from turnsmith.models.answering import is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes import files
@@ -26,7 +27,7 @@ from turnsmith.recipes.preparing import layout_of
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
 from turnsmith.recipes.schema import Component
-from turnsmith.recipes.talking import remote
+from turnsmith.recipes.talking import llamacpp, remote
 from turnsmith.recipes.telling import remarks
 from turnsmith.recipes.verdict import items
 from turnsmith.sample.chat import LocalChat
@@ -207,6 +208,8 @@ def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     """A model ready to be measured and talked to; its adapter is in the same dtype as the rest."""
     if is_endpoint(reference):
         return Subject.answering(reference, remote(reference))
+    if is_llamacpp(reference):
+        return Subject.answering(reference, llamacpp(reference))
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
     model.to(getattr(torch, dtype)).eval()
     layout = layout_of(runner, model)

@@ -19,6 +19,7 @@ from turnsmith.data.formats.guessing import Guess
 from turnsmith.data.quarantine import FILE, Quarantine
 from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
 from turnsmith.errors import DataError
+from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
@@ -155,9 +156,11 @@ def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed
 
 def _parameters(reference: str) -> int:
     """What a model computes with here; one behind an endpoint computes elsewhere."""
-    from turnsmith.models import load
+    from turnsmith.models import llamacpp, load
 
-    return 0 if is_endpoint(reference) else load.parameters(reference)
+    if is_endpoint(reference):
+        return 0
+    return llamacpp.parameters(file_of(reference)) if is_llamacpp(reference) else load.parameters(reference)
 
 
 class Seeded:

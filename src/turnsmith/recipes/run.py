@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
+from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import files, telling
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
@@ -412,9 +413,12 @@ class Runner:
     def reference(self, reference: str) -> Trained:
         """A model that is on disk, can be fetched, or can be asked, with its hash."""
         from turnsmith.models import load
+        from turnsmith.models.directory import file_hash
 
         if is_endpoint(reference):
             return Trained(reference, endpoint(reference).fingerprint)
+        if is_llamacpp(reference):
+            return Trained(reference, digest("llamacpp 1", file_hash(file_of(reference))))
         return Trained(reference, load.fingerprint(reference))
 
     def _described(self, kind: Kind, component: Component) -> dict[str, Any]:

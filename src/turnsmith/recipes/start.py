@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
+from turnsmith.models.answering import LLAMACPP, only_answers
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import asking, components, references, schema
 from turnsmith.recipes.run import Runner, Say
@@ -111,10 +112,10 @@ def evaluate(
     """Measure models, each compared item by item with another one where `against` names it, as `turnsmith
     evaluate` does.
 
-    suite: tasks as a recipe spells them, all general ones where absent, of an endpoint those that need no
-    more than replies. data: conversations for the tasks that measure on such, e.g. held-out loss and replies.
-    max_failed: share of a task's items that a model may fail to answer. The others as of `run`; so is what
-    comes back.
+    suite: tasks as a recipe spells them, all general ones where absent, of a model that only answers those
+    that need no more than replies. data: conversations for the tasks that measure on such, e.g. held-out loss
+    and replies. max_failed: share of a task's items that a model may fail to answer. The others as of `run`;
+    so is what comes back.
     """
     plain, name = comparison(models, against=against, suite=suite, data=data, max_failed=max_failed, use=use)
     spoken = [*(repr(str(model)) for model in models), *([f"against={str(against)!r}"] if against else [])]
@@ -141,7 +142,7 @@ def comparison(
         raise UsageError(f"{against} would be compared with itself: leave it out of the models")
     known = components(use)
     tasks = [*(["heldout", "replies"] if data else []), *schema.FORGETTING]
-    if any(is_endpoint(str(one)) for one in (*models, against)):
+    if any(only_answers(str(one)) for one in (*models, against)):
         tasks = asking.replies_only(tasks, known)
     if against is None:
         tasks = [name for name in tasks if not known.entry("task", name).names("needs")]
@@ -191,7 +192,7 @@ def _short(model: str) -> str:
     """A name for files."""
     if is_endpoint(model):
         return re.sub(r"[^\w.-]+", "-", endpoint(model).model)
-    return Path(model).name
+    return Path(model.removeprefix(LLAMACPP)).name
 
 
 def export(

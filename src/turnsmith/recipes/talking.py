@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.types import Sampling
 
@@ -20,11 +21,14 @@ def chat(
 ) -> LocalChat | RemoteChat:
     """The model as a function from conversations to replies, in the arithmetic that is fastest here.
 
-    model: a directory, a shipped name, a hub id, or an endpoint. sampling: used where a call gives none.
-    system: put first where a conversation has no system message. `Talk` remembers a conversation with it.
+    model: a directory, a shipped name, a hub id, an endpoint, or `llamacpp:FILE.gguf`. sampling: used where
+    a call gives none. system: put first where a conversation has no system message. `Talk` remembers a
+    conversation with it.
     """
     if is_endpoint(str(model)):
         return remote(str(model), sampling=sampling, system=system)
+    if is_llamacpp(str(model)):
+        return llamacpp(str(model), sampling=sampling, system=system)
     import torch
 
     from turnsmith import wheels
@@ -49,3 +53,17 @@ def remote(reference: str, *, sampling: Sampling = Sampling(), system: str | Non
     from turnsmith.sample.remote import RemoteChat
 
     return RemoteChat(endpoint(reference), wheels.home() / "replies", sampling=sampling, system=system)
+
+
+def llamacpp(reference: str, *, sampling: Sampling = Sampling(), system: str | None = None) -> LocalChat:  # noqa: B008
+    """The model in a GGUF file, run by llama.cpp in this process."""
+    from turnsmith.data.render import Renderer
+    from turnsmith.models.locate import gguf_tokenizer
+    from turnsmith.sample import able
+    from turnsmith.sample.chat import LocalChat
+    from turnsmith.sample.llamacpp import LlamaCppEngine
+
+    able.refuse(sampling, "gguf", reference)
+    file = file_of(reference)
+    renderer = Renderer(gguf_tokenizer(file))
+    return LocalChat(LlamaCppEngine(file, stop=renderer.stops), renderer, sampling=sampling, system=system)

@@ -1,0 +1,181 @@
+"""Sampling from a GGUF file that llama.cpp runs in this process (the extra `llamacpp`).
+
+llama.cpp gives the logits, and what is drawn from them is drawn here: its own sampler leaves the prompt out
+of the penalties, and gives no log-probs. Prompts are read one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnsmith import seeds as keyed
+from turnsmith.errors import ModelError, UsageError
+from turnsmith.sample import able
+from turnsmith.types import Completion, Sampling
+
+Row = NDArray[np.floating[Any]]  # of the vocabulary: (V,)
+CONTEXT = (
+    8192  # tokens that keys and values are kept for: 1 GiB of an 8B model; files promise up to 100 times
+)
+
+
+class LlamaCppEngine:
+    """Draws tokens from the model in `file`.
+
+    stop: ids that end a completion. context: tokens that prompt and reply may have together, at most those
+    that the file says. Raises UsageError where llama.cpp is not installed, ModelError where it cannot load
+    the file.
+    """
+
+    def __init__(self, file: Path, *, stop: Sequence[int], context: int = CONTEXT) -> None:
+        try:
+            import llama_cpp  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise UsageError("llama.cpp is not installed: pip install 'turnsmith[llamacpp]'") from None
+        self.file, self.stop, self._library = file, tuple(stop), llama_cpp
+        try:
+            self._model: Any = llama_cpp.Llama(str(file), n_ctx=context, n_gpu_layers=-1, verbose=False)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"llama.cpp cannot load {file}: {error}") from error
+        self._vocabulary: int = self._model.n_vocab()
+        known: dict[str, str] = self._model.metadata
+        trained = known.get(f"{known.get('general.architecture')}.context_length")
+        self.context = min(context, int(trained)) if trained else context
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Completion]:
+        """One completion per prompt, in their order. Log-probs are at the temperature, before penalties and
+        truncation.
+
+        Raises UsageError for an empty prompt and for what `able` says that this lacks, ModelError for a
+        prompt that is too long, before any work.
+        """
+        self._check(prompts, seeds, sampling)
+        return [
+            _all(self._stream(prompt, sampling, seed)) for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+
+    def stream(
+        self, prompt: Sequence[int], *, sampling: Sampling, seed: int
+    ) -> Generator[int, None, Completion]:
+        """The ids of one completion as they are drawn; the generator's return value is the completion. Until
+        it has ended nothing else may be drawn."""
+        self._check([prompt], [seed], sampling)
+        return self._stream(prompt, sampling, seed)
+
+    def _stream(
+        self, prompt: Sequence[int], sampling: Sampling, seed: int
+    ) -> Generator[int, None, Completion]:
+        uniforms = keyed.array(seed, "sample").random(sampling.max_new, dtype=np.float32)
+        ids: list[int] = []
+        logprobs: list[float] = []
+        self._model.reset()
+        for uniform in uniforms:
+            logits = self._logits(ids[-1:] or prompt)
+            allowed = adjusted(logits, sampling, prompt, ids, self.stop)
+            id, logprob = choose(logits, allowed, float(uniform), sampling)
+            ids.append(id)
+            logprobs.append(logprob)
+            yield id
+            if id in self.stop:
+                break
+        return Completion(tuple(ids), tuple(logprobs), "stop" if ids[-1] in self.stop else "length")
+
+    def _logits(self, ids: Sequence[int]) -> Row:
+        """What follows the tokens read so far and these: (V,)."""
+        try:
+            self._model.eval(list(ids))
+        except RuntimeError as error:
+            raise ModelError(f"llama.cpp cannot go on with {self.file}: {error}") from error
+        found = self._library.llama_get_logits_ith(self._model.ctx, -1)
+        return np.ctypeslib.as_array(found, shape=(self._vocabulary,)).copy()  # llama.cpp overwrites them
+
+    def _check(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> None:
+        able.refuse(sampling, "gguf", str(self.file))
+        if len(prompts) != len(seeds):
+            raise UsageError(f"{len(prompts)} prompts came with {len(seeds)} seeds: give one seed for each.")
+        for index, prompt in enumerate(prompts):
+            if not len(prompt):
+                raise UsageError(f"prompt {index} is empty: there is nothing to continue.")
+            if not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
+                raise ModelError(
+                    f"prompt {index} holds ids that are not below the model's {self._vocabulary}."
+                )
+            if len(prompt) + sampling.max_new > self.context:
+                raise ModelError(
+                    f"prompt {index} has {len(prompt)} tokens and {sampling.max_new} may follow, but the "
+                    f"context ends at {self.context}: shorten the prompt or lower max_new."
+                )
+
+
+def _all(tokens: Generator[int, None, Completion]) -> Completion:
+    """What a generator comes to."""
+    while True:
+        try:
+            next(tokens)
+        except StopIteration as end:
+            return end.value
+
+
+# ------------------------------------------------------------------------------------------ one token
+
+
+def adjusted(
+    logits: Row, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int], stop: Sequence[int]
+) -> Row:
+    """The logits (V,) after the penalties, and with -inf for tokens that would end the reply too early.
+
+    Source: the repetition penalty arXiv:1909.05858 sec. 4.1; the other two as OpenAI's API has them.
+    """
+    found = logits.astype(np.float64)
+    seen = np.unique(np.array([*prompt, *reply], np.int64))
+    factor = sampling.repetition_penalty
+    found[seen] = np.where(found[seen] > 0, found[seen] / factor, found[seen] * factor)
+    for id, count in Counter(reply).items():
+        found[id] -= sampling.frequency_penalty * count + sampling.presence_penalty
+    if len(reply) + 1 < sampling.min_new:
+        found[list(stop)] = -np.inf
+    return found
+
+
+def choose(logits: Row, allowed: Row, uniform: float, sampling: Sampling) -> tuple[int, float]:
+    """The next id and its log-prob at the temperature. logits, allowed: (V,), before and after `adjusted`.
+
+    uniform: in [0, 1), not read at temperature 0. Raises ModelError where the logits are no numbers.
+    """
+    logprobs = _logprobs(logits, sampling)
+    if not np.isfinite(logprobs.max()):
+        raise ModelError("the model's logits are no numbers: are its weights broken?")
+    if sampling.temperature == 0:
+        id = int(allowed.argmax())
+    else:
+        edges = truncated(np.exp(_logprobs(allowed, sampling)), sampling).cumsum()
+        id = int(np.searchsorted(edges, uniform * edges[-1], side="right"))
+    return id, float(logprobs[id])
+
+
+def truncated(probabilities: Row, sampling: Sampling) -> Row:
+    """The probabilities (V,), 0 outside of the top-k, of those outside of the smallest set with the share
+    top_p, of those below min_p times the highest; not normalised."""
+    found = np.zeros_like(probabilities)
+    if sampling.top_k or sampling.top_p < 1:
+        order = np.argsort(-probabilities, kind="stable")[: sampling.top_k or None]
+        best = probabilities[order]
+        order = order[best.cumsum() - best < sampling.top_p * best.sum()]
+    else:
+        order = np.arange(len(probabilities))
+    found[order] = probabilities[order]
+    return np.where(found >= sampling.min_p * found.max(), found, 0.0)
+
+
+def _logprobs(logits: Row, sampling: Sampling) -> Row:
+    scaled = logits.astype(np.float64) / (sampling.temperature or 1.0)
+    scaled -= scaled.max()
+    return scaled - np.log(np.exp(scaled).sum())

@@ -1,0 +1,294 @@
+"""A GGUF file in llama.cpp draws as a model that is loaded here does: held against it through a stand-in for
+the binding, and through the binding itself where it is installed."""
+
+import ctypes
+import importlib.machinery
+import importlib.util
+import math
+import sys
+import types
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+import turnsmith
+from turnsmith.data.render import Renderer
+from turnsmith.errors import ModelError, UsageError
+from turnsmith.models import gguf
+from turnsmith.models.answering import file_of, is_llamacpp
+from turnsmith.models.locate import locate
+from turnsmith.recipes.talking import chat
+from turnsmith.sample.chat import LocalChat
+from turnsmith.sample.engine import LocalEngine
+from turnsmith.sample.llamacpp import LlamaCppEngine, adjusted, choose, truncated
+from turnsmith.testing import chat as said
+from turnsmith.testing import directory, model, tokenizer
+from turnsmith.types import Sampling
+
+REAL = importlib.util.find_spec("llama_cpp") is not None
+PROMPTS = [[5, 6, 7], [8] * 31, [11], [5, 6, 7]]
+SEEDS = [1, 2, 3, 4]
+STOP = [2, 60]
+
+
+class Llama:
+    """What is used of `llama_cpp.Llama`, on top of a tiny model of transformers.
+
+    As in the binding, `eval` reads on from what was read before, `reset` forgets it, and the pointer to the
+    logits leads into memory that the next `eval` overwrites. made: all that were made.
+    """
+
+    made: ClassVar[list["Llama"]] = []
+
+    def __init__(self, model_path, *, n_gpu_layers=0, n_ctx=512, verbose=True):
+        if not Path(model_path).read_bytes().startswith(b"GGUF"):
+            raise ValueError(f"Failed to load model from file: {model_path}")
+        self.model, self.read = model(vocabulary=len(tokenizer())), []
+        self.given = {"n_gpu_layers": n_gpu_layers, "n_ctx": n_ctx, "verbose": verbose}
+        self.metadata = {"general.architecture": "llama", "llama.context_length": "96"}
+        self.logits = np.zeros(self.n_vocab(), np.float32)
+        Llama.made.append(self)
+
+    @property
+    def ctx(self):
+        return self
+
+    def n_vocab(self):
+        return self.model.config.vocab_size
+
+    def reset(self):
+        self.read = []
+
+    def eval(self, tokens):
+        assert isinstance(tokens, list)
+        self.read += tokens
+        with torch.no_grad():
+            self.logits[:] = self.model(torch.tensor([self.read])).logits[0, -1].numpy()
+
+
+def llama_get_logits_ith(ctx, i):
+    assert i == -1
+    return ctx.logits.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A file that the stand-in takes, and the stand-in in the binding's place."""
+    binding = types.ModuleType("llama_cpp")
+    binding.Llama, binding.llama_get_logits_ith = Llama, llama_get_logits_ith
+    binding.__spec__ = importlib.machinery.ModuleSpec("llama_cpp", None)
+    monkeypatch.setitem(sys.modules, "llama_cpp", binding)
+    Llama.made.clear()
+    written = tmp_path / "tiny.gguf"
+    written.write_bytes(b"GGUF and so on")
+    return written
+
+
+@pytest.fixture
+def engine(file):
+    return LlamaCppEngine(file, stop=STOP)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(max_new=10),
+        Sampling(0.7, 0.8, max_new=10),
+        Sampling(1.2, 1.0, 5, 10),
+        Sampling(0.9, 0.7, 20, 10),
+        Sampling(0, max_new=10),
+    ],
+)
+def test_it_draws_what_a_model_that_is_loaded_here_draws(engine, sampling):
+    found = engine.generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    loaded = LocalEngine(model(vocabulary=len(tokenizer())), stop=STOP)
+    expected = loaded.generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    assert [(one.ids, one.finish) for one in found] == [(one.ids, one.finish) for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)  # fp32 sums of another order
+
+
+def test_a_stream_gives_the_same_ids_one_by_one(engine):
+    sampling = Sampling(max_new=10)
+    (whole,) = engine.generate(PROMPTS[:1], sampling=sampling, seeds=SEEDS[:1])
+    stream, ids = engine.stream(PROMPTS[0], sampling=sampling, seed=SEEDS[0]), []
+    while True:
+        try:
+            ids.append(next(stream))
+        except StopIteration as end:
+            found = end.value
+            break
+    assert (tuple(ids), found) == (whole.ids, whole)
+
+
+def test_all_layers_go_to_the_device_and_the_context_is_the_smaller_one(engine):
+    (made,) = Llama.made
+    assert made.given == {"n_gpu_layers": -1, "n_ctx": 8192, "verbose": False}
+    assert engine.context == 96
+
+
+# --------------------------------------------------------------------------------------------- one token
+
+LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1]))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        (Sampling(), [0.5, 0.25, 0.15, 0.1]),
+        (Sampling(top_k=2), [0.5, 0.25, 0, 0]),
+        (Sampling(top_p=0.7), [0.5, 0.25, 0, 0]),
+        (Sampling(top_k=2, top_p=0.6), [0.5, 0, 0, 0]),  # 0.5 is two thirds of what the two have
+        (Sampling(min_p=0.4), [0.5, 0.25, 0, 0]),
+        (Sampling(top_k=3, min_p=0.3), [0.5, 0.25, 0.15, 0]),
+    ],
+)
+def test_what_is_kept_of_the_distribution(sampling, kept):
+    np.testing.assert_allclose(truncated(np.exp(LOGITS), sampling), kept, rtol=1e-12)
+
+
+def test_penalties_count_as_they_are_said_to():
+    logits = np.array([2.0, -2.0, 1.0, 1.0, 1.0])
+    more = {"repetition_penalty": 2.0, "frequency_penalty": 0.25, "presence_penalty": 0.5}
+    found = adjusted(logits, Sampling(**more), [0, 1], [1, 2, 2], [4])
+    # 0: in the prompt alone, 2 / 2. 1: in both, -2 * 2 - 0.25 - 0.5. 2: twice, 1 / 2 - 2 * 0.25 - 0.5.
+    np.testing.assert_allclose(found, [1.0, -4.75, -0.5, 1.0, 1.0], rtol=1e-12)
+    np.testing.assert_array_equal(logits, [2.0, -2.0, 1.0, 1.0, 1.0])
+
+
+def test_a_reply_has_at_least_so_many_tokens_its_stop_token_included():
+    logits = np.array([1.0, 2.0])
+    for reply, least in (([], 2), ([0], 3)):
+        assert adjusted(logits, Sampling(min_new=least), [0], reply, [1]).tolist() == [1.0, -math.inf]
+    assert adjusted(logits, Sampling(min_new=2), [0], [0], [1]).tolist() == [1.0, 2.0]
+
+
+def test_the_log_prob_is_that_before_anything_was_taken_away():
+    penalised = adjusted(LOGITS, Sampling(presence_penalty=9.0), [], [0], [])
+    id, logprob = choose(LOGITS, penalised, 0.0, Sampling(temperature=0.0))
+    assert (id, logprob) == (1, pytest.approx(math.log(0.25)))
+
+
+# --------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    "more", [{"stop": ("x",)}, {"schema": {}}, {"grammar": 'start: "a"'}, {"prefill": "So"}]
+)
+def test_what_it_lacks_is_refused_by_name(engine, more):
+    with pytest.raises(UsageError, match=f"is asked for {next(iter(more))}, which llama.cpp in this process"):
+        engine.generate(PROMPTS, sampling=Sampling(**more), seeds=SEEDS)
+    assert Llama.made[0].read == []
+
+
+@pytest.mark.parametrize(
+    ("prompts", "error", "words"),
+    [
+        ([[]], UsageError, "prompt 0 is empty"),
+        ([[5], [320]], ModelError, "prompt 1 holds ids that are not below the model's 320"),
+        ([[5] * 90], ModelError, "prompt 0 has 90 tokens and 10 may follow, but the context ends at 96"),
+    ],
+)
+def test_a_prompt_that_cannot_be_continued_is_refused(engine, prompts, error, words):
+    with pytest.raises(error, match=words):
+        engine.generate(prompts, sampling=Sampling(max_new=10), seeds=SEEDS[: len(prompts)])
+
+
+def test_a_file_that_cannot_be_loaded_is_an_error(file):
+    file.write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"llama.cpp cannot load .*tiny\.gguf"):
+        LlamaCppEngine(file, stop=STOP)
+
+
+@pytest.mark.skipif(REAL, reason="llama.cpp is installed")
+def test_without_the_binding_the_way_out_is_named(tmp_path):
+    written = tmp_path / "tiny.gguf"
+    written.write_bytes(b"GGUF")
+    for ask in (lambda: LlamaCppEngine(written, stop=STOP), lambda: file_of(f"llamacpp:{written}")):
+        with pytest.raises(UsageError, match=r"pip install 'turnsmith\[llamacpp\]'"):
+            ask()
+
+
+def test_a_reference_names_a_file(file):
+    assert is_llamacpp(f"llamacpp:{file}")
+    assert file_of(f"llamacpp:{file}") == file
+    with pytest.raises(UsageError, match=r"there is no file 'nowhere\.gguf' that ends in \.gguf"):
+        file_of("llamacpp:nowhere.gguf")
+    with pytest.raises(ModelError, match="gives no weights and no likelihoods"):
+        locate(f"llamacpp:{file}")
+
+
+# ------------------------------------------------------------------------------------------ where it is used
+
+
+@pytest.fixture
+def written(file):
+    """A real GGUF file, whose model is that of the stand-in; it is without a chat template otherwise."""
+    words = tokenizer()
+    own = model(vocabulary=len(words))
+    gguf.write(own, words, file, name="tiny", stops=Renderer(words).stops, quantise="f32")
+    return file
+
+
+def test_a_chat_with_a_file_answers_as_one_with_the_model(written):
+    renderer = Renderer(tokenizer())
+    local = LocalChat(LocalEngine(model(vocabulary=len(tokenizer())), stop=renderer.stops), renderer)
+    sampling = Sampling(temperature=0.8, max_new=12)
+    asked = [said("u: Hello there"), said("s: Be kind.", "u: And you?")]
+    found = chat(f"llamacpp:{written}")(asked, sampling=sampling, seed=3)
+    expected = local(asked, sampling=sampling, seed=3)
+    assert [one.message.ids for one in found] == [one.message.ids for one in expected]
+    assert [one.usage for one in found] == [one.usage for one in expected]
+
+
+def test_a_file_can_be_measured_and_write_for_stages(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    reference = f"llamacpp:{written}"
+    answered = {"respond": {"by": "base", "to": "text", "max_new": 4, "top_k": 5, "min_p": 0.1}}
+    plain = {
+        "title": "In llama.cpp",
+        "base": reference,
+        "steps": [
+            {"data": {"name": "asked", "stages": [{"sums": {"count": 3}}]}},
+            {"data": {"name": "pairs", "from": "asked", "stages": [answered]}},
+            {
+                "evaluate": {
+                    "model": "base",
+                    "against": None,
+                    "suite": [{"exact": {"on": "asked", "max_new": 4}}],
+                }
+            },
+        ],
+    }
+    (found,) = turnsmith.run(plain)
+    _, pairs, measured = found["steps"]
+    assert pairs["sizes"] == {"pairs": 3}
+    numbers = sum(one.numel() for one in model(vocabulary=len(tokenizer())).parameters())
+    assert pairs["flops"] == 2 * numbers * sum(pairs["usage"].values())
+    (task,) = measured["tasks"]
+    assert task["items"] == 3
+
+
+# ---------------------------------------------------------------------------------------- the binding itself
+
+
+@pytest.mark.skipif(not REAL, reason="needs llama.cpp: pip install 'turnsmith[llamacpp]'")
+def test_the_binding_answers_as_the_model_that_the_file_was_written_from(tmp_path):
+    from turnsmith.models.export import export
+
+    export(
+        str(directory(tmp_path / "model")), tmp_path / "out", form="gguf", renderer=Renderer, quantise="f32"
+    )
+    (written,) = (tmp_path / "out").glob("*.gguf")
+    sampling = Sampling(temperature=0.0, max_new=8)
+    ((one,), (other,)) = (
+        chat(reference, sampling=sampling)([said("u: Hello there")])
+        for reference in (f"llamacpp:{written}", str(tmp_path / "model"))
+    )
+    assert one.message.ids == other.message.ids
+    # llama.cpp rounds activations and its cache to 16 bits.
+    assert one.message.logprobs == pytest.approx(other.message.logprobs, abs=0.05)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from turnsmith.errors import DataError
 from turnsmith.registry import stage
-from turnsmith.types import Chat, Conversation, Example, Failure, Sampling
+from turnsmith.types import Chat, Conversation, Example, Failure, Json, Sampling
 
 
 @stage("respond", chats=("by",), source="arXiv:2401.01335 sec. 4")
@@ -22,11 +22,19 @@ def respond(
     temperature: float = 1.0,
     top_p: float = 1.0,
     max_new: int = 256,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    frequency_penalty: float = 0.0,
+    presence_penalty: float = 0.0,
+    stop: tuple[str, ...] = (),
+    schema: dict[str, Json] | None = None,
     counts: Counter[str],
 ) -> Iterator[Example]:
     """Pair an answer of each conversation with one that the model `by` writes to the same prompt.
 
-    turn: which of the assistant's answers, 0 the first and -1 the last; what follows it is left out. Examples
+    turn: which of the assistant's answers, 0 the first and -1 the last; what follows it is left out.
+    temperature to schema: of the draws, as a `Sampling` has them; not every model has all of them. Examples
     get the parts `real` and `made`. An answer that says nothing is kept: it is a valid loser. Conversations
     without such an answer, and those that the model cannot answer, are left out and counted.
     """
@@ -42,7 +50,18 @@ def respond(
             asked.append((example, conversation, places[turn]))
         else:
             counts[f"have no answer number {turn}"] += 1
-    sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)
+    sampling = Sampling(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_new=max_new,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
+        stop=stop,
+        schema=schema,
+    )
     replies = by([conversation.upto(place) for _, conversation, place in asked], sampling=sampling)
     for (example, conversation, place), reply in zip(asked, replies, strict=True):
         if isinstance(reply, Failure):

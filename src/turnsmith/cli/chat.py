@@ -81,6 +81,12 @@ def command(
     temperature: Annotated[float, typer.Option(help="0 takes the most probable token.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Smallest set of tokens with this probability.")] = 0.95,
     max_new: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 256,
+    top_k: Annotated[int, typer.Option(help="Only so many of the most probable tokens; 0 for all.")] = 0,
+    min_p: Annotated[float, typer.Option(help="Least share of the best token's probability.")] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: what was said already becomes less probable.")
+    ] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends a reply; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same replies.")] = 0,
     say: Annotated[
         list[str] | None, typer.Option(help="A message to send; may be repeated. No prompt then.")
@@ -93,7 +99,15 @@ def command(
     if as_json and not say:
         raise UsageError("--json needs --say: there is nobody to type")
     try:
-        sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)
+        sampling = Sampling(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_new=max_new,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            stop=tuple(stop or ()),
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
     from turnsmith.recipes.talking import chat

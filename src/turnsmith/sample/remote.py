@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -335,7 +333,7 @@ class RemoteChat:
             what = key if status == 401 else f"the URL or the model {self.endpoint.model!r}"
             return ModelError(f"{self.endpoint.url} refuses what is asked, look at {what}: {reason}")
         again = status in PASSING or status >= 500
-        return Trouble(reason, final=not again, pause=_asked_pause(response.headers.get("Retry-After")))
+        return Trouble(reason, final=not again, pause=wire.asked_pause(response.headers.get("Retry-After")))
 
     def _clean(self, text: str) -> str:
         """A server's words in one short line; some repeat the key, which must not be written anywhere."""
@@ -379,20 +377,6 @@ def _seeds(bodies: Sequence[Mapping[str, Any]], seed: int) -> list[int]:
         found.append(seeds.number(seed, "reply", said, seen[said]) % SEEDS)
         seen[said] += 1
     return found
-
-
-def _asked_pause(after: str | None) -> float:
-    """Seconds that `Retry-After` asks for, given as a number or as a date; 0 where it says neither."""
-    if after is None:
-        return 0.0
-    try:
-        return max(0.0, float(after))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one without a zone
-        return 0.0
 
 
 def _finished(work: Coroutine[Any, Any, T]) -> T:

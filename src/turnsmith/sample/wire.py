@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from turnsmith.data.messages import message, say
@@ -197,3 +199,17 @@ def _usage(found: Any) -> Usage:
     numbers = [counts.get(name) for name in ("prompt_tokens", "completion_tokens")]
     read, written = (number if isinstance(number, int) else 0 for number in numbers)
     return Usage(read, written)
+
+
+def asked_pause(after: str | None) -> float:
+    """Seconds that `Retry-After` asks for, given as a number or as a date; 0 where it says neither."""
+    if after is None:
+        return 0.0
+    try:
+        return max(0.0, float(after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return 0.0

@@ -185,7 +185,8 @@ def test_files_of_one_name_have_components_of_their_own(tmp_path):
 
 def test_a_file_that_fails_fails_again(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text('from turnsmith.registry import stage\n\n\n@stage("a")\ndef a(data):\n    """."""\n\n\n1 / 0\n')
+    code = 'from turnsmith.registry import stage\n\n\n@stage("a")\ndef a(data):\n    """All."""\n'
+    file.write_text(f"{code}\n\n1 / 0\n")
     registry = Registry()
     registry.use(file)
     for _ in range(2):

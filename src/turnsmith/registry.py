@@ -406,7 +406,8 @@ def _imported(module: str) -> str:
     name = f"turnsmith_used_{path.stem}_{digest}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, module)
-        assert spec is not None and spec.loader is not None  # the file ends in .py
+        assert spec is not None
+        assert spec.loader is not None  # the file ends in .py
         loaded = importlib.util.module_from_spec(spec)
         sys.modules[name] = loaded
         try:

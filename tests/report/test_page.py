@@ -109,7 +109,8 @@ EVALUATE = {
          "seconds": {"tuned": 40.0, "base": 41.0}, "reused": {"base": True}, "metrics": [
              metric(worst={"better": 127, "worse": 3, "items": [
                  {"id": "lost", "before": 3.125, "after": 4.375, "prompt": [
-                     {"role": "user", "text": "Seen any films?"}, {"role": "assistant", "text": "Quite some"}],
+                     {"role": "user", "text": "Seen any films?"},
+                     {"role": "assistant", "text": "Quite some"}],
                   "said": {"before": None, "after": None}, "reference": None}]})]},
         {"task": "divergence", "title": "Drift", "note": "", "seconds": {"tuned": 33.0}, "metrics": [
             metric(name="KL", before=0.0, after=0.0517, difference=0.0517, low=0.044, high=0.058,

@@ -44,7 +44,7 @@ def test_what_is_off_is_not():
         ("vllm", set(EACH)),
         ("openai", {"frequency_penalty", "presence_penalty", "stop", "schema"}),
         ("llamacpp", {"top_k", "min_p", "repetition_penalty", "stop", "schema"}),
-        ("gguf", set(EACH) - {"stop", "schema", "grammar", "prefill"}),
+        ("gguf", set(EACH) - {"schema", "grammar"}),
     ],
 )
 def test_what_is_lacking_is_refused_and_nothing_else(kind, gives):
@@ -63,7 +63,8 @@ def test_the_ways_out_are_those_that_have_all_of_it():
         able.refuse(Sampling(top_k=5, stop=("x",)), "openai", "m")
     assert str(error.value).endswith(
         "asked for top_k, which OpenAI's protocol does not have: leave it out, or ask what has it: a model "
-        "that is loaded here or vLLM's server (server=vllm) or llama.cpp's server (server=llamacpp)"
+        "that is loaded here or llama.cpp in this process or vLLM's server (server=vllm) or llama.cpp's "
+        "server (server=llamacpp)"
     )
 
 

@@ -175,9 +175,17 @@ def test_the_log_prob_is_that_before_anything_was_taken_away():
 # --------------------------------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(
-    "more", [{"stop": ("x",)}, {"schema": {}}, {"grammar": 'start: "a"'}, {"prefill": "So"}]
-)
+def test_whoever_asks_may_say_where_a_reply_ends(engine):
+    free = engine.generate(PROMPTS[:1], sampling=Sampling(max_new=8), seeds=[1])[0]
+    ended = engine.generate(
+        PROMPTS[:1], sampling=Sampling(max_new=8), seeds=[1], ends=lambda ids: len(ids) == 3
+    )[0]
+    assert (ended.ids, ended.finish) == (free.ids[:3], "stop")
+    late = Sampling(max_new=8, min_new=5)
+    assert len(engine.generate(PROMPTS[:1], sampling=late, seeds=[1], ends=lambda ids: True)[0].ids) == 5
+
+
+@pytest.mark.parametrize("more", [{"schema": {}}, {"grammar": 'start: "a"'}])
 def test_what_it_lacks_is_refused_by_name(engine, more):
     with pytest.raises(UsageError, match=f"is asked for {next(iter(more))}, which llama.cpp in this process"):
         engine.generate(PROMPTS, sampling=Sampling(**more), seeds=SEEDS)

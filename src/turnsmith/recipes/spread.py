@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 from turnsmith import wheels
@@ -62,7 +63,7 @@ def _by_ray(work: Callable[[P, Say], dict[str, Any]], plans: Sequence[P]) -> lis
         num_cpus=max(1, min(max(cores), sum(cores) // max(1, len(plans)))),  # a task's threads, too
         runtime_env={"env_vars": {"TURNSMITH_HOME": str(wheels.home())}},
     )
-    here = os.getcwd()
+    here = str(Path.cwd())
     found: list[dict[str, Any]] = cluster.get([remote.remote(here, work, plan) for plan in plans])
     return found
 

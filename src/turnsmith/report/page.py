@@ -222,7 +222,8 @@ def _fallen(steps: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any],
 
 
 def _items(metric: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return (metric.get("worst") or {}).get("items") or ()
+    worst: Mapping[str, Any] = metric.get("worst") or {}
+    return worst.get("items") or ()
 
 
 def _charts(step: Mapping[str, Any], directory: Path) -> list[curves.Chart]:

@@ -19,7 +19,7 @@ BEYOND = frozenset(OFF) - set(PLAIN)
 STOPS = 4  # texts to stop at, of which OpenAI's protocol allows no more
 GIVES: dict[Kind, frozenset[str]] = {
     "local": BEYOND,
-    "gguf": BEYOND - {"stop", "schema", "grammar", "prefill"},
+    "gguf": BEYOND - {"schema", "grammar"},
     "openai": frozenset({"frequency_penalty", "presence_penalty", "stop", "schema"}),
     "vllm": BEYOND,
     # Its two other penalties count the prompt too, its grammars are not Lark's, and whether a reply repeats

@@ -7,7 +7,7 @@ of the penalties, and gives no log-probs. Prompts are read one after the other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample import able
 from turnsmith.types import Completion, Sampling
 
+Ends = Callable[[Sequence[int]], bool]
 Row = NDArray[np.floating[Any]]  # of the vocabulary: (V,)
 CONTEXT = (
     8192  # tokens that keys and values are kept for: 1 GiB of an 8B model; files promise up to 100 times
@@ -49,29 +50,35 @@ class LlamaCppEngine:
         self.context = min(context, int(trained)) if trained else context
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        ends: Ends | None = None,
     ) -> list[Completion]:
         """One completion per prompt, in their order. Log-probs are at the temperature, before penalties and
-        truncation.
+        truncation. ends: whether these ids end a reply.
 
         Raises UsageError for an empty prompt and for what `able` says that this lacks, ModelError for a
         prompt that is too long, before any work.
         """
         self._check(prompts, seeds, sampling)
         return [
-            _all(self._stream(prompt, sampling, seed)) for prompt, seed in zip(prompts, seeds, strict=True)
+            _all(self._stream(prompt, sampling, seed, ends))
+            for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
     def stream(
-        self, prompt: Sequence[int], *, sampling: Sampling, seed: int
+        self, prompt: Sequence[int], *, sampling: Sampling, seed: int, ends: Ends | None = None
     ) -> Generator[int, None, Completion]:
         """The ids of one completion as they are drawn; the generator's return value is the completion. Until
         it has ended nothing else may be drawn."""
         self._check([prompt], [seed], sampling)
-        return self._stream(prompt, sampling, seed)
+        return self._stream(prompt, sampling, seed, ends)
 
     def _stream(
-        self, prompt: Sequence[int], sampling: Sampling, seed: int
+        self, prompt: Sequence[int], sampling: Sampling, seed: int, ends: Ends | None
     ) -> Generator[int, None, Completion]:
         uniforms = keyed.array(seed, "sample").random(sampling.max_new, dtype=np.float32)
         ids: list[int] = []
@@ -84,9 +91,9 @@ class LlamaCppEngine:
             ids.append(id)
             logprobs.append(logprob)
             yield id
-            if id in self.stop:
-                break
-        return Completion(tuple(ids), tuple(logprobs), "stop" if ids[-1] in self.stop else "length")
+            if id in self.stop or (ends is not None and len(ids) >= sampling.min_new and ends(ids)):
+                return Completion(tuple(ids), tuple(logprobs), "stop")
+        return Completion(tuple(ids), tuple(logprobs), "length")
 
     def _logits(self, ids: Sequence[int]) -> Row:
         """What follows the tokens read so far and these: (V,)."""

@@ -58,7 +58,7 @@ def streams(
         try:
             for number, one in enumerate([*chunks, *(["[DONE]"] if done else [])]):
                 before(number)
-                data = one if one == "[DONE]" else json.dumps(one)
+                data = one if isinstance(one, str) else json.dumps(one)
                 content = b": still here" + end + b"data: " + data.encode() + end
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
             handler.wfile.write(b"0\r\n\r\n" if done else b"")

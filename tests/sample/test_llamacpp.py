@@ -4,7 +4,6 @@ the binding, and through the binding itself where it is installed."""
 import ctypes
 import importlib.machinery
 import importlib.util
-import math
 import sys
 import types
 from pathlib import Path
@@ -23,7 +22,7 @@ from turnsmith.models.locate import locate
 from turnsmith.recipes.talking import chat
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
-from turnsmith.sample.llamacpp import LlamaCppEngine, adjusted, choose, truncated
+from turnsmith.sample.llamacpp import LlamaCppEngine
 from turnsmith.testing import chat as said
 from turnsmith.testing import directory, model, tokenizer
 from turnsmith.types import Sampling
@@ -100,6 +99,9 @@ def engine(file):
         Sampling(1.2, 1.0, 5, 10),
         Sampling(0.9, 0.7, 20, 10),
         Sampling(0, max_new=10),
+        Sampling(0.9, min_p=0.2, min_new=6, max_new=10),
+        Sampling(max_new=10, repetition_penalty=1.6),
+        Sampling(max_new=10, frequency_penalty=0.8, presence_penalty=0.5),
     ],
 )
 def test_it_draws_what_a_model_that_is_loaded_here_draws(engine, sampling):
@@ -128,48 +130,6 @@ def test_all_layers_go_to_the_device_and_the_context_is_the_smaller_one(engine):
     (made,) = Llama.made
     assert made.given == {"n_gpu_layers": -1, "n_ctx": 8192, "verbose": False}
     assert engine.context == 96
-
-
-# --------------------------------------------------------------------------------------------- one token
-
-LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1]))
-
-
-@pytest.mark.parametrize(
-    ("sampling", "kept"),
-    [
-        (Sampling(), [0.5, 0.25, 0.15, 0.1]),
-        (Sampling(top_k=2), [0.5, 0.25, 0, 0]),
-        (Sampling(top_p=0.7), [0.5, 0.25, 0, 0]),
-        (Sampling(top_k=2, top_p=0.6), [0.5, 0, 0, 0]),  # 0.5 is two thirds of what the two have
-        (Sampling(min_p=0.4), [0.5, 0.25, 0, 0]),
-        (Sampling(top_k=3, min_p=0.3), [0.5, 0.25, 0.15, 0]),
-    ],
-)
-def test_what_is_kept_of_the_distribution(sampling, kept):
-    np.testing.assert_allclose(truncated(np.exp(LOGITS), sampling), kept, rtol=1e-12)
-
-
-def test_penalties_count_as_they_are_said_to():
-    logits = np.array([2.0, -2.0, 1.0, 1.0, 1.0])
-    more = {"repetition_penalty": 2.0, "frequency_penalty": 0.25, "presence_penalty": 0.5}
-    found = adjusted(logits, Sampling(**more), [0, 1], [1, 2, 2], [4])
-    # 0: in the prompt alone, 2 / 2. 1: in both, -2 * 2 - 0.25 - 0.5. 2: twice, 1 / 2 - 2 * 0.25 - 0.5.
-    np.testing.assert_allclose(found, [1.0, -4.75, -0.5, 1.0, 1.0], rtol=1e-12)
-    np.testing.assert_array_equal(logits, [2.0, -2.0, 1.0, 1.0, 1.0])
-
-
-def test_a_reply_has_at_least_so_many_tokens_its_stop_token_included():
-    logits = np.array([1.0, 2.0])
-    for reply, least in (([], 2), ([0], 3)):
-        assert adjusted(logits, Sampling(min_new=least), [0], reply, [1]).tolist() == [1.0, -math.inf]
-    assert adjusted(logits, Sampling(min_new=2), [0], [0], [1]).tolist() == [1.0, 2.0]
-
-
-def test_the_log_prob_is_that_before_anything_was_taken_away():
-    penalised = adjusted(LOGITS, Sampling(presence_penalty=9.0), [], [0], [])
-    id, logprob = choose(LOGITS, penalised, 0.0, Sampling(temperature=0.0))
-    assert (id, logprob) == (1, pytest.approx(math.log(0.25)))
 
 
 # --------------------------------------------------------------------------------------- what is refused

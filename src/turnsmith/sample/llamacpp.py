@@ -6,21 +6,21 @@ of the penalties, and gives no log-probs. Prompts are read one after the other.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from turnsmith import seeds as keyed
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample import able
+from turnsmith.sample.choosing import Penalties, choose
 from turnsmith.types import Completion, Sampling
 
 Ends = Callable[[Sequence[int]], bool]
-Row = NDArray[np.floating[Any]]  # of the vocabulary: (V,)
 CONTEXT = (
     8192  # tokens that keys and values are kept for: 1 GiB of an 8B model; files promise up to 100 times
 )
@@ -80,29 +80,39 @@ class LlamaCppEngine:
     def _stream(
         self, prompt: Sequence[int], sampling: Sampling, seed: int, ends: Ends | None
     ) -> Generator[int, None, Completion]:
-        uniforms = keyed.array(seed, "sample").random(sampling.max_new, dtype=np.float32)
+        uniforms = torch.from_numpy(keyed.array(seed, "sample").random(sampling.max_new, dtype=np.float32))
+        penalties: Penalties | None = None
+        if Penalties.wanted(sampling):
+            penalties = Penalties(1, self._vocabulary, sampling, uniforms.device)
+            penalties.begin(0, prompt)
         ids: list[int] = []
         logprobs: list[float] = []
         self._model.reset()
         for uniform in uniforms:
             logits = self._logits(ids[-1:] or prompt)
-            allowed = adjusted(logits, sampling, prompt, ids, self.stop)
-            id, logprob = choose(logits, allowed, float(uniform), sampling)
+            allowed = penalties.adjusted([0], logits) if penalties else logits.clone()
+            if len(ids) + 1 < sampling.min_new:
+                allowed[0, list(self.stop)] = -torch.inf
+            chosen, logprob = choose(logits, uniform[None], sampling, allowed)
+            id = int(chosen[0])
             ids.append(id)
-            logprobs.append(logprob)
+            logprobs.append(float(logprob[0]))
+            if penalties:
+                penalties.take(0, id)
             yield id
             if id in self.stop or (ends is not None and len(ids) >= sampling.min_new and ends(ids)):
                 return Completion(tuple(ids), tuple(logprobs), "stop")
         return Completion(tuple(ids), tuple(logprobs), "length")
 
-    def _logits(self, ids: Sequence[int]) -> Row:
-        """What follows the tokens read so far and these: (V,)."""
+    def _logits(self, ids: Sequence[int]) -> Tensor:
+        """What follows the tokens read so far and these: (1, V)."""
         try:
             self._model.eval(list(ids))
         except RuntimeError as error:
             raise ModelError(f"llama.cpp cannot go on with {self.file}: {error}") from error
         found = self._library.llama_get_logits_ith(self._model.ctx, -1)
-        return np.ctypeslib.as_array(found, shape=(self._vocabulary,)).copy()  # llama.cpp overwrites them
+        logits = np.ctypeslib.as_array(found, shape=(1, self._vocabulary))
+        return torch.from_numpy(logits.copy())  # llama.cpp overwrites them
 
     def _check(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> None:
         able.refuse(sampling, "gguf", str(self.file))
@@ -129,60 +139,3 @@ def _all(tokens: Generator[int, None, Completion]) -> Completion:
             next(tokens)
         except StopIteration as end:
             return end.value
-
-
-# ------------------------------------------------------------------------------------------ one token
-
-
-def adjusted(
-    logits: Row, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int], stop: Sequence[int]
-) -> Row:
-    """The logits (V,) after the penalties, and with -inf for tokens that would end the reply too early.
-
-    Source: the repetition penalty arXiv:1909.05858 sec. 4.1; the other two as OpenAI's API has them.
-    """
-    found = logits.astype(np.float64)
-    seen = np.unique(np.array([*prompt, *reply], np.int64))
-    factor = sampling.repetition_penalty
-    found[seen] = np.where(found[seen] > 0, found[seen] / factor, found[seen] * factor)
-    for id, count in Counter(reply).items():
-        found[id] -= sampling.frequency_penalty * count + sampling.presence_penalty
-    if len(reply) + 1 < sampling.min_new:
-        found[list(stop)] = -np.inf
-    return found
-
-
-def choose(logits: Row, allowed: Row, uniform: float, sampling: Sampling) -> tuple[int, float]:
-    """The next id and its log-prob at the temperature. logits, allowed: (V,), before and after `adjusted`.
-
-    uniform: in [0, 1), not read at temperature 0. Raises ModelError where the logits are no numbers.
-    """
-    logprobs = _logprobs(logits, sampling)
-    if not np.isfinite(logprobs.max()):
-        raise ModelError("the model's logits are no numbers: are its weights broken?")
-    if sampling.temperature == 0:
-        id = int(allowed.argmax())
-    else:
-        edges = truncated(np.exp(_logprobs(allowed, sampling)), sampling).cumsum()
-        id = int(np.searchsorted(edges, uniform * edges[-1], side="right"))
-    return id, float(logprobs[id])
-
-
-def truncated(probabilities: Row, sampling: Sampling) -> Row:
-    """The probabilities (V,), 0 outside of the top-k, of those outside of the smallest set with the share
-    top_p, of those below min_p times the highest; not normalised."""
-    found = np.zeros_like(probabilities)
-    if sampling.top_k or sampling.top_p < 1:
-        order = np.argsort(-probabilities, kind="stable")[: sampling.top_k or None]
-        best = probabilities[order]
-        order = order[best.cumsum() - best < sampling.top_p * best.sum()]
-    else:
-        order = np.arange(len(probabilities))
-    found[order] = probabilities[order]
-    return np.where(found >= sampling.min_p * found.max(), found, 0.0)
-
-
-def _logprobs(logits: Row, sampling: Sampling) -> Row:
-    scaled = logits.astype(np.float64) / (sampling.temperature or 1.0)
-    scaled -= scaled.max()
-    return scaled - np.log(np.exp(scaled).sum())

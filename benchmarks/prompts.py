@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     model = located(asked["model"], Path(asked["folder"]))
     mixed, rows, repeat = asked["prompt"] is None, asked["rows"], asked["repeat"]
     size, others = (QUEUE * rows, 0) if mixed else (rows, repeat)
-    found = _random(asked) if asked["model"] in SHAPES else _real(asked, model)
+    found = distinct(_random(asked) if asked["model"] in SHAPES else _real(asked, model))
     sets = [list(islice(found, size)) for _ in range(1 + repeat + others)]
     if len(sets[-1]) < size:
         raise SystemExit(f"there are {sum(map(len, sets))} prompts like that, {size * len(sets)} are needed")
@@ -98,6 +98,15 @@ def counts(work: Work) -> dict[str, int]:
         "longest": max(lengths),
         "read": sum(lengths),
     }
+
+
+def distinct(prompts: Iterable[list[int]]) -> Iterator[list[int]]:
+    """Each prompt once: many chats begin with the same word."""
+    seen: set[tuple[int, ...]] = set()
+    for prompt in prompts:
+        if tuple(prompt) not in seen:
+            seen.add(tuple(prompt))
+            yield prompt
 
 
 def _random(asked: Mapping[str, Any]) -> Iterator[list[int]]:

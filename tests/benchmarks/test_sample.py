@@ -201,6 +201,10 @@ def test_prompts_are_as_long_as_asked_and_none_comes_twice(module, tmp_path, cap
         assert found.stop
 
 
+def test_a_prompt_that_chats_share_is_taken_once(module):
+    assert [*module("prompts").distinct([[1, 2], [1], [1, 2]])] == [[1, 2], [1]]
+
+
 def test_prompts_end_where_a_reply_starts(module):
     """Turns 1 and 3 are replies; their headers are not trained."""
     ids = np.arange(8, dtype=np.int32)

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from turnsmith.registry import stage as stage
     from turnsmith.registry import task as task
     from turnsmith.registry import trainable as trainable
+    from turnsmith.rollout.converse import Speaker as Speaker
+    from turnsmith.rollout.converse import converse as converse
     from turnsmith.sample.chat import LocalChat as LocalChat
+    from turnsmith.sample.chat import samples as samples
     from turnsmith.sample.engine import LocalEngine as LocalEngine
     from turnsmith.sample.talk import Talk as Talk
     from turnsmith.types import Conversation as Conversation
@@ -56,7 +59,8 @@ PUBLIC = {
     "Steps": "recipes.steps",
     "chat": "recipes.talking",
     **dict.fromkeys(("Registry", "format", "merge", "objective", "stage", "task", "trainable"), "registry"),
-    "LocalChat": "sample.chat",
+    **dict.fromkeys(("Speaker", "converse"), "rollout.converse"),
+    **dict.fromkeys(("LocalChat", "samples"), "sample.chat"),
     "LocalEngine": "sample.engine",
     "Talk": "sample.talk",
     **dict.fromkeys(("Conversation", "Example", "Loss", "Message", "Sampling", "Scores"), "types"),

@@ -274,6 +274,25 @@ def test_chat_with_two_models_says_what_each_says(here, fresh, recipe, rows, tin
     assert [m["role"] for m in found[0]["messages"]] == ["user", "assistant"] * 2
 
 
+def test_chat_says_the_same_with_guesses_and_goes_on_where_the_context_ends(here, tiny, capfd):
+    # 24 turns of about 40 tokens each: more than the model's context has room for.
+    said = [word for _ in range(24) for word in ("--say", "How are you today, and what do you like?")]
+    given = ["chat", str(tiny), *said, "--max-new", "12", "--json", "--over", "oldest"]
+    found = []
+    for draft in ([], ["--draft", "prompt"], ["--draft", str(tiny)]):
+        assert call([*given, *draft]) == 0
+        found.append(json.loads(capfd.readouterr().out))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0][0]["messages"]) == 48
+    assert call(given[:-2]) != 0
+    assert "the model's context ends at" in capfd.readouterr().err
+
+
+def test_chat_guesses_for_no_server(here, capfd):
+    assert call(["chat", "http://127.0.0.1:9/v1#m", "--draft", "prompt", "--say", "Hello"]) == 2
+    assert "is not loaded here: it takes no draft" in capfd.readouterr().err
+
+
 def test_tune_chooses_explains_and_goes_on_with_an_adapter(here, fresh, rows, tiny, capfd):
     data = str(rows(CHATS))
     quick = ["--steps", "4", "--set", "steps.2.evaluate.suite=[{heldout: {on: heldout}}]"]

@@ -48,7 +48,7 @@ class Told:
     ],
 )
 def test_what_followed_the_last_time_is_guessed(held, new, guess):
-    assert PromptLookup(most=3).guess(Told(held), [new], []) == [guess]
+    assert PromptLookup(most=3).guess(Told(held), [new], [], Sampling()) == [guess]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0, max_new=40), Sampling(0.8, 0.95, max_new=40)])
@@ -58,7 +58,7 @@ def test_replies_are_the_same_with_and_without_guesses(sampling, rows):
     given = {"sampling": sampling, "seeds": range(8)}
     prompts = PROMPTS * 2
     plain = LocalEngine(model, stop=[1, 60], rows=rows).generate(prompts, **given)
-    for drafter in (PromptLookup(), DraftModel(small, sampling), DraftModel(model, sampling)):
+    for drafter in (PromptLookup(), DraftModel(small), DraftModel(model)):
         guessed = LocalEngine(model, stop=[1, 60], rows=rows, drafter=drafter).generate(prompts, **given)
         assert [one.ids for one in guessed] == [one.ids for one in plain]
         for one, other in zip(guessed, plain, strict=True):
@@ -69,7 +69,7 @@ def test_replies_are_the_same_with_and_without_guesses(sampling, rows):
 @pytest.mark.parametrize("sampling", [Sampling(0, max_new=41), Sampling(0.8, max_new=41)])
 def test_a_model_that_guesses_as_it_draws_is_always_right(monkeypatch, sampling):
     model = llama()
-    drafter = DraftModel(model, sampling, most=4)
+    drafter = DraftModel(model, most=4)
     passes = []
     read = Rows.read
     monkeypatch.setattr(
@@ -89,7 +89,7 @@ def test_drawing_with_guesses_follows_the_probabilities():
     often, since the smaller model is another one."""
     model, small = llama(vocabulary=12), llama(seed=5, vocabulary=12, num_hidden_layers=1)
     sampling = Sampling(1.0, max_new=3)
-    drawn = LocalEngine(model, stop=[], drafter=DraftModel(small, sampling, most=2), rows=256).generate(
+    drawn = LocalEngine(model, stop=[], drafter=DraftModel(small, most=2), rows=256).generate(
         [[5, 6, 7]] * 4000, sampling=sampling, seeds=range(4000)
     )
     pairs = np.zeros((12, 12))
@@ -108,6 +108,6 @@ def test_drawing_with_guesses_follows_the_probabilities():
 
 def test_another_vocabulary_is_refused():
     model, other = llama(), llama(vocabulary=66)
-    local = LocalEngine(model, stop=[], drafter=DraftModel(other, Sampling()))
+    local = LocalEngine(model, stop=[], drafter=DraftModel(other))
     with pytest.raises(ModelError, match="knows 66 ids and the one that decides 67"):
         local.generate([[5, 6]], sampling=Sampling(max_new=4), seeds=[0])

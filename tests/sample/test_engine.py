@@ -643,7 +643,7 @@ class Guesses:
     def __init__(self, ids, most=4):
         self.ids, self.most = ids, most
 
-    def guess(self, rows, news, uniforms):
+    def guess(self, rows, news, uniforms, sampling):
         found = []
         for row, _ in enumerate(news):
             drawn = len(rows.tokens[row]) + 1 - len(PREFIX)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -87,6 +87,13 @@ def command(
         float, typer.Option(help="Above 1: what was said already becomes less probable.")
     ] = 1.0,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends a reply; may be repeated.")] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(help="Guess ahead by `prompt` or a smaller model: sooner, the same replies."),
+    ] = None,
+    over: Annotated[
+        Literal["fail", "oldest"], typer.Option(help="What is done with what exceeds the context.")
+    ] = "fail",
     seed: Annotated[int, typer.Option(help="Same seed, same replies.")] = 0,
     say: Annotated[
         list[str] | None, typer.Option(help="A message to send; may be repeated. No prompt then.")
@@ -112,7 +119,8 @@ def command(
         raise UsageError(str(error)) from None
     from turnsmith.recipes.talking import chat
 
-    table = Table({name: Talk(chat(name, sampling=sampling), seed=seed) for name in models})
+    chats = {name: chat(name, sampling=sampling, draft=draft, over=over) for name in models}
+    table = Table({name: Talk(one, seed=seed) for name, one in chats.items()})
     table.reset(system)
     if as_json:
         for text in say or ():

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from turnsmith.models.answering import file_of, is_llamacpp
+from turnsmith.errors import UsageError
+from turnsmith.models.answering import file_of, is_llamacpp, only_answers
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.types import Sampling
 
 if TYPE_CHECKING:
     from turnsmith.sample.chat import LocalChat
+    from turnsmith.sample.drafts import DraftModel, PromptLookup
     from turnsmith.sample.remote import RemoteChat
 
 USUAL = Sampling(temperature=0.7, top_p=0.95, max_new=256)
 
 
 def chat(
-    model: str | Path, *, sampling: Sampling = USUAL, system: str | None = None
+    model: str | Path,
+    *,
+    sampling: Sampling = USUAL,
+    system: str | None = None,
+    draft: str | Path | None = None,
+    over: Literal["fail", "oldest"] = "fail",
 ) -> LocalChat | RemoteChat:
     """The model as a function from conversations to replies, in the arithmetic that is fastest here.
 
     model: a directory, a shipped name, a hub id, an endpoint, or `llamacpp:FILE.gguf`. sampling: used where
     a call gives none. system: put first where a conversation has no system message. `Talk` remembers a
-    conversation with it.
+    conversation with it. draft: what guesses ahead, which changes the time and not the replies: `prompt`, by
+    what was said before, or a smaller model with the same tokens. over: whether a conversation that is longer
+    than the model's context is a Failure or loses its oldest turns.
     """
+    if (draft or over != "fail") and only_answers(str(model)):
+        raise UsageError(f"{model} is not loaded here: it takes no draft, and its server minds the context")
     if is_endpoint(str(model)):
         return remote(str(model), sampling=sampling, system=system)
     if is_llamacpp(str(model)):
@@ -43,8 +54,24 @@ def chat(
     whole: Any = loaded
     renderer = renderer_of(str(model), tokenizer)
     whole.to(getattr(torch, dtype)).eval()  # the adapter too
-    engine = LocalEngine(whole, stop=renderer.stops, kept=KEPT)  # whoever talks goes on from what was said
-    return LocalChat(engine, renderer, sampling=sampling, system=system)
+    drafter = None if draft is None else _drafter(str(draft), dtype)
+    # Whoever talks goes on from what was said.
+    engine = LocalEngine(whole, stop=renderer.stops, kept=KEPT, drafter=drafter)
+    return LocalChat(engine, renderer, sampling=sampling, system=system, over=over)
+
+
+def _drafter(draft: str, dtype: str) -> PromptLookup | DraftModel:
+    import torch
+
+    from turnsmith.models import load
+    from turnsmith.sample.drafts import DraftModel, PromptLookup
+    from turnsmith.train.place import device
+
+    if draft == "prompt":
+        return PromptLookup()
+    loaded, _ = load.load(draft, dtype=dtype, device=device())
+    whole: Any = loaded
+    return DraftModel(whole.to(getattr(torch, dtype)))
 
 
 def remote(reference: str, *, sampling: Sampling = Sampling(), system: str | None = None) -> RemoteChat:  # noqa: B008

@@ -26,10 +26,14 @@ class Drafter(Protocol):
     """Guesses what comes next, to be judged by one pass of the model over all guesses."""
 
     def guess(
-        self, rows: Rows, news: Sequence[int], uniforms: Sequence[NDArray[np.float32]]
+        self,
+        rows: Rows,
+        news: Sequence[int],
+        uniforms: Sequence[NDArray[np.float32]],
+        sampling: Sampling,
     ) -> list[list[int]]:
-        """Ids for each of the first rows, whose last ones, `news`, have not been read yet; uniforms: the
-        random numbers that the next ids will be drawn with."""
+        """Ids for each of the first rows, whose last ones, `news`, have not been read yet. uniforms,
+        sampling: what the next ids will be drawn with."""
         ...
 
     def swap(self, one: int, other: int) -> None:
@@ -152,7 +156,8 @@ class Decoding:
         before = [len(reply.ids) for reply in self.alive]
         going = list(range(len(self.alive)))
         for column in range(width + 1):
-            self._draw(going, logits[going, column])
+            after = logits[:, column]
+            self._draw(going, after if len(going) == len(after) else after[going])
             if column < width:
                 right = [place for place in going if self.alive[place].ids[-1:] == [guesses[place][column]]]
                 going = [place for place in right if not self._ended(self.alive[place])]
@@ -168,7 +173,8 @@ class Decoding:
         if not self.drafter:
             return [[] for _ in self.alive]
         uniforms = [reply.uniforms[len(reply.ids) :] for reply in self.alive]
-        guesses = self.drafter.guess(self.rows, [reply.ids[-1] for reply in self.alive], uniforms)
+        news = [reply.ids[-1] for reply in self.alive]
+        guesses = self.drafter.guess(self.rows, news, uniforms, self.sampling)
         room = min(map(len, uniforms)) - 1
         width = min(room, max(map(len, guesses)))
         return [(guess + [0] * width)[:width] for guess in guesses]

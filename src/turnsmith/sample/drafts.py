@@ -32,7 +32,11 @@ class PromptLookup:
         self.most, self.match = most, match
 
     def guess(
-        self, rows: Rows, news: Sequence[int], uniforms: Sequence[NDArray[np.float32]]
+        self,
+        rows: Rows,
+        news: Sequence[int],
+        uniforms: Sequence[NDArray[np.float32]],
+        sampling: Sampling,
     ) -> list[list[int]]:
         """What followed, for each row; nothing where nothing was found."""
         return [self._found([*rows.tokens[row], new]) for row, new in enumerate(news)]
@@ -53,15 +57,19 @@ class PromptLookup:
 class DraftModel:
     """Guesses what a smaller model with the same vocabulary draws, with the same random numbers.
 
-    model: a causal language model. sampling: how the replies are drawn. most: ids of a guess.
+    model: a causal language model. most: ids of a guess.
     """
 
-    def __init__(self, model: PreTrainedModel, sampling: Sampling, *, most: int = 4) -> None:
-        self.model, self.sampling, self.most = model.eval(), sampling, most
+    def __init__(self, model: PreTrainedModel, *, most: int = 4) -> None:
+        self.model, self.most = model.eval(), most
         self.rows: Rows | None = None
 
     def guess(
-        self, rows: Rows, news: Sequence[int], uniforms: Sequence[NDArray[np.float32]]
+        self,
+        rows: Rows,
+        news: Sequence[int],
+        uniforms: Sequence[NDArray[np.float32]],
+        sampling: Sampling,
     ) -> list[list[int]]:
         """What the model draws next in each row, `most` ids."""
         own = self._rows_for(rows)
@@ -78,7 +86,7 @@ class DraftModel:
         most = min(self.most, *map(len, uniforms))
         for column in range(most):
             drawn = torch.from_numpy(np.array([row[column] for row in uniforms])).to(after.device)
-            ids = choose(after, drawn, self.sampling)[0].tolist()
+            ids = choose(after, drawn, sampling)[0].tolist()
             for row, id in enumerate(ids):
                 found[row].append(id)
             if column + 1 < most:

@@ -5,10 +5,10 @@
 
 The openings are the first user turns of the chats that come with Turnsmith; the model answers, answers itself
 as the user, and so on. Ours is `converse` with two speakers of one LocalChat. The other side keeps texts,
-exchanges the roles, and gives all dialogues to `generate` in one batch padded on the left. Both read the
-whole history anew at every turn, and both draw as many tokens for every reply: tokens that end a turn, or are
-no whole characters, are kept from being drawn, on both sides by the same hook. Sides alternate, each run in a
-process of its own. Where they did not do the same work, the benchmark ends with exit code 1.
+exchanges the roles, and gives all dialogues to `generate` in one batch padded on the left; it reads the whole
+history anew at every turn. Both draw as many tokens for every reply: tokens that end a turn, or are no whole
+characters, are kept from being drawn, on both sides in the same way. Sides alternate, each run in a process
+of its own. Where they did not do the same work, the benchmark ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def theirs(job: dict[str, Any]) -> Callable[[Sequence[str], int], tuple[int, int
 
 
 def spare(model: Any, words: Any) -> None:
-    """Keep the model from drawing control tokens and pieces of characters: no reply ends before its length,
-    and a text has about as many tokens when it is read again."""
+    """Keep the model from drawing control tokens and pieces of characters, by a bias of its head: no reply
+    ends before its length, and a text has about as many tokens when it is read again."""
     import torch
 
     from turnsmith.data.encode import special_tokens
@@ -212,12 +212,14 @@ def spare(model: Any, words: Any) -> None:
     size: int = model.get_input_embeddings().weight.shape[0]
     texts = words.batch_decode([[id] for id in range(size)], clean_up_tokenization_spaces=False)
     barred = {id for id, text in enumerate(texts) if not text or "\ufffd" in text}
-    ids = torch.tensor(sorted(barred | set(special_tokens(words).values())), device=model.device)
-
-    def bar(module: Any, given: Any, output: Any) -> None:
-        output.logits[..., ids] = -torch.inf
-
-    model.register_forward_hook(bar)
+    barred |= set(special_tokens(words).values())
+    old = model.get_output_embeddings()
+    head = torch.nn.Linear(*old.weight.shape[::-1], device=old.weight.device, dtype=old.weight.dtype)
+    head.weight = old.weight
+    with torch.no_grad():
+        head.bias.zero_()
+        head.bias[sorted(barred)] = -1e4
+    model.set_output_embeddings(head)
 
 
 def side(job: dict[str, Any]) -> dict[str, Any]:

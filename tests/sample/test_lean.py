@@ -11,8 +11,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from turnsmith.sample.engine import LocalEngine
 from turnsmith.sample.lean import Lean
 from turnsmith.sample.rows import Rows
+from turnsmith.types import Sampling
 
 SIZES = {
     "vocab_size": 67,
@@ -58,7 +60,8 @@ def model(request):
 @torch.inference_mode()
 def read(model, lean):
     """Logits of two prompts of other lengths, of one token more, and of three more of which all count."""
-    rows = Rows(model, 2, 40, lean=lean)
+    rows = Rows(model, 2, 40)
+    rows.lean = lean
     first = rows.read([0, 1], [[5, 6, 7, 8, 9, 10, 11, 12], [9, 8, 7]])
     second = rows.read([0, 1], [[20], [21]])
     third = rows.read([0, 1], [[30, 31, 32], [33, 34, 35]], keep=3)
@@ -92,6 +95,22 @@ def test_it_follows_the_weights():
     after = read(model, lean)
     torch.testing.assert_close(after, read(model, None), atol=2e-5, rtol=1e-4)
     assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_who_looks_into_the_layers_sees_them_run():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    local = LocalEngine(model, stop=[])
+    given = {"sampling": Sampling(0, max_new=5), "seeds": [0]}
+    before = local.generate([[5, 6, 7]], **given)
+    seen = []
+    hook = model.model.layers[1].register_forward_hook(lambda *call: seen.append(call) or 0 * call[2])
+    muted = local.generate([[5, 6, 7]], **given)
+    assert len(seen) == 5
+    assert muted != before
+    hook.remove()
+    assert local.generate([[5, 6, 7]], **given) == before
+    assert len(seen) == 5
 
 
 def test_other_models_and_adapters_are_left_to_transformers():

@@ -120,9 +120,10 @@ class LocalEngine:
         self._check(prompts, seeds, sampling.max_new)
         requests = self._requests(prompts, seeds, guides, adapters)
         found: dict[int, Completion] = {}
-        with self._ready():
+        with self._ready() as lean:
             for some in tables([len(prompt) + sampling.max_new for prompt in prompts], self.rows):
                 decoding = self._decoding([requests[number] for number in some], sampling, ends)
+                decoding.rows.lean = lean
                 while decoding.running:
                     if cancel is not None and cancel.is_set():
                         decoding.cancel()
@@ -152,7 +153,8 @@ class LocalEngine:
         with self._ready():
             decoding = self._decoding([request], sampling, ends)
         while decoding.running:
-            with self._ready():  # not around the loop: the model belongs to the caller between two tokens
+            with self._ready() as lean:  # not around the loop: between two tokens the model is the caller's
+                decoding.rows.lean = lean
                 told = decoding.step()
             for _, ids in told:
                 yield from ids
@@ -216,7 +218,7 @@ class LocalEngine:
         room = 2 * capacity if self.kept else capacity  # for what will follow; what is not used costs nothing
         # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
         dtype = torch.bfloat16 if self.autocast else None
-        return Rows(self.base, count, room, whole=self.model, dtype=dtype, lean=self._lean)
+        return Rows(self.base, count, room, whole=self.model, dtype=dtype)
 
     def _remembered(self) -> list[Rows]:
         """Rows of earlier calls, if the weights are still those that read them."""
@@ -248,8 +250,10 @@ class LocalEngine:
                 )
 
     @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """The model in evaluation, its adapter on or off, without gradients; afterwards all as before."""
+    def _ready(self) -> Iterator[Lean | None]:
+        """The model in evaluation, its adapter on or off, without gradients; afterwards all as before. Gives
+        the lean forward pass where there is one and nobody looks into the model's layers."""
+        lean = None if self._lean is None or self._lean.watched() else self._lean
         training = [module for module in self.model.modules() if module.training]
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         whole: Any = self.model
@@ -268,12 +272,12 @@ class LocalEngine:
                 head: Any = self.base.get_output_embeddings()
                 hook = head.register_forward_pre_hook(lambda module, states: states[0].contiguous())
                 stack.callback(hook.remove)
-                if self._lean is not None:
-                    self._lean.refresh()
+                if lean is not None:
+                    lean.refresh()
                 else:
                     stack.enter_context(self._packed.used())
                 stack.enter_context(torch.inference_mode())
-                yield
+                yield lean
         finally:
             for module in training:
                 module.training = True

@@ -113,6 +113,13 @@ class Lean:
             states = states + block.down(F.silu(gate) * up)
         return self.head(_normed(states[:, -keep:], model.norm))
 
+    def watched(self) -> bool:
+        """Whether somebody has hooks in the model, or has put something in place of a layer's forward."""
+        return any(
+            module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
+            for module in self.base.modules()
+        )
+
     def refresh(self) -> None:
         """Make the products of those layers anew whose weights have changed."""
         layers = self.base.model.layers

@@ -87,7 +87,7 @@ class Rows:
 
     tokens: of each row, the ids that its columns hold. readers: by which adapter of `whole`, the peft model
     around the base, they were read, or BASE; where all are "", by what is active. dtype: of keys and values,
-    or None for what comes. lean: does what the base does, where there are few tokens.
+    or None for what comes. lean: does what the base does where there are few tokens, if it is set.
     """
 
     def __init__(
@@ -98,10 +98,9 @@ class Rows:
         *,
         whole: nn.Module | None = None,
         dtype: torch.dtype | None = None,
-        lean: Lean | None = None,
     ) -> None:
         self.base, self.count, self.capacity = base, count, capacity
-        self.lean = lean
+        self.lean: Lean | None = None
         self.whole = whole or base
         self.device = base.device
         self.tokens: list[list[int]] = [[] for _ in range(count)]

@@ -287,6 +287,15 @@ def test_what_was_remembered_is_forgotten_when_a_weight_changes():
     assert after != before
 
 
+@torch.inference_mode()
+def test_a_model_that_was_made_for_inference_alone_is_drawn_from():
+    net = llama()
+    assert next(net.parameters()).is_inference()
+    local = LocalEngine(net, stop=[], kept=100)
+    given = {"sampling": Sampling(0, max_new=5), "seeds": [0]}
+    assert local.generate([PREFIX], **given)[0].ids == by_hand(net, PREFIX, given["sampling"], 0, stop=[])[0]
+
+
 def test_no_more_is_remembered_than_was_allowed(model):
     local = LocalEngine(model, stop=[], kept=60)
     for first in range(12, 30):

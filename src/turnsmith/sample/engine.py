@@ -18,7 +18,7 @@ from torch import nn
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.lean import Lean
-from turnsmith.sample.packed import Packed
+from turnsmith.sample.packed import Packed, version
 from turnsmith.sample.rows import BASE, Known, Rows
 from turnsmith.types import Completion, Sampling
 
@@ -334,8 +334,7 @@ def tables(sizes: Sequence[int], rows: int) -> list[list[int]]:
 
 def _weights(model: nn.Module) -> tuple[object, ...]:
     """What changes when a weight does, or is moved or replaced, and which adapters are active."""
-    state = ((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
-    return (*state, str(getattr(model, "active_adapters", None)))
+    return (*map(version, model.parameters()), str(getattr(model, "active_adapters", None)))
 
 
 def _base(model: nn.Module) -> PreTrainedModel:

@@ -63,11 +63,14 @@ def state(layer: nn.Linear) -> tuple[int, ...]:
     """What changes when a layer's numbers do, or others take their place."""
     found = layer._parameters  # this is asked for often, and attributes of modules are slow
     return tuple(
-        number
-        for one in (found["weight"], found["bias"])
-        if one is not None
-        for number in (one.data_ptr(), one._version)
+        number for one in (found["weight"], found["bias"]) if one is not None for number in version(one)
     )
+
+
+def version(one: Tensor) -> tuple[int, int]:
+    """Where a tensor is, and how often it was changed in place; one that was made under inference_mode
+    cannot be."""
+    return one.data_ptr(), 0 if one.is_inference() else one._version
 
 
 def _forward(layer: nn.Linear, dtype: torch.dtype | None) -> Forward:

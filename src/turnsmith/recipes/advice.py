@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from turnsmith.evaluation.items import Item, Metric, together
@@ -36,10 +36,14 @@ class Figures:
     runs: Runs
     metrics: Metrics
     items: Items
+    known: dict[tuple[str, str], dict[str, Difference]] = field(default_factory=dict, repr=False)
 
     def against_start(self, task: str, metric: Metric) -> dict[str, Difference]:
         """Each method against the start model, all judged together."""
-        return self._judged(metric, {name: self._sides(name, task) for name in self.names})
+        if (task, metric.name) not in self.known:
+            sides = {name: self._sides(name, task) for name in self.names}
+            self.known[task, metric.name] = self._judged(metric, sides)
+        return self.known[task, metric.name]
 
     def against(self, other: str, task: str, metric: Metric, names: Sequence[str]) -> dict[str, Difference]:
         """Each of `names` against another method, seed by seed, all judged together."""

@@ -51,7 +51,7 @@ def _cells(row: Row | None) -> dict[str, str]:
 
 
 def _plots(found: Row) -> list[dict[str, Any]]:
-    """Gain against each measure of what was forgotten, and against the time it took."""
+    """Gain against each measure of what was forgotten; what they cost is the same for all."""
     if not found["tasks"]:
         return []
     first = found["tasks"][0]

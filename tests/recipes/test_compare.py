@@ -157,6 +157,26 @@ def test_recipes_are_methods_on_the_data_of_the_comparison(base, place):
     assert 2 < steps[0] / steps[1] < 4  # three quarters of the budget, and one
 
 
+def test_pairs_that_are_too_long_keep_their_answers(base, place):
+    with (place / "long.jsonl").open("w") as file:
+        for number in range(40):
+            said = [
+                {"role": role, "content": f"What do you say to {number} and {turn}?"}
+                for turn in range(8)
+                for role in ("user", "assistant")
+            ]
+            file.write(json.dumps({"messages": said}) + "\n")
+    found = compare(
+        ["sft", "dpo"], data="long.jsonl", model=base, limit="4000tokens", suite=SUITE[:1],
+        fit=FIT, to="long",
+    )  # fmt: skip
+    assert found["failed"] == {}
+    steps = json.loads((place / "long" / "dpo" / "seed-0" / "run.json").read_text())["steps"]
+    text, pairs = (step["counts"] for step in steps if step["verb"] == "train")
+    assert text["cut after the last whole turn that fits"] > 0
+    assert pairs["cut: lost their oldest turns"] > 0
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

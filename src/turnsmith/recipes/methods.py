@@ -179,7 +179,8 @@ def _training(objective: str, trainable: str, settings: Settings) -> dict[str, A
         trainable=trainable,
     )
     chosen = {choice.name: choice.value for choice in choices}
-    fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": "right", **settings.fit}
+    over = "right" if objective == "sft" else "oldest"  # of a pair, the answers are what must not be lost
+    fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": over, **settings.fit}
     rank = chosen.get("rank")
     options = {"rank": rank, "alpha": 2.0 * float(str(rank))} if rank else {}
     return {"objective": objective, "trainable": {trainable: options}, "fit": fit}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from turnsmith.sample.chat import LocalChat
     from turnsmith.sample.drafts import DraftModel, PromptLookup
     from turnsmith.sample.remote import RemoteChat
+    from turnsmith.train.place import Dtype
 
 USUAL = Sampling(temperature=0.7, top_p=0.95, max_new=256)
 
@@ -60,7 +61,7 @@ def chat(
     return LocalChat(engine, renderer, sampling=sampling, system=system, over=over)
 
 
-def _drafter(draft: str, dtype: str) -> PromptLookup | DraftModel:
+def _drafter(draft: str, dtype: Dtype) -> PromptLookup | DraftModel:
     import torch
 
     from turnsmith.models import load

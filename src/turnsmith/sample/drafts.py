@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from turnsmith.errors import ModelError
 from turnsmith.sample.choosing import choose
-from turnsmith.sample.reading import together
+from turnsmith.sample.reading import read_on
 from turnsmith.sample.rows import Rows, common
 from turnsmith.types import Sampling
 
@@ -78,10 +78,7 @@ class DraftModel:
             wanted = [*rows.tokens[row], new]
             own.cut(row, min(common(own.tokens[row], wanted), len(wanted) - 1))
             left.append(wanted[len(own.tokens[row]) :])
-        logits: dict[int, torch.Tensor] = {}
-        for some in together([len(ids) for ids in left]):
-            logits.update(zip(some, own.read(some, [left[row] for row in some])[:, -1], strict=True))
-        after = torch.stack([logits[row] for row in range(len(news))])
+        after = read_on(own, 0, left)
         found: list[list[int]] = [[] for _ in news]
         most = min(self.most, *map(len, uniforms))
         for column in range(most):

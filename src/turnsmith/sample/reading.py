@@ -25,11 +25,16 @@ def read_prompts(rows: Rows, prompts: Sequence[Prompt], first: int, known: Seque
     _place(rows, prompts, first, known)
     _read_shared(rows, prompts, first)
     left = [ids[len(rows.tokens[row]) :] for row, (_, ids) in enumerate(prompts, start=first)]
+    return read_on(rows, first, left)
+
+
+def read_on(rows: Rows, first: int, news: Sequence[Sequence[int]]) -> Tensor:
+    """Read `news` behind what the rows from `first` on hold, alike ones together; logits (P, V) after."""
     found: dict[int, Tensor] = {}
-    for some in together([len(ids) for ids in left]):
-        logits = _read(rows, [first + number for number in some], [left[number] for number in some])
+    for some in together([len(ids) for ids in news]):
+        logits = _read(rows, [first + number for number in some], [news[number] for number in some])
         found.update(zip(some, logits, strict=True))
-    return torch.stack([found[number] for number in range(len(prompts))])
+    return torch.stack([found[number] for number in range(len(news))])
 
 
 def _place(rows: Rows, prompts: Sequence[Prompt], first: int, known: Sequence[Rows]) -> None:

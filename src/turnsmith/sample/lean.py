@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from turnsmith.sample.packed import LAID_OUT, fits, state
+from turnsmith.sample.packed import Product, fits, state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,27 +28,6 @@ MODELS = {
     "Qwen2ForCausalLM",
 }  # by which the layers below are written
 TOKENS = 1024  # of a pass, at most: with more, usual products are faster
-
-
-class Product:
-    """Several linear layers on the same states as one, packed."""
-
-    def __init__(self, *layers: nn.Linear, dtype: torch.dtype | None) -> None:
-        self.layers, self.dtype = layers, dtype or layers[0].weight.dtype
-        weight = torch.cat([layer.weight.detach().to(self.dtype) for layer in layers])
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, LAID_OUT)
-        biases = [layer.bias for layer in layers if layer.bias is not None]
-        self.bias = torch.cat([bias.detach().to(self.dtype) for bias in biases]) if biases else None
-        self.usual = self.dtype == torch.float32  # for one row, where that is as fast and starts sooner
-
-    def __call__(self, states: Tensor) -> Tensor:
-        if self.usual and states.shape[:-1].numel() == 1:
-            found = [F.linear(states, layer.weight, layer.bias) for layer in self.layers]
-            return found[0] if len(found) == 1 else torch.cat(found, -1)
-        packed: Tensor = torch.ops.mkldnn._linear_pointwise.default(
-            states.to(self.dtype), self.packed, self.bias, "none", [], ""
-        )
-        return packed
 
 
 @dataclass(frozen=True, slots=True)

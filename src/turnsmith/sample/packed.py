@@ -19,6 +19,27 @@ Forward = Callable[[Tensor], Tensor]
 MOST = 4 * 2**30  # bytes of a model's weights, for a packed copy beside them
 
 
+class Product:
+    """Several linear layers on the same states as one, packed."""
+
+    def __init__(self, *layers: nn.Linear, dtype: torch.dtype | None) -> None:
+        self.layers, self.dtype = layers, dtype or layers[0].weight.dtype
+        weight = torch.cat([layer.weight.detach().to(self.dtype) for layer in layers])
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, LAID_OUT)
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        self.bias = torch.cat([bias.detach().to(self.dtype) for bias in biases]) if biases else None
+        self.usual = self.dtype == torch.float32  # for one row, where that is as fast and starts sooner
+
+    def __call__(self, states: Tensor) -> Tensor:
+        if self.usual and states.shape[:-1].numel() == 1:
+            found = [F.linear(states, layer.weight, layer.bias) for layer in self.layers]
+            return found[0] if len(found) == 1 else torch.cat(found, -1)
+        packed: Tensor = torch.ops.mkldnn._linear_pointwise.default(
+            states.to(self.dtype), self.packed, self.bias, "none", [], ""
+        )
+        return packed
+
+
 class Packed:
     """Packed copies of the weights of `model`'s linear layers, made when they are first needed, and anew for
     those that have changed. dtype: that products are computed in, or None for the weights' own."""
@@ -75,17 +96,12 @@ def version(one: Tensor) -> tuple[int, int]:
 
 def _forward(layer: nn.Linear, dtype: torch.dtype | None) -> Forward:
     """The layer's product by its packed weight, for as many rows as it is faster with."""
-    dtype = dtype or layer.weight.dtype
-    weight, bias = layer.weight.detach().to(dtype), layer.bias
-    bias = None if bias is None else bias.detach().to(dtype)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, LAID_OUT)
-    product = torch.ops.mkldnn._linear_pointwise.default
+    product = Product(layer, dtype=dtype)
 
     def forward(input: Tensor) -> Tensor:
         if input.shape[:-1].numel() not in ROWS:
             return F.linear(input, layer.weight, layer.bias)
-        found: Tensor = product(input.to(dtype), packed, bias, "none", [], "")
-        return found
+        return product(input)
 
     return forward
 

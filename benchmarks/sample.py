@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from prompts import LONGEST, SHORTEST, Job, Prompts, Work
-from step import OURS, measured, peak
+from step import OURS, keep, measured, opened, peak
 from workload import SHAPES
 
 PEERS = ("transformers", "transformers-static", "transformers-masked", "llamacpp")
@@ -39,18 +39,14 @@ FEWEST = 8  # calls of a long run, so that a quarter has two
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what was asked."""
     asked = parsed(arguments)
-    asked.folder.mkdir(parents=True, exist_ok=True)
+    load = opened(asked)
     found: list[dict[str, Any]] = []
-    cores = len(os.sched_getaffinity(0))
-    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    print(f"load {load} at the start, {asked.threads} threads on {cores} cores, {asked.rounds} rounds")
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         for rows in [max(asked.batch)] if asked.memory else asked.batch:
             work = made(asked, rows, Path(place))
             for job in jobs(asked, rows, work):
                 found.append(steady(asked, job) if asked.memory else compared(asked, job, work))
-    if asked.json:
-        asked.json.write_text(json.dumps({"load": load, "settings": found}, indent=1) + "\n")
+    keep(asked, load, found)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -50,16 +50,27 @@ QUIET = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what was asked."""
     asked = parsed(arguments)
-    asked.folder.mkdir(parents=True, exist_ok=True)
+    load = opened(asked)
     found: list[dict[str, Any]] = []
-    cores = len(os.sched_getaffinity(0))
-    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    print(f"load {load} at the start, {asked.threads} threads on {cores} cores, {asked.rounds} rounds")
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         for what, length, ratio in settings(asked):
             work = made(asked, what, length, ratio, Path(place))
             for job in jobs(asked, work, what, length):
                 found.append({"ratio": ratio, **compared(asked, job, work)})
+    keep(asked, load, found)
+
+
+def opened(asked: argparse.Namespace) -> str:
+    """Make the folder, and say how busy the machine is; gives that."""
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    cores = len(os.sched_getaffinity(0))
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    print(f"load {load} at the start, {asked.threads} threads on {cores} cores, {asked.rounds} rounds")
+    return load
+
+
+def keep(asked: argparse.Namespace, load: str, found: Sequence[dict[str, Any]]) -> None:
+    """Write all that was measured, where that was asked for."""
     if asked.json:
         asked.json.write_text(json.dumps({"load": load, "settings": found}, indent=1) + "\n")
 

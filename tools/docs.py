@@ -126,7 +126,7 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
         data["format"] = entry.name
     elif entry.kind == "stage":
         data["stages"] = [said]
-    elif entry.kind == "objective" or entry.kind == "trainable":
+    elif entry.kind in ("view", "objective", "trainable"):
         train[entry.kind] = said
         if others := needs.others(entry.names("needs")):
             train["others"] = dict.fromkeys(others, BASE)
@@ -135,7 +135,8 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
     elif entry.kind == "merge":
         train["trainable"] = "full"
         steps.append({"merge": {"name": "merged", "models": ["tuned"], "method": said}})
-    plain = {"title": f"{entry.name} in a recipe", "base": BASE, "steps": steps}
+    base = said if entry.kind == "network" else BASE
+    plain = {"title": f"{entry.name} in a recipe", "base": base, "steps": steps}
     schema.arms(plain, f"the example of {entry.kind} {entry.name}", registry)
     return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=100)
 

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from turnsmith.registry import Registry as Registry
     from turnsmith.registry import format as format
     from turnsmith.registry import merge as merge
+    from turnsmith.registry import network as network
     from turnsmith.registry import objective as objective
     from turnsmith.registry import stage as stage
     from turnsmith.registry import task as task
     from turnsmith.registry import trainable as trainable
+    from turnsmith.registry import view as view
     from turnsmith.rollout.converse import Speaker as Speaker
     from turnsmith.rollout.converse import converse as converse
     from turnsmith.sample.chat import LocalChat as LocalChat
@@ -58,7 +60,10 @@ PUBLIC = {
     **dict.fromkeys(("evaluate", "export", "run", "tune"), "recipes.start"),
     "Steps": "recipes.steps",
     "chat": "recipes.talking",
-    **dict.fromkeys(("Registry", "format", "merge", "objective", "stage", "task", "trainable"), "registry"),
+    **dict.fromkeys(
+        ("Registry", "format", "merge", "network", "objective", "stage", "task", "trainable", "view"),
+        "registry",
+    ),
     **dict.fromkeys(("Speaker", "converse"), "rollout.converse"),
     **dict.fromkeys(("LocalChat", "samples"), "sample.chat"),
     "LocalEngine": "sample.engine",

@@ -23,9 +23,26 @@ from typing import Any, Literal, TypeVar
 from turnsmith.errors import UsageError
 from turnsmith.types import Example, Json, Size, is_object
 
-Kind = Literal["format", "stage", "objective", "trainable", "merge", "task"]
-KINDS: tuple[Kind, ...] = ("format", "stage", "objective", "trainable", "merge", "task")
-HOMES = ("data", "objectives", "trainables", "stages", "merges", "evaluation")  # folders of components
+Kind = Literal["format", "stage", "view", "objective", "trainable", "network", "merge", "task"]
+KINDS: tuple[Kind, ...] = (
+    "format",
+    "stage",
+    "view",
+    "objective",
+    "trainable",
+    "network",
+    "merge",
+    "task",
+)
+HOMES = (
+    "data",
+    "models/networks",
+    "objectives",
+    "trainables",
+    "stages",
+    "merges",
+    "evaluation",
+)  # folders of components
 ENTRY_POINTS = "turnsmith.components"
 REQUIRED = "(required)"
 GIVEN = ("rng", "counts")  # keywords that the runner fills in; they are no options
@@ -134,6 +151,7 @@ def objective(
     linear: bool = False,
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
+    forward: bool = False,
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -144,14 +162,39 @@ def objective(
     reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
     `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
-    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out.
+    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. forward: it is
+    given a `Run` in place of scores, with which it computes them, more than once or of other inputs.
     """
     return _register("objective", name)
 
 
-def trainable(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
-    """`(model, draw, *, options) -> {parameter name: learns}`, or a class made with the options that has
-    `select(model, draw)`, and may have `attach(model) -> model` and `redraw`: select anew each epoch."""
+def view(name: str, *, tokens: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+    """`(tokens, sight, *, options) -> tokens`: what the model sees of a sequence, its inputs exchanged, its
+    targets as they were. Called afresh at every sight.
+
+    tokens: options that name a token (or are None); what the vocabulary lacks of them is added to it.
+    """
+    return _register("view", name)
+
+
+def network(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
+    """`(*, options) -> (model, tokenizer)`: a model with weights that are drawn from torch's generator, which
+    a recipe can take as its `base`. The model is one that transformers loads from its directory again."""
+    return _register("network", name)
+
+
+def trainable(
+    name: str, *, models: tuple[str, ...] = (), source: str = "", version: int = 1
+) -> Callable[[F], F]:
+    """`(model, draw, *, options) -> mask`, or a class made with the options that has `select(model, draw)`.
+
+    A mask says of parameters, by name, whether they learn, or by a bool tensor which of their elements do. A
+    class may have more: `attach(model) -> model` adds modules; `redraw` is after how many epochs `select` is
+    asked again, then with a trial step in its `draw`; `penalty(model, total)` is added to the loss once for
+    each optimiser step, total being the sum of what `tally(model, batch)` says of each micro-batch, None
+    without it; `finish(model) -> model` gives what is kept. models: options that name a model (or are None);
+    the trainable is given its reference.
+    """
     return _register("trainable", name)
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
-    from random import Random
-
     import numpy as np
     from torch import Tensor
 
@@ -169,6 +167,21 @@ class Tokens:
         return Tokens(*kept, extras, self.crossing)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look of the model at an example, for a view.
+
+    rng: keyed by seed, step and place in the window. step: from 0, of `total`. vocabulary: ids that the model
+    knows. ids: of the tokens that the view's options name.
+    """
+
+    rng: np.random.Generator
+    step: int
+    total: int
+    vocabulary: int
+    ids: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 class Path(NamedTuple):
     """Which conversation a path through the forest is: part `part`, number `number`, of example `example`."""
 
@@ -283,6 +296,29 @@ class Scores:
         return found
 
 
+class Run(Protocol):
+    """A model and a batch, for objectives that need more than one pass or other inputs than the batch's.
+
+    inputs: (B, T), the ids that are read. place: (N,), where each trained token itself stands in the B * T
+    slots. position: (N,), its position in its path.
+    """
+
+    inputs: Tensor
+    place: Tensor
+    position: Tensor
+
+    def __call__(
+        self, embeds: Tensor | None = None, *, needs: Sequence[str] = (), gradients: bool = True
+    ) -> Scores:
+        """Scores of the batch. embeds: (B, T, H), read in place of the embeddings of `inputs`; needs: as an
+        objective declares them; gradients: whether the pass is remembered for a backward pass."""
+        ...
+
+    def table(self, ids: Tensor) -> Tensor:
+        """(..., H): the input embeddings of ids, without a gradient."""
+        ...
+
+
 class Loss(NamedTuple):
     """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides."""
 
@@ -393,6 +429,6 @@ class Chat(Protocol):
 Mask: TypeAlias = "Mapping[str, bool | Tensor]"
 Objective: TypeAlias = "Callable[[Scores], Loss | Mapping[str, Loss]]"
 Stage: TypeAlias = "Callable[[Sequence[Example]], Iterable[Example]]"
-View: TypeAlias = "Callable[[Tokens, Random], Tokens]"
+View: TypeAlias = "Callable[[Tokens, Sight], Tokens]"
 Score: TypeAlias = "float | None"  # None: could not be judged, never a silent 0
 Scorer: TypeAlias = "Callable[[Sequence[Conversation], Sequence[Example]], list[Score]]"

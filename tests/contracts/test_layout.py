@@ -21,7 +21,7 @@ from turnsmith.objectives.likelihood import sft
 from turnsmith.objectives.pairs import dpo
 from turnsmith.testing import chat, model, tokenizer
 from turnsmith.testing.families import CONTEXTS, FAMILIES, VOCABULARY, Double, family, gradients
-from turnsmith.train.loop import Method, unit_weights, units
+from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.trainables.half import Half
 from turnsmith.trainables.install import install
 from turnsmith.trainables.lora import Lora

@@ -17,7 +17,8 @@ from turnsmith.models.reduce import COMPARISONS, Other, reduce
 from turnsmith.models.score import Scoring
 from turnsmith.registry import Registry
 from turnsmith.testing import OBJECTIVE, Figures, examples, method, model, tokens
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.types import Loss, Rendered

@@ -31,7 +31,8 @@ from turnsmith.objectives.likelihood import sft
 from turnsmith.objectives.pairs import dpo
 from turnsmith.testing import Figures, examples, model
 from turnsmith.train import lower, reference
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
@@ -82,12 +83,12 @@ def scoring(whole=None, component=layers, options=None, *, autocast=False):
     return Scoring(whole, autocast=autocast)
 
 
-def keep(subject, directory, data=DATA, layout=pack, options=OPTIONS, *, redrawn=False):
+def keep(subject, directory, data=DATA, layout=pack, options=OPTIONS, *, changing=None):
     """What was said while the states were kept, and why they are not."""
     directory.mkdir(exist_ok=True)
     said = []
     stream = Stream(data, batch=options.batch, order="shuffled", seed=0)
-    _, note = lower.keep(subject, stream, layout, options, directory, redrawn=redrawn, say=said.append)
+    _, note = lower.keep(subject, stream, layout, options, directory, changing=changing, say=said.append)
     return said, note
 
 
@@ -385,7 +386,9 @@ def test_dropout_above_does_not_matter(tmp_path):
 
 
 def test_several_processes_and_epochs_that_choose_anew_do_without(tmp_path, monkeypatch):
-    assert keep(scoring(), tmp_path, redrawn=True)[1].endswith("what learns is chosen anew in each")
+    assert keep(scoring(), tmp_path, changing="what learns changes")[1].endswith(
+        "in every epoch: what learns changes"
+    )
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert keep(scoring(), tmp_path)[1].endswith("several processes cannot share it yet")
     assert not list(tmp_path.iterdir())

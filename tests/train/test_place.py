@@ -30,7 +30,8 @@ from turnsmith.objectives.likelihood import sft
 from turnsmith.objectives.pairs import dpo
 from turnsmith import testing
 from turnsmith.testing import Figures, examples, model
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted

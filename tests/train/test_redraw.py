@@ -11,12 +11,13 @@ from turnsmith.data.stream import Stream
 from turnsmith.models.score import Scoring
 from turnsmith.objectives.likelihood import sft
 from turnsmith.testing import Figures, examples, model
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted
 from turnsmith.trainables.half import Half
-from turnsmith.trainables.install import install, learning, redrawing
+from turnsmith.trainables.install import Learner, learning
 
 OPTIONS = {"resample": "epoch"}
 DATA = examples(6)  # epochs of two steps at three examples a step
@@ -39,8 +40,8 @@ class Watching(Figures):
 
 
 def run(directory, *, stop=None, validate=None, dtype=torch.float32):
-    whole = install(model(layers=4).to(dtype), Half, OPTIONS, seed=0)
-    scoring = Scoring(whole, autocast=dtype == torch.bfloat16)
+    learner = Learner(model(layers=4).to(dtype), Half, OPTIONS, seed=0)
+    scoring = Scoring(learner.model, autocast=dtype == torch.bfloat16)
     recorder = Watching(scoring, stop)
     fit(
         scoring,
@@ -52,7 +53,7 @@ def run(directory, *, stop=None, validate=None, dtype=torch.float32):
         place=Place(device="cpu"),
         seed=0,
         layout=pad,
-        redraw=redrawing(whole, Half, OPTIONS, seed=0),
+        learner=learner,
         validate=validate,
     )
     return scoring, recorder

@@ -13,7 +13,8 @@ from turnsmith.models.score import Scoring
 from turnsmith.objectives.pairs import dpo
 from turnsmith.testing import Figures, examples, model
 from turnsmith.train import reference
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.trainables.install import install, learning

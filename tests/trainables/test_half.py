@@ -11,7 +11,7 @@ from turnsmith.errors import ModelError
 from turnsmith.models.score import Scoring
 from turnsmith.testing import examples, model
 from turnsmith.trainables.half import Half, halve
-from turnsmith.trainables.install import install, learning, redrawing
+from turnsmith.trainables.install import Learner, install, learning
 
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 FORWARD = ("mlp.up_proj", "mlp.gate_proj", "mlp.down_proj")
@@ -133,16 +133,16 @@ def test_gradients_are_the_same_with_activation_checkpointing():
 
 
 def test_it_is_drawn_once_for_a_stage():
-    assert redrawing(model(), Half, {}, seed=0) is None
+    assert Learner(model(), Half, {}, seed=0).every == 0
 
 
 def test_for_each_epoch_it_is_drawn_anew_and_the_first_is_as_installed():
-    whole = install(model(layers=6), Half, {"resample": "epoch"}, seed=0)
-    again = redrawing(whole, Half, {"resample": "epoch"}, seed=0)
+    learner = Learner(model(layers=6), Half, {"resample": "epoch"}, seed=0)
+    whole = learner.model
     first = set(learning(whole))
-    again(1)
+    learner.choose(1)
     second = set(learning(whole))
-    again(0)
+    learner.choose(0)
     assert set(learning(whole)) == first != second
 
 

@@ -22,8 +22,10 @@ SKELETONS = Path(__file__).parent / "skeletons"  # a folder for each kind that h
 HOMES = {
     "format": "data/formats",
     "stage": "stages",
+    "view": "data",
     "objective": "objectives",
     "trainable": "trainables",
+    "network": "models/networks",
     "merge": "merges",
     "task": "evaluation/tasks",
 }  # where a checkout of Turnsmith keeps them
@@ -45,7 +47,9 @@ class Places:
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help="format, stage, objective, trainable, merge or task.")],
+    kind: Annotated[
+        str, typer.Argument(help="format, stage, view, objective, trainable, network, merge or task.")
+    ],
     name: Annotated[str, typer.Argument(help="What it is called: a Python name, e.g. my_loss.")],
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="Where the files go, if not here.")

@@ -24,7 +24,8 @@ from turnsmith.objectives.likelihood import sft
 from turnsmith.recipes.forecast import EFFICIENCY, PRODUCT
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.shelf import Shelf, digest
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.place import Place, device, faster_dtype
 from turnsmith.trainables.install import install

@@ -4,7 +4,7 @@ position."""
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,21 +18,34 @@ Order = Literal["shuffled", "given"]
 class Stream:
     """Windows (the examples of one optimiser step) over endless epochs, each shuffled anew.
 
-    A window may reach over the end of an epoch; no example is left out or seen twice within one.
+    A window may reach over the end of an epoch; no example is left out or seen twice within one. view: what
+    the model sees of an example, given the step and the example's place in the window.
     """
 
-    def __init__(self, examples: Sequence[Rendered], *, batch: int, order: Order, seed: int) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Rendered],
+        *,
+        batch: int,
+        order: Order,
+        seed: int,
+        view: Callable[[Rendered, int, int], Rendered] | None = None,
+    ) -> None:
         if not examples:
             raise ValueError("no examples to stream")
         self.examples = examples
         self.batch = batch
         self.order: Order = order
         self.seed = seed
+        self.view = view
         self._epochs: dict[int, array[int]] = {}
 
     def window(self, step: int) -> list[Rendered]:
         """The examples of step `step`, counted from 0."""
-        return [self.examples[index] for index in self.indices(step)]
+        found = [self.examples[index] for index in self.indices(step)]
+        if self.view is None:
+            return found
+        return [self.view(example, step, place) for place, example in enumerate(found)]
 
     def epoch(self, step: int) -> int:
         """The epoch that step `step` begins in."""

@@ -71,13 +71,15 @@ class Scoring(nn.Module):
         """Where the model is; batches are brought there."""
         return self.projection.device
 
-    def hidden(self, batch: Batch) -> Tensor:
-        """(B * T, H): the last hidden states, computed in the context that `lower` gives for the batch."""
+    def hidden(self, batch: Batch, embeds: Tensor | None = None) -> Tensor:
+        """(B * T, H): the last hidden states, computed in the context that `lower` gives for the batch.
+        embeds: (B, T, H), read in place of the embeddings of the batch's inputs."""
         base = self.base
         body = getattr(base, base.base_model_prefix)
         layout = {"forest": batch.forest} if batch.forest is not None else {"attention_mask": batch.mask}
+        read = {"input_ids": batch.inputs} if embeds is None else {"inputs_embeds": embeds}
         with nullcontext() if self.lower is None else self.lower(batch):
-            out = body(input_ids=batch.inputs, position_ids=batch.positions, use_cache=False, **layout)
+            out = body(**read, position_ids=batch.positions, use_cache=False, **layout)
         return out.last_hidden_state.flatten(0, 1)
 
     def forward(
@@ -89,12 +91,14 @@ class Scoring(nn.Module):
         needs: Sequence[str] = (),
         others: Mapping[str, Scoring] | None = None,
         expected: Tensor | None = None,
+        embeds: Tensor | None = None,
     ) -> Scores:
         """Scores of the trained tokens. temperature divides the logits; reads: of each path, the `last`
         state or the weighted `mean` of those of its trained tokens; needs: reductions over the vocabulary, as
         `sorted_out` takes them; others: the models that some of these are against, which get no gradients.
 
         expected: (N,), what the loss will hand back to the log-probs, up to a factor, where that is known.
+        embeds: (B, T, H), what is read in place of the embeddings of the batch's inputs.
         """
         batch = to(batch, self.device)
         wanted = sorted_out(needs, self.heads.sizes, others or ())
@@ -102,7 +106,7 @@ class Scoring(nn.Module):
         if expected is not None:
             expected = expected.new_zeros(len(batch.targets)).index_add(0, batch.entry, expected)
         with self.arithmetic():
-            hidden = self.hidden(batch)
+            hidden = self.hidden(batch, embeds)
             states = hidden[batch.source]
             reduced: dict[str, Tensor] = {}
             if names := wanted.get("", ()):

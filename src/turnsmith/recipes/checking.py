@@ -38,7 +38,7 @@ def _trains(runner: Runner) -> list[dict[str, Any]]:
     """Make the data, which is quick, and look at every train step without training."""
     from turnsmith.recipes.forecast import forecast
 
-    runner.models["base"] = [runner.reference(runner.recipe.base)]
+    runner.models["base"] = [runner.base()]
     found: list[dict[str, Any]] = []
     waits: dict[str, str] = {}  # data that are not there before the recipe runs, with the reason
     for step in schema.flat(runner.recipe.steps):

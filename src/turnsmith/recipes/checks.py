@@ -27,10 +27,13 @@ def check(recipe: Recipe, steps: Sequence[Step], registry: Registry, where: str)
     """
     names = {"base"}
     sets: set[str] = set()
-    _model(recipe.base, {recipe.base}, where)
+    if isinstance(recipe.base, str):
+        _model(recipe.base, {recipe.base}, where)
+    else:
+        _options(registry, "network", recipe.base, where)
     for step in steps:
         _step(step, names, sets, registry, where)
-        asking.check(step, recipe.base, registry, where)
+        asking.check(step, str(recipe.base), registry, where)
     for statement in recipe.claim:
         _statement(statement, steps, where)
 
@@ -49,7 +52,13 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
             asking.check_watched(step.train, registry, where)
         _options(registry, "objective", step.train.objective, where)
         _others(step.train, names, registry, where)
-        _options(registry, "trainable", step.train.trainable, where)
+        options = _options(registry, "trainable", step.train.trainable, where)
+        for named in registry.entry("trainable", step.train.trainable.name).names("models"):
+            if options[named] is not None:
+                _model(str(options[named]), names, where)
+        if step.train.view is not None:
+            _options(registry, "view", step.train.view, where)
+            _view(step.train, registry, where)
         names.add(step.train.name)
     elif step.merge is not None:
         for model in (*step.merge.models, step.merge.base):
@@ -88,6 +97,16 @@ def _others(train: Train, names: set[str], registry: Registry, where: str) -> No
                 f"not of {name!r}: leave it out"
             )
         _model(model, names, where)
+
+
+def _view(train: Train, registry: Registry, where: str) -> None:
+    """Reference log-probs that are computed once are of the examples as they are."""
+    needs_reference = registry.entry("objective", train.objective.name).traits.get("reference")
+    if needs_reference and train.fit.reference == "precomputed":
+        raise UsageError(
+            f"{where}: train {train.name}: the view {train.view} changes what the model sees at every sight: "
+            "its reference cannot be computed before it, so set fit.reference to live"
+        )
 
 
 def _data(data: Data, names: set[str], sets: set[str], registry: Registry, where: str) -> None:

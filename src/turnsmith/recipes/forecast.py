@@ -78,7 +78,8 @@ def _beside(step: Train, runner: Runner) -> int:
     base's."""
     steps = flat(runner.recipe.steps)
     made = {"base", *(model.name for one in steps if (model := one.train or one.merge) is not None)}
-    references = (runner.recipe.base if bare(name) in made else name for name in step.others.values())
+    base = runner.models["base"][0].reference
+    references = (base if bare(name) in made else name for name in step.others.values())
     return sum(map(load.parameters, references))
 
 

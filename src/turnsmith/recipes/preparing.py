@@ -21,12 +21,13 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.models import forest
-from turnsmith.models.score import Scoring
+from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.shelf import write_text
 from turnsmith.train import lower, reference
-from turnsmith.train.loop import Method, unit_weights, units
+from turnsmith.train.method import Method, unit_weights, units
+from turnsmith.train.passes import Passes
 from turnsmith.train.place import device
 from turnsmith.train.room import Room, available, room
 from turnsmith.types import Batch
@@ -87,10 +88,10 @@ def prepared(
     layout: Layout,
     directory: Path,
     *,
-    redrawn: bool,
+    changing: str | None,
 ) -> Ready:
     """Choose rows by memory, keep what frozen blocks give, compute the reference; say what is other than
-    asked."""
+    asked. changing: why what frozen blocks give would not stay the same, where it would not."""
     examples, asked = stream.examples, step.fit
     seen = np.flatnonzero(stream.times(asked.total(len(examples))))
     most = longest(examples, seen, asked.row, layout, method.per)
@@ -104,7 +105,7 @@ def prepared(
     if method.reference and used.fit.reference == "live":
         probe = layout(fill_rows(stream.window(0), space.row, layout=layout, per=method.per)[0])
         live = reference.live(scoring, probe, temperature=used.fit.temperature)
-    kept, note = lower.keep(scoring, stream, layout, used.fit, directory, redrawn=redrawn, say=runner.say)
+    kept, note = lower.keep(scoring, stream, layout, used.fit, directory, changing=changing, say=runner.say)
     tell(runner, note)
     if method.reference and live is None:
         stream = _with_reference(stream, scoring, used, layout, seen, directory)
@@ -135,7 +136,7 @@ def _with_reference(
         file=directory / "reference.npy",
         wanted=seen,
     )
-    return Stream(examples, batch=stream.batch, order=stream.order, seed=stream.seed)
+    return Stream(examples, batch=stream.batch, order=stream.order, seed=stream.seed, view=stream.view)
 
 
 def validator(
@@ -167,16 +168,9 @@ def validator(
         total = count = 0.0
         deal = functools.partial(fill_rows, row=step.fit.row, layout=layout, per=method.per)
         for run in (run for window in stretches(held) for run in deal(window)):
-            batch = layout(run)
-            scores = scoring(
-                batch,
-                temperature=step.fit.temperature,
-                reads=method.reads,
-                needs=method.needs,
-                others=method.others,
-            )
-            values = method.objective(scores).values
-            total += float((values * unit_weights(method.per, scores)).sum())
+            batch = to(layout(run), scoring.device)
+            values = Passes(scoring, scoring, batch, method, step.fit.temperature).loss().values
+            total += float((values * unit_weights(method.per, batch)).sum())
             count += units(method.per, batch)
         return total / count
 

@@ -91,7 +91,7 @@ class Runner:
     def run(self) -> dict[str, Any]:
         """Carry out all steps, then judge, write run.json and the report. Gives what run.json holds."""
         files.check(self.recipe, self.registry, self.near)
-        self.models["base"] = [self.reference(self.recipe.base)]
+        self.models["base"] = [self.base()]
         return self.finish(self.recipe.steps)
 
     def finish(self, steps: Sequence[Step]) -> dict[str, Any]:
@@ -212,8 +212,7 @@ class Runner:
     def _stage(self, component: Component, version: int) -> dict[str, Any]:
         """What a stage's examples depend on, beside what it is given; what chats draw depends on the run."""
         described = self._described("stage", component)
-        chats = self.registry.entry("stage", component.name).names("chats")
-        models = [self.model(str(described["options"][chat])).fingerprint for chat in chats]
+        models = [self.model(name).fingerprint for name in self._named_by("stage", component)]
         return {**described, "chats": [*models, self.recipe.seed, version] if models else None}
 
     def _held(self, name: str) -> tuple[Held, ...]:
@@ -276,6 +275,8 @@ class Runner:
             {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
             step.train_on,
             seed,
+            *([self._described("view", step.view)] if step.view else []),
+            *(self.model(name).fingerprint for name in self._named_by("trainable", step.trainable)),
             self.hashes(step.validate_on) if step.validate_on else None,
             {name: self.model(model).fingerprint for name, model in step.others.items()},
             *(self._watched(step) if kind.startswith("train") else []),
@@ -410,6 +411,28 @@ class Runner:
         """A model made by this run (the newest, or `name@N`), or any reference."""
         return newest(self.models, name) if bare(name) in self.models else self.reference(name)
 
+    def base(self) -> Trained:
+        """The model that the recipe starts from; a network is made, once for each seed."""
+        base = self.recipe.base
+        if isinstance(base, str):
+            return self.reference(base)
+        described = self._described("network", base)
+        key = digest("network 1", described, self.recipe.seed)
+
+        def make(directory: Path) -> dict[str, Any]:
+            import torch
+
+            from turnsmith.models import load
+
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seeds.number(self.recipe.seed, "network"))
+                model, words = self.registry.function("network", base.name)(**described["options"])
+            load.save(model.eval(), words, directory / "model", base=None)
+            return {"kind": "model", "network": str(base)}
+
+        self.shelf.obtain(key, make)
+        return self.reference(str(self.shelf.path(key) / "model"))
+
     def reference(self, reference: str) -> Trained:
         """A model that is on disk, can be fetched, or can be asked, with its hash."""
         from turnsmith.models import load
@@ -425,6 +448,21 @@ class Runner:
         entry = self.registry.entry(kind, component.name)
         options = self.registry.options(kind, component.name, component.options)
         return {"name": component.name, "version": entry.version, "options": options}
+
+    def _named_by(self, kind: Kind, component: Component) -> list[str]:
+        """The models that a component's options name."""
+        entry = self.registry.entry(kind, component.name)
+        options = self.registry.options(kind, component.name, component.options)
+        named = (options[name] for name in (*entry.names("chats"), *entry.names("models")))
+        return [str(name) for name in named if name is not None]
+
+    def with_models(self, kind: Kind, component: Component) -> dict[str, Any]:
+        """A component's options, with references in place of the models' names."""
+        options = self.registry.options(kind, component.name, component.options)
+        for name in self.registry.entry(kind, component.name).names("models"):
+            if options[name] is not None:
+                options[name] = self.model(str(options[name])).reference
+        return options
 
     def _link(self, name: str, target: Path) -> None:
         """`runs/RECIPE/NAME` leads to the newest model of that name."""

@@ -60,6 +60,13 @@ def _component(value: Any) -> Component:
 Named = Annotated[Component, BeforeValidator(_component)]
 
 
+def _base(value: Any) -> Any:
+    return value if isinstance(value, str) else _component(value)
+
+
+Base = Annotated[str | Component, BeforeValidator(_base)]
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True
@@ -109,7 +116,8 @@ class Train(Strict):
 
     train_on: what learns where no weight says so: every reply of the assistant, the `last` one, all since the
     last user message (`turn`), what the `user` says, the assistant's `calls` of tools, or `all` tokens.
-    others: for each name of another model that the objective speaks of, which model it is.
+    others: for each name of another model that the objective speaks of, which model it is. view: what the
+    model sees of an example, drawn afresh at every sight.
     """
 
     name: str
@@ -118,6 +126,7 @@ class Train(Strict):
     objective: Named = Component("sft", {})
     others: dict[str, str] = {}
     trainable: Named = Component("lora", {})
+    view: Named | None = None
     train_on: Learns = "assistant"
     validate_on: str | None = None
     watch: Watch | None = None
@@ -208,8 +217,8 @@ class Statement(Strict):
 class Recipe(Strict):
     """A list of steps over names, with what it claims.
 
-    forgetting: whether the newest model is measured on what it may have forgotten even if no step says so.
-    card: the paper's number in the list of methods. minutes: that it takes on two cores, with all seeds and
+    base: a model, or a network to be made. forgetting: whether the newest model is measured on what it may
+    have forgotten even if no step says so. card: the paper's number in the list of methods. minutes: that it takes on two cores, with all seeds and
     the control. control: changes by path that take the method out, for a run that must not show the claim.
     replicates: of how many seeds, from `seed` on, `turnsmith claims` pools the figures.
     """
@@ -217,7 +226,7 @@ class Recipe(Strict):
     title: str
     source: str = ""
     card: int | None = None
-    base: str
+    base: Base
     seed: int = 0
     minutes: float | None = None
     forgetting: bool = True

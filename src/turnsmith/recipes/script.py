@@ -30,7 +30,7 @@ def script(plain: Mapping[str, Any], name: str, registry: Registry, *, near: Pat
         for key in sorted(arm.recipe.model_fields_set - SAID - UNSAID):
             raise UsageError(f"{name} cannot be printed as Python: there is no way to say {key!r} there yet")
         head = {
-            "base": arm.recipe.base,
+            "base": _plain(arm.recipe.base),
             "name": name,
             "title": arm.recipe.title,
             "source": arm.recipe.source,

@@ -33,7 +33,7 @@ class Steps:
 
     def __init__(
         self,
-        base: str | Path,
+        base: str | Path | Mapping[str, Any],
         *,
         name: str = "steps",
         title: str = "",
@@ -45,13 +45,13 @@ class Steps:
         near: Path | str | None = None,
         say: Say | None = None,
     ) -> None:
-        """base: a directory, a shipped name or a hub id. forgetting: whether the newest model is measured on
-        what it may have forgotten. near: a folder where data files are looked for too. use, to and say as of
+        """base: a directory, a shipped name, a hub id, or a network as `{name: options}`. forgetting:
+        whether the newest model is measured on what it may have forgotten. near: a folder where data files are looked for too. use, to and say as of
         `run`."""
         self._plain: dict[str, Any] = {
             "title": title or name,
             "source": source,
-            "base": str(base),
+            "base": dict(base) if isinstance(base, Mapping) else str(base),
             "seed": seed,
             "forgetting": forgetting,
             "steps": [],
@@ -64,12 +64,12 @@ class Steps:
             name,
             Path(to) if to else Path("runs") / name,
             self._known,
-            f"turnsmith.Steps({str(base)!r}, name={name!r})",
+            f"turnsmith.Steps({base if isinstance(base, Mapping) else str(base)!r}, name={name!r})",
             say or (lambda text: None),
             quiet=say is None,
             near=Path(near) if near else None,
         )
-        self.runner.models["base"] = [self.runner.reference(str(base))]
+        self.runner.models["base"] = [self.runner.base()]
 
     def data(self, name: str | Mapping[str, float], **keys: Any) -> dict[str, Any]:
         """Read a file or take data made before, run stages, split by shares."""

@@ -41,7 +41,7 @@ def summarise(runner: Runner, state: str) -> dict[str, Any]:
         "state": state,
         "tiny": runner.tiny,
         "machine": machine(),
-        "base": _base(runner.recipe.base),
+        "base": _base(runner),
         "resolved": resolved(runner),
         "steps": runner.steps,
         "claim": judge(runner.recipe.claim, [runner.steps], runner.shelf, tiny=runner.tiny),
@@ -81,15 +81,23 @@ def _cost(
     }
 
 
-def _base(reference: str) -> dict[str, Any]:
+def _base(runner: Runner) -> dict[str, Any]:
     from turnsmith.models import load
 
-    found: dict[str, Any] = {"reference": reference, **provenance(reference)}
+    called = str(runner.recipe.base)
+    found: dict[str, Any] = {"reference": called, **provenance(called)}
     try:
+        reference = _start(runner)
         found |= {"parameters": load.parameters(reference), "fingerprint": load.fingerprint(reference)}
     except TurnsmithError:
         pass  # the run failed because of it, and says so
     return found
+
+
+def _start(runner: Runner) -> str:
+    """What the start model is loaded by."""
+    base = runner.recipe.base
+    return base if isinstance(base, str) else runner.models["base"][0].reference
 
 
 def _next(runner: Runner, trained: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -97,9 +105,9 @@ def _next(runner: Runner, trained: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     model, typed = runner.directory / str(trained[-1]["name"]), program()
     return [
-        f"{typed} chat {model} {runner.recipe.base}",
+        f"{typed} chat {model} {_start(runner)}",
         f"{typed} export {model} --to safetensors --out exported",
-        f"{typed} tune {runner.recipe.base} YOUR.jsonl",
+        f"{typed} tune {_start(runner)} YOUR.jsonl",
     ]
 
 
@@ -117,7 +125,9 @@ def resolve(plain: Any, registry: Registry) -> Any:
     """A dumped recipe in which every component shows all its options and nothing that was not said is
     None."""
     kinds: dict[str, Kind] = {
+        "base": "network",
         "objective": "objective",
+        "view": "view",
         "trainable": "trainable",
         "suite": "task",
         "stages": "stage",
@@ -133,7 +143,7 @@ def resolve(plain: Any, registry: Registry) -> Any:
         return plain
     found: dict[str, Any] = {}
     for key, value in plain.items():
-        if key in kinds and value:
+        if key in kinds and value and not isinstance(value, str):
             kind = kinds[key]
             value = [component(kind, one) for one in value] if is_list(value) else component(kind, value)
             found[key] = value

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-from torch import nn
 
 from turnsmith.data.batch import Layout
 from turnsmith.data.prepare import Terms, rendered
@@ -25,14 +24,15 @@ from turnsmith.models import cost, heads, load, needs
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
-from turnsmith.recipes import files, watching
+from turnsmith.recipes import files, sights, watching
 from turnsmith.recipes.preparing import Ready, layout_of, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
-from turnsmith.train.loop import Method, fit
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
-from turnsmith.trainables.install import install, learning, redrawing
+from turnsmith.trainables.install import Learner, learning
 from turnsmith.types import Rendered
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def make(
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
     done = _done(step, runner, start, others, directory, seed)
-    peak, model = peak_memory_gib(), done.scoring.model
+    peak, model = peak_memory_gib(), done.learner.finished()
     done.words.chat_template = done.renderer.template
     load.save(model, done.words, directory / "model", base=done.base)
     heads.save(done.scoring.heads, directory / "model")
@@ -59,8 +59,8 @@ def make(
     for file in directory.glob("*.npy"):
         file.unlink()
     return {
-        **_described(step, runner, model, done.method, done.totals, done.ready.lowest),
-        **_prepared_at(done, model),
+        **_described(step, runner, done),
+        **_prepared_at(done),
         "dtype": done.dtype,
         "dtype_seconds": done.dtype_seconds,
         "examples": len(done.examples),
@@ -84,13 +84,9 @@ def trial(
     sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
     """
     done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
-    model, lowest = done.scoring.model, done.ready.lowest
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
     sizes, _ = sizes_of(done.examples)
     windows = [done.ready.stream.indices(number) for number in range(len(rows))]
-    flops = [
-        cost.training_flops(model, int(row["tokens"]), int(row["supervised"]), lowest=lowest) for row in rows
-    ]
     for file in [*directory.glob("*.npy"), *directory.glob("checkpoints/*")]:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     return {
@@ -99,8 +95,8 @@ def trial(
         "seen": int(sizes[sorted({index for window in windows for index in window})].sum()),
         "seconds": [row["seconds"] for row in clock],
         "tokens": [row["tokens"] for row in rows],
-        "flops": flops,
-        **_prepared_at(done, model),
+        "flops": [row["flops"] for row in rows],
+        **_prepared_at(done),
     }
 
 
@@ -108,6 +104,7 @@ class _Done(NamedTuple):
     """A step that was fitted, and what it was fitted with."""
 
     scoring: Scoring
+    learner: Learner
     words: PreTrainedTokenizerBase
     base: str | None
     renderer: Renderer
@@ -137,26 +134,39 @@ def _done(
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
     runner.open()
-    model, words, base, redraw = _installed(step, runner, start, dtype, seed)
-    scoring = Scoring(model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
+    learner, words, base = _installed(step, runner, start, dtype, seed)
+    view = sights.see(step, runner, words, examples=len(examples), seed=seed)
+    scoring = Scoring(learner.model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
     method = replace(method, others=_others(others, scoring, words, dtype))
-    layout = layout_of(runner, model, *(other.model for other in method.others.values()))
+    layout = layout_of(runner, learner.model, *(other.model for other in method.others.values()))
     if left := heads.load(scoring.heads, start.reference):
         names = ", ".join(left)
         tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
-    stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed)
-    ready = prepared(step, runner, scoring, stream, method, layout, directory, redrawn=redraw is not None)
+    stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed, view=view)
+    changing = _changing(learner, method, stream)
+    ready = prepared(step, runner, scoring, stream, method, layout, directory, changing=changing)
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
-    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, redraw, watch)
-    return _Done(scoring, words, base, renderer, examples, counts, method, ready, totals, dtype, seconds)
+    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch)
+    return _Done(
+        scoring, learner, words, base, renderer, examples, counts, method, ready, totals, dtype, seconds
+    )
 
 
-def _prepared_at(done: _Done, model: nn.Module) -> dict[str, float]:
+def _changing(learner: Learner, method: Method, stream: Stream) -> str | None:
+    """Why what frozen blocks give for an example would not stay the same."""
+    if learner.every:
+        return "what learns is chosen anew in each"
+    if stream.view or method.forward:
+        return "the model sees other inputs in each"
+    return None
+
+
+def _prepared_at(done: _Done) -> dict[str, float]:
     """What it took to compute reference log-probs and what frozen blocks give, beside the steps."""
     seen, trained = done.ready.referenced
     live = int(done.totals["tokens"]), int(done.totals["supervised"])
-    forward = cost.forward_flops(model, *(live if done.ready.live else (seen, trained)))
+    forward = cost.forward_flops(done.scoring.model, *(live if done.ready.live else (seen, trained)))
     return {"preparing_seconds": done.ready.preparing, "reference_flops": forward}
 
 
@@ -193,7 +203,7 @@ def _fitted(
     directory: Path,
     seed: int,
     validate: Callable[[], float] | None,
-    redraw: Callable[[int], None] | None,
+    learner: Learner,
     watch: Callable[[int, int], None] | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
@@ -211,7 +221,7 @@ def _fitted(
             layout=layout,
             reference=ready.live,
             validate=validate,
-            redraw=redraw,
+            learner=learner,
             watch=watch,
         )
 
@@ -231,6 +241,7 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         linear=bool(traits.get("linear", False)),
         needs=entry.names("needs"),
         heads=needs.heads(traits),
+        forward=bool(traits.get("forward", False)),
     )
     return method, list(entry.names("parts") or ("text",))
 
@@ -245,11 +256,10 @@ def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:
 
 def _installed(
     step: Train, runner: Runner, start: Trained, dtype: Dtype, seed: int
-) -> tuple[nn.Module, PreTrainedTokenizerBase, str | None, Callable[[int], None] | None]:
-    """The start with the trainable on it, its tokenizer, what its adapter is to be saved as resting on, and
-    how to choose anew for an epoch."""
+) -> tuple[Learner, PreTrainedTokenizerBase, str | None]:
+    """The start with the trainable on it, its tokenizer, and the base to be named of an adapter."""
     component = runner.registry.function("trainable", step.trainable.name)
-    options = runner.registry.options("trainable", step.trainable.name, step.trainable.options)
+    options = runner.with_models("trainable", step.trainable)
     merged = load.has_adapter(start.reference) and not hasattr(component, "attach")
     chosen = not hasattr(component, "attach")  # among the start's own weights: those must not lose digits
     exact = chosen and (merged or load.holds_float32(start.reference))
@@ -261,30 +271,27 @@ def _installed(
             "        the adapter is merged into its base: this trainable chooses among the base's weights"
         )
         model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+    sights.add_tokens(step, runner, model, words)
     goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
-    model = install(model, component, options, seed=seed)
+    learner = Learner(model, component, options, seed=seed)
     if step.fit.gradient_checkpointing:
-        recompute(model)
-    redraw = redrawing(model, component, options, seed=seed)
-    if redraw and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        recompute(learner.model)
+    if learner.every and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(f"{step.trainable} chooses anew each epoch, which several processes cannot do yet")
-    return model, words, None if goes_on else start.reference, redraw
+    return learner, words, None if goes_on else start.reference
 
 
-def _described(
-    step: Train,
-    runner: Runner,
-    model: nn.Module,
-    method: Method,
-    totals: Mapping[str, float],
-    lowest: int | None,
-) -> dict[str, Any]:
+def _described(step: Train, runner: Runner, done: _Done) -> dict[str, Any]:
     """What was trained, and what it took."""
-    options = runner.registry.options
+    options, totals, model = runner.registry.options, done.totals, done.scoring.model
     processed = int(totals["tokens"]), int(totals["supervised"])
-    beside = sum(cost.forward_flops(other.model, *processed) for other in method.others.values())
+    beside = sum(cost.forward_flops(other.model, *processed) for other in done.method.others.values())
+    before = cost.training_flops(model, 0, 0, lowest=done.ready.lowest)  # what frozen blocks gave once
+    elements = done.learner.elements
     counted = {
-        "learning": sum(p.numel() for p in learning(model).values()),
+        "learning": sum(
+            int(elements[n].sum()) if n in elements else p.numel() for n, p in learning(model).items()
+        ),
         "all": sum(p.numel() for p in model.parameters()),
     }
     return {
@@ -293,13 +300,14 @@ def _described(
         "objective_options": options("objective", step.objective.name, step.objective.options),
         "trainable": step.trainable.name,
         "trainable_options": options("trainable", step.trainable.name, step.trainable.options),
+        "view": str(step.view) if step.view else None,
         "fit": asdict(step.fit),
         "parameters": counted,
         "steps": int(totals["step"]),
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],
         "best_step": totals.get("best_step"),
-        "flops": cost.training_flops(model, *processed, lowest=lowest) + beside,
+        "flops": totals["flops"] + before + beside,
         "energy_wh": cost.energy_wh(totals["seconds"], torch.get_num_threads()),
         "energy_note": cost.ENERGY_NOTE,
         "metrics": "metrics.jsonl",

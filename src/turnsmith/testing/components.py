@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from turnsmith import seeds
 from turnsmith.models import needs
 from turnsmith.registry import Registry
-from turnsmith.train.loop import Method
+from turnsmith.train.method import Method
 from turnsmith.types import Example
 
 if TYPE_CHECKING:

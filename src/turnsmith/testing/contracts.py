@@ -19,7 +19,7 @@ from turnsmith.models import forest, load
 from turnsmith.models.needs import others as others_of
 from turnsmith.models.score import Scoring
 from turnsmith.testing.builders import examples, model, tokenizer
-from turnsmith.train.loop import Method, slope, unit_weights, units
+from turnsmith.train.method import Method, slope, unit_weights, units
 from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
 from turnsmith.trainables.install import install, learning

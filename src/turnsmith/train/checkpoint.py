@@ -55,6 +55,12 @@ def newest(directory: Path) -> int:
     return next((int(path.name[5:]) for path in reversed(_found(directory)) if not _fault(path)), 0)
 
 
+def chosen(directory: Path) -> list[str] | None:
+    """What learned at the newest whole checkpoint, where that is written down; None where it is not."""
+    whole = (path for path in reversed(_found(directory)) if not _fault(path))
+    return next((json.loads((path / "state.json").read_text()).get("learns") for path in whole), None)
+
+
 def load(
     directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None] | None:

@@ -38,12 +38,12 @@ def keep(
     options: Fit,
     directory: Path,
     *,
-    redrawn: bool,
+    changing: str | None,
     say: Callable[[str], None],
 ) -> tuple[Kept | None, str | None]:
     """Let `scoring` take what frozen lowest blocks give from a file in `directory`, where it can and pays.
 
-    It pays where they are seen twice. redrawn: whether an epoch may choose anew what learns. say: is told
+    It pays where they are seen twice. changing: why it would not stay the same, if it would not. say: is told
     before the states are computed. Gives what is kept, or a sentence where it would have paid but cannot be.
     """
     blocks = depth(scoring.base)
@@ -57,7 +57,7 @@ def keep(
         return None, f"{which} is computed anew in every epoch: {reason}"
 
     probe = layout(next(micro_batches(stream.window(0), options.row)))
-    if reason := _forbidden(redrawn) or lower.refusal(probe):
+    if reason := _forbidden(changing) or lower.refusal(probe):
         return without(reason)
     seen = Picked(stream.examples, np.flatnonzero(times))
     kept = Kept(lower, lambda: map(layout, micro_batches(seen, options.row)))
@@ -72,10 +72,10 @@ def keep(
     return kept, None
 
 
-def _forbidden(redrawn: bool) -> str | None:
+def _forbidden(changing: str | None) -> str | None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "several processes cannot share it yet"
-    return "what learns is chosen anew in each" if redrawn else None
+    return changing
 
 
 class Kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -19,6 +19,13 @@ def adamw(parameters: Iterable[nn.Parameter], fit: Fit) -> torch.optim.AdamW:
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=fit.lr, betas=(0.9, 0.999), fused=True)
+
+
+def carried(old: torch.optim.Optimizer, learning: Mapping[str, nn.Parameter], fit: Fit) -> torch.optim.AdamW:
+    """An optimiser of what learns now, with the state of what learned before."""
+    optimizer = adamw(learning.values(), fit)
+    optimizer.state.update({p: old.state[p] for p in learning.values() if p in old.state})
+    return optimizer
 
 
 def rate(fit: Fit, step: int, total: int) -> float:

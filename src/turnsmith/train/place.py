@@ -112,6 +112,11 @@ class Place:
         """The number of this process, from 0."""
         return int(self.accelerator.process_index)
 
+    @property
+    def alone(self) -> bool:
+        """Whether this is the only process."""
+        return int(self.accelerator.num_processes) == 1
+
     def prepare(self, module: M) -> M:
         """The module, wrapped where there are several processes."""
         return self.accelerator.prepare(module)
@@ -145,11 +150,16 @@ class Place:
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums over processes."""
-        if self.accelerator.num_processes == 1:
+        if self.alone:
             return dict(values)
         stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
         reduced: Any = self.accelerator.reduce(stacked, "sum")
         return dict(zip(values, reduced.tolist(), strict=True))
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over processes."""
+        found: Any = values if self.alone else self.accelerator.reduce(values, "sum")
+        return found
 
     def any(self, asked: bool) -> bool:
         """Whether any process says so; all get the same answer."""

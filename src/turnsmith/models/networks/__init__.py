@@ -1,0 +1,1 @@
+"""Networks that a recipe makes up itself, with weights drawn at random."""

@@ -1,0 +1,66 @@
+"""A small Llama with bytes as tokens, for experiments whose answer is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turnsmith.registry import network
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
+    "+ '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@network("llama")
+def llama(
+    *,
+    layers: int = 2,
+    hidden: int = 64,
+    wide: int = 192,
+    heads: int = 4,
+    shared: int = 2,
+    context: int = 512,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Llama's architecture, with a token for every byte and ChatML's template.
+
+    hidden: the width of its states, wide: of its feed-forward layers. heads: of queries; shared: how many of
+    them share keys and values. context: the longest sequence, in tokens.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = bytes_as_tokens()
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=hidden,
+        intermediate_size=wide,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // shared,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=words.convert_tokens_to_ids("<|im_end|>"),
+        pad_token_id=words.convert_tokens_to_ids("<|endoftext|>"),
+    )
+    return LlamaForCausalLM(config), words
+
+
+def bytes_as_tokens() -> PreTrainedTokenizerBase:
+    """A tokenizer of the 256 bytes and the special tokens of ChatML."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    made = Tokenizer(models.BPE(vocab={text: number for number, text in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    fast.chat_template = CHATML
+    return fast

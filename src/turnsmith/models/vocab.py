@@ -1,0 +1,26 @@
+"""The vocabulary of a model: tokens that are added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def add(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: Sequence[str]) -> None:
+    """Add special tokens that the tokenizer does not have to it, and a row for each to the model's embeddings
+    and output projection where there is none left: the mean of the rows that were there."""
+    known = words.get_vocab()
+    words.add_tokens([token for token in tokens if token not in known], special_tokens=True)
+    before = model.get_input_embeddings().weight.shape[0]
+    if len(words) <= before:
+        return
+    model.resize_token_embeddings(len(words), mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            weight = layer.weight  # the same one twice where both are tied
+            weight[before:] = weight[:before].mean(0)

@@ -1,0 +1,63 @@
+"""What the loop knows of a method: its objective, and the units that losses are summed and divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from turnsmith.models.score import Scoring
+from turnsmith.models.score import scores as scores_of
+from turnsmith.registry import Per
+from turnsmith.types import Batch, Loss, Scores, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An objective with its options filled in, and the traits that the loop needs.
+
+    others: the models that some of its `needs` are against, by name; they do not learn. forward: the
+    objective is given a `Run` in place of scores.
+    """
+
+    objective: Callable[[Any], Loss]
+    per: Per
+    reference: bool = False
+    reads: tuple[str, ...] = ()
+    linear: bool = False
+    needs: tuple[str, ...] = ()
+    heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
+    others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
+    forward: bool = False
+
+    def __post_init__(self) -> None:
+        if self.linear and (self.needs or self.heads or self.forward):
+            raise ValueError(
+                "linear objectives see log-probs only: declare linear, or needs, heads and forward"
+            )
+
+
+def slope(method: Method, batch: Batch) -> Tensor:
+    """(N,): the derivative of a linear objective's sum with respect to the log-probs, whatever they are."""
+    logprobs = torch.zeros_like(batch.weights, requires_grad=True)
+    found = scores_of(batch, logprobs)
+    loss = (method.objective(found).values * unit_weights(method.per, found)).sum()
+    return torch.autograd.grad(loss, logprobs)[0]
+
+
+def units(per: Per, batch: Batch) -> float:
+    """What the sum of the losses is divided by, counted from the batch."""
+    if per == "token":
+        return float(batch.weights.sum())
+    return float(len(batch.paths) if per == "sequence" else len(batch.ids))
+
+
+def unit_weights(per: Per, of: Batch | Scores) -> Tensor:
+    """The weight of each unit: of the tokens their own, else 1."""
+    if per == "token":
+        return of.weights
+    examples = len(of.ids) if isinstance(of, Batch) else of.examples
+    return of.weights.new_ones(len(of.paths) if per == "sequence" else examples)

@@ -1,0 +1,65 @@
+"""Passes of a model over one micro-batch, and the loss that an objective makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from turnsmith.models.score import Scoring, to
+from turnsmith.train.method import Method, slope
+from turnsmith.types import Batch, Loss, Scores
+
+
+class Passes:
+    """A `Run` over a micro-batch. module: `scoring`, wrapped where there are several processes. reference:
+    (N,) log-probs, where they are not with the batch. alone: passes without gradients so far."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        scoring: Scoring,
+        batch: Batch,
+        method: Method,
+        temperature: float,
+        *,
+        reference: Tensor | None = None,
+    ) -> None:
+        self.module, self.scoring, self.method = module, scoring, method
+        self.batch, self.temperature, self.reference = to(batch, scoring.device), temperature, reference
+        self.inputs, self.place = self.batch.inputs, self.batch.place
+        self.position = self.batch.positions.flatten()[self.place]
+        self.alone = 0
+
+    def loss(self) -> Loss:
+        """What the objective says of the batch."""
+        if self.method.forward:
+            return self.method.objective(self)
+        return self.method.objective(self._scores(self.module, self.method.needs))
+
+    def __call__(
+        self, embeds: Tensor | None = None, *, needs: Sequence[str] = (), gradients: bool = True
+    ) -> Scores:
+        self.alone += not gradients
+        module = self.module if gradients else self.scoring  # a wrapper waits for the gradients of each pass
+        with torch.set_grad_enabled(gradients and torch.is_grad_enabled()):
+            return self._scores(module, tuple(dict.fromkeys((*self.method.needs, *needs))), embeds)
+
+    @torch.no_grad()
+    def table(self, ids: Tensor) -> Tensor:
+        return self.scoring.base.get_input_embeddings()(ids)
+
+    def _scores(self, module: nn.Module, needs: Sequence[str], embeds: Tensor | None = None) -> Scores:
+        known = self.method.linear and torch.is_grad_enabled()
+        scores: Scores = module(
+            self.batch,
+            temperature=self.temperature,
+            reads=self.method.reads,
+            needs=needs,
+            others=self.method.others,
+            expected=slope(self.method, self.batch) if known else None,
+            embeds=embeds,
+        )
+        return scores if self.reference is None else replace(scores, reference=self.reference)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from turnsmith.models.head import weight_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,11 +18,12 @@ def add(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: Sequence
     and output projection where there is none left: the mean of the rows that were there."""
     known = words.get_vocab()
     words.add_tokens([token for token in tokens if token not in known], special_tokens=True)
-    before = model.get_input_embeddings().weight.shape[0]
+    before = len(weight_of(model.get_input_embeddings()))
     if len(words) <= before:
         return
     model.resize_token_embeddings(len(words), mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            weight = layer.weight  # the same one twice where both are tied
+            assert layer is not None
+            weight = weight_of(layer)  # the same one twice where both are tied
             weight[before:] = weight[:before].mean(0)

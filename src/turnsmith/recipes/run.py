@@ -420,14 +420,10 @@ class Runner:
         key = digest("network 1", described, self.recipe.seed)
 
         def make(directory: Path) -> dict[str, Any]:
-            import torch
+            from turnsmith.models.networks.make import make
 
-            from turnsmith.models import load
-
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seeds.number(self.recipe.seed, "network"))
-                model, words = self.registry.function("network", base.name)(**described["options"])
-            load.save(model.eval(), words, directory / "model", base=None)
+            network = self.registry.function("network", base.name)
+            make(network, described["options"], directory / "model", seed=self.recipe.seed)
             return {"kind": "model", "network": str(base)}
 
         self.shelf.obtain(key, make)

@@ -218,9 +218,10 @@ class Recipe(Strict):
     """A list of steps over names, with what it claims.
 
     base: a model, or a network to be made. forgetting: whether the newest model is measured on what it may
-    have forgotten even if no step says so. card: the paper's number in the list of methods. minutes: that it takes on two cores, with all seeds and
-    the control. control: changes by path that take the method out, for a run that must not show the claim.
-    replicates: of how many seeds, from `seed` on, `turnsmith claims` pools the figures.
+    have forgotten even if no step says so. card: the paper's number in the list of methods. minutes: that it
+    takes on two cores, with all seeds and the control. control: changes by path that take the method out, for
+    a run that must not show the claim. replicates: of how many seeds, from `seed` on, `turnsmith claims`
+    pools the figures.
     """
 
     title: str

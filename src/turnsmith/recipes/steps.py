@@ -46,8 +46,8 @@ class Steps:
         say: Say | None = None,
     ) -> None:
         """base: a directory, a shipped name, a hub id, or a network as `{name: options}`. forgetting:
-        whether the newest model is measured on what it may have forgotten. near: a folder where data files are looked for too. use, to and say as of
-        `run`."""
+        whether the newest model is measured on what it may have forgotten. near: a folder where data files
+        are looked for too. use, to and say as of `run`."""
         self._plain: dict[str, Any] = {
             "title": title or name,
             "source": source,

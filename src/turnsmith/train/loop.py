@@ -30,6 +30,7 @@ from turnsmith.train.place import Place
 from turnsmith.train.stop import Interrupted, gently
 from turnsmith.train.trial import Trial
 from turnsmith.trainables.install import Learner
+from turnsmith.trainables.install import learning as learns
 from turnsmith.types import Batch, Rendered
 
 
@@ -66,12 +67,12 @@ def fit(
     Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
     whether interrupted or not: all randomness is keyed by seed and step.
     """
-    redraws = learner is not None and learner.every > 0
-    if redraws and (chosen := checkpoint.chosen(directory)) is not None:
-        learner.take(dict.fromkeys(chosen, True))
+    chooser = learner if learner is not None and learner.every else None
+    if chooser and (chosen := checkpoint.chosen(directory)) is not None:
+        chooser.take(dict.fromkeys(chosen, True))
     learning = _learning(scoring, learner)
     # What may have learned by the end: where what learns changes, anything.
-    kept = dict(scoring.named_parameters()) if redraws else learning.parameters
+    kept = dict(scoring.named_parameters()) if chooser else learning.parameters
     optimizer = adamw(learning.parameters.values(), options)
     total = options.total(len(stream.examples))
     state: dict[str, Any] = {
@@ -107,9 +108,9 @@ def fit(
                 window = stream.window(step)
                 return _window(module, scoring, window, method, options, place, layout, reference, learner)
 
-            if redraws and _due(learner.every, stream, step):
-                trial = Trial(scoring, learner, optimizer, options, lr, backward, place)
-                learner.choose(stream.epoch(step), trial)
+            if chooser and _due(chooser.every, stream, step):
+                trial = Trial(scoring, chooser, optimizer, options, lr, backward, place)
+                chooser.choose(stream.epoch(step), trial)
                 flops = trial.flops
                 learning = _learning(scoring, learner)
                 optimizer = carried(optimizer, learning.parameters, options)
@@ -124,10 +125,8 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             learning.scatter()
             state["step"] = step + 1
-            if redraws:
-                state["learns"] = sorted(
-                    name for name, p in learner.model.named_parameters() if p.requires_grad
-                )
+            if chooser:
+                state["learns"] = sorted(learns(chooser.model))
             for name in ("tokens", "supervised", "slots", "flops"):
                 state[name] += values[name]
             values |= {"step": step + 1, "total": total, "lr": lr}

@@ -35,6 +35,7 @@ def llama(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     words = bytes_as_tokens()
+    pad, end = (words.get_vocab()[text] for text in ("<|endoftext|>", "<|im_end|>"))
     config = LlamaConfig(
         vocab_size=len(words),
         hidden_size=hidden,
@@ -45,8 +46,8 @@ def llama(
         max_position_embeddings=context,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=words.convert_tokens_to_ids("<|im_end|>"),
-        pad_token_id=words.convert_tokens_to_ids("<|endoftext|>"),
+        eos_token_id=end,
+        pad_token_id=pad,
     )
     return LlamaForCausalLM(config), words
 

@@ -1,7 +1,7 @@
 """What the tests of Turnsmith are built with, public so that your own components can be tested the same way.
 
 Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
-`jsonl`, `examples`, and `scores` with given log-probs and references. Contracts are tuples of checks, each a
+`jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them. Contracts are tuples of checks, each a
 function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE, FORMAT, TASK and RECIPE. An objective of
 your own is held to its contract by a parametrised test:
 
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnsmith.testing.builders import (
     Figures,
+    Told,
     chat,
     conversations,
     directory,
@@ -57,6 +58,7 @@ __all__ = [
     "TRAINABLE",
     "Figures",
     "TinyBench",
+    "Told",
     "chat",
     "conversations",
     "directory",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,6 +188,32 @@ class Figures:
 
     def rewind(self, step: int) -> None:
         self.rows = [row for row in self.rows if row["step"] <= step]
+
+
+class Told:
+    """A `Run` of which every pass gives the same scores: ids 0, each path a sequence of its trained tokens.
+
+    passes: the embeddings that each pass was given, None where it was given none.
+    """
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores = scores
+        count = len(scores.logprobs)
+        self.inputs = torch.zeros(1, count, dtype=torch.long)
+        self.place = torch.arange(count)
+        first = torch.tensor([int((scores.path < path).sum()) for path in scores.path], dtype=torch.long)
+        self.position = self.place - first
+        self.passes: list[torch.Tensor | None] = []
+
+    def __call__(
+        self, embeds: torch.Tensor | None = None, *, needs: Sequence[str] = (), gradients: bool = True
+    ) -> Scores:
+        self.passes.append(embeds)
+        none = torch.zeros(len(self.scores.logprobs), dtype=torch.long)
+        return replace(self.scores, reduced={**dict.fromkeys(needs, none), **self.scores.reduced})
+
+    def table(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids[..., None].to(self.scores.logprobs.dtype)
 
 
 def scores(

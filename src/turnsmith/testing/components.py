@@ -39,6 +39,7 @@ def method(
         linear=bool(traits.get("linear")),
         needs=wanted,
         heads=needs.heads(traits),
+        forward=bool(traits.get("forward")),
     )
 
 

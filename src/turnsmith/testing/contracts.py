@@ -18,12 +18,14 @@ from turnsmith.data.batch import fill_rows, pack, pad
 from turnsmith.models import forest, load
 from turnsmith.models.needs import others as others_of
 from turnsmith.models.score import Scoring
-from turnsmith.testing.builders import examples, model, tokenizer
-from turnsmith.train.method import Method, slope, unit_weights, units
+from turnsmith.testing.builders import Told, examples, model, tokenizer
+from turnsmith.train.learning import Learning
+from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
-from turnsmith.trainables.install import install, learning
-from turnsmith.types import Batch, Rendered, Scores, Size
+from turnsmith.train.passes import Passes
+from turnsmith.trainables.install import Learner, install, learning
+from turnsmith.types import Batch, Loss, Rendered, Scores, Size
 from turnsmith.types import Path as ForestPath
 
 SIZES = (3, 0, 1, 5)  # trained tokens of the examples' answers: one is empty
@@ -38,7 +40,7 @@ Component = Callable[..., Any]
 def losses_and_metrics_come_per_unit(method: Method, parts: Sequence[str]) -> None:
     """As many values as there are units, in the losses and in every metric; metrics carry no gradient."""
     scores = given(method, parts, SIZES)
-    loss = method.objective(scores)
+    loss = loss_of(method, scores)
     assert loss.values.shape == unit_weights(method.per, scores).shape
     for name, values in loss.metrics.items():
         assert values.shape == loss.values.shape, name
@@ -60,7 +62,7 @@ def everything_is_finite_at_the_edges(method: Method, parts: Sequence[str]) -> N
     for shift in (HUGE, -HUGE):
         for sizes in (SIZES, (0, 0)):
             scores = given(method, parts, sizes, shift=shift)
-            loss = method.objective(scores)
+            loss = loss_of(method, scores)
             assert loss.values.isfinite().all()
             seen = [scores.logprobs, *scores.reduced.values(), *scores.heads.values(), *scores.read.values()]
             for each in torch.autograd.grad(loss.values.sum(), seen, allow_unused=True):
@@ -78,8 +80,8 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
         kept.append(output.last_hidden_state)
 
     hook = getattr(scoring.base, scoring.base.base_model_prefix).register_forward_hook(keep)
-    scores = scoring(batch, reads=method.reads, needs=method.needs, others=_others(method))
-    method.objective(scores).values.sum().backward()
+    told = replace(method, others=_others(method))
+    Passes(scoring, scoring, batch, told, 1.0).loss().values.sum().backward()
     hook.remove()
     (states,) = kept
     assert states.grad is not None
@@ -181,9 +183,14 @@ def _said(numbers: Tensor, read: Tensor, size: Size) -> Tensor:
     return one if count in (1, "vocab") else torch.stack([one * at for at in range(int(count))], 1)
 
 
+def loss_of(method: Method, scores: Scores) -> Loss:
+    """What the objective says of given scores, in as many passes as it asks for."""
+    return method.objective(Told(scores) if method.forward else scores)
+
+
 def per_example(method: Method, scores: Scores) -> Tensor:
     """(E,): the weighted sum of the losses of each example's units."""
-    values = method.objective(scores).values * unit_weights(method.per, scores)
+    values = loss_of(method, scores).values * unit_weights(method.per, scores)
     owners = torch.tensor([path.example for path in scores.paths])
     of = {"token": owners[scores.path], "sequence": owners, "example": torch.arange(scores.examples)}
     return values.new_zeros(scores.examples).index_add(0, of[method.per], values)
@@ -212,12 +219,10 @@ def _gradient(
     batches = [layout(run) for run in fill_rows(window, row, layout=layout, per=method.per)]
     total = sum(units(method.per, batch) for batch in batches)
     scoring.zero_grad()
-    others = _others(method)
+    told = replace(method, others=_others(method))
     for batch in batches:
-        known = slope(method, batch) if method.linear else None
-        scores = scoring(batch, reads=method.reads, needs=method.needs, others=others, expected=known)
-        values = method.objective(scores).values
-        ((values * unit_weights(method.per, scores)).sum() / total).backward()
+        values = Passes(scoring, scoring, batch, told, 1.0).loss().values
+        ((values * unit_weights(method.per, batch)).sum() / total).backward()
     return torch.cat([p.grad.flatten() for p in scoring.parameters() if p.grad is not None])
 
 
@@ -236,22 +241,28 @@ def _packable(made: nn.Module) -> nn.Module:
 
 
 def what_is_not_selected_stays_bit_identical(component: Component, options: Mapping[str, Any]) -> None:
-    """Over three steps with weight decay; all that is selected moves."""
-    whole = install(subject(), component, options, seed=0)
-    before = {name: p.detach().clone() for name, p in whole.named_parameters()}
-    _three_steps(whole)
-    learns = learning(whole)
-    for name, parameter in whole.named_parameters():
-        assert (name in learns) or torch.equal(parameter, before[name]), f"{name} is frozen and has changed"
-    still = [name for name, p in learns.items() if torch.equal(p, before[name])]
-    assert not still, f"{still} learn and have not changed"
+    """Over three steps with weight decay; all parameters that are selected move, and of those that learn in
+    part no element that does not learn."""
+    learner = Learner(subject(), component, options, seed=0)
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    _three_steps(learner)
+    learns = learning(learner.model)
+    for name, parameter in learner.model.named_parameters():
+        still = torch.ones_like(parameter, dtype=torch.bool)
+        if name in learns:
+            assert not torch.equal(parameter, before[name]), f"{name} learns and has not changed"
+            still = ~learner.elements.get(name, still)
+        assert torch.equal(parameter[still], before[name][still]), f"{name} is frozen and has changed"
 
 
 def the_optimiser_has_a_state_for_what_learns_alone(component: Component, options: Mapping[str, Any]) -> None:
-    """And for all of it."""
-    whole = install(subject(), component, options, seed=0)
-    kept = {id(parameter) for parameter in _three_steps(whole).state}
-    assert kept == {id(parameter) for parameter in learning(whole).values()}
+    """And for all of it: as many numbers as learn."""
+    learner = Learner(subject(), component, options, seed=0)
+    state = _three_steps(learner).state
+    held = sum(one["exp_avg"].numel() for one in state.values())
+    elements = learner.elements
+    learns = learning(learner.model)
+    assert held == sum(int(elements[n].sum()) if n in elements else p.numel() for n, p in learns.items())
 
 
 def the_same_seed_gives_the_same_start(component: Component, options: Mapping[str, Any]) -> None:
@@ -278,8 +289,9 @@ def what_is_saved_gives_the_same_logits(component: Component, options: Mapping[s
         base = Path(directory) / "base"
         words = tokenizer()
         load.save(subject(), words, base, base=None)
-        whole = install(load.load(str(base))[0], component, options, seed=0)
-        _three_steps(whole)
+        learner = Learner(load.load(str(base))[0], component, options, seed=0)
+        _three_steps(learner)
+        whole = learner.finished()
         load.save(whole, words, Path(directory) / "tuned", base=str(base))
         again, _ = load.load(str(Path(directory) / "tuned"))
         ids = torch.arange(3, 40)[None]
@@ -305,11 +317,14 @@ def subject() -> nn.Module:
     return model(layers=5, bias=True)
 
 
-def _three_steps(whole: nn.Module) -> torch.optim.Optimizer:
-    scoring = Scoring(whole)
-    optimizer = adamw(learning(whole).values(), Fit(steps=3, lr=1e-2, weight_decay=0.1))
+def _three_steps(learner: Learner) -> torch.optim.Optimizer:
+    scoring = Scoring(learner.model)
+    held = Learning(scoring, {f"model.{name}": which for name, which in learner.elements.items()})
+    optimizer = adamw(held.parameters.values(), Fit(steps=3, lr=1e-2, weight_decay=0.1))
     for step in range(3):
         scoring(pad(examples(2, seed=step))).logprobs.sum().backward()
+        held.gather()
         optimizer.step()
         optimizer.zero_grad()
+        held.scatter()
     return optimizer

@@ -1,6 +1,8 @@
 """What the optimiser holds of parameters that learn in part."""
 
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_gradients_are_taken_from_the_whole_and_values_are_put_back_there():
 
 
 def test_weight_decay_takes_from_the_elements_of_a_matrix_that_learn_and_from_nothing_else():
-    """By hand: a first step of AdamW moves by the learning rate against the gradient's sign, after the decay."""
+    """By hand: the first step of AdamW decays, then moves by the rate against the gradient's sign."""
     some = Some()
     learning = Learning(some, ELEMENTS)
     optimizer = adamw(learning.parameters.values(), Fit(steps=1, lr=0.1, weight_decay=0.5))
@@ -86,9 +88,6 @@ class Stopping(Figures):
         self.stop = stop
 
     def step(self, values):
-        import os
-        import signal
-
         super().step(values)
         if values["step"] == self.stop:
             os.kill(os.getpid(), signal.SIGINT)
@@ -169,7 +168,7 @@ def test_the_best_state_is_put_back(tmp_path):
     ("mask", "reason"),
     [
         (lambda weight: torch.ones(3, dtype=torch.bool), r"shape \(3,\)"),
-        (lambda weight: torch.ones_like(weight), "torch.float32 tensor"),
+        (torch.ones_like, "torch.float32 tensor"),
     ],
 )
 def test_a_mask_of_another_shape_or_kind_is_refused(mask, reason):

@@ -1,8 +1,9 @@
 """What the tests of Turnsmith are built with, public so that your own components can be tested the same way.
 
 Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
-`jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them. Contracts are tuples of checks, each a
-function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE, FORMAT, TASK and RECIPE. An objective of
+`jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them.
+Contracts are tuples of checks, each a function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE,
+FORMAT, TASK and RECIPE. An objective of
 your own is held to its contract by a parametrised test:
 
     from pathlib import Path

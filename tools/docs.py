@@ -22,7 +22,7 @@ import yaml
 
 from turnsmith.models import needs
 from turnsmith.recipes import FOLDER, schema
-from turnsmith.registry import KINDS, REQUIRED, Entry, Registry
+from turnsmith.registry import KINDS, REQUIRED, Entry, Option, Registry
 from turnsmith.report.results import between, brief, table
 from turnsmith.types import is_list, is_object
 
@@ -143,7 +143,7 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
 
 def given(type: str, default: str) -> Any:
     """The default, or something of the type, as YAML has it."""
-    value: Any = GIVEN.get(type) if default == REQUIRED else ast.literal_eval(default)
+    value: Any = GIVEN.get(type) if default == REQUIRED else Option("", type, default).value
     return json.loads(json.dumps(value))
 
 

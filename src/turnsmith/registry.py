@@ -56,6 +56,11 @@ class Option:
     type: str
     default: str
 
+    @property
+    def value(self) -> Any:
+        """The default itself: a literal, or arithmetic on numbers, such as 2 / 3."""
+        return eval(self.default, {"__builtins__": {}})
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -353,7 +358,7 @@ class Registry:
             if option.name not in given:
                 if option.default == REQUIRED:
                     raise UsageError(f"{kind} {name!r} needs the option {option.name!r} ({option.type})")
-                checked[option.name] = ast.literal_eval(option.default)
+                checked[option.name] = option.value
                 continue
             try:
                 checked[option.name] = TypeAdapter(_type(option)).validate_python(given[option.name])

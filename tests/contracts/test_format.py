@@ -20,6 +20,9 @@ ROWS = {
         {"instruction": "Add", "input": "1 2", "output": "3", "history": [["Hi", "Hello"]], "page": 3}
     ],
     "completion": [{"prompt": "Hi", "completion": "Hello", "page": 3}],
+    "problems": [
+        {"question": "1+1?", "answer": "#### 2", "page": 3},
+    ],
     "pairs": [{"prompt": "Hi", "chosen": "Hello", "rejected": "Go away", "page": 3}],
     "text": [{"text": "The cat sat on the mat.", "page": 3}],
     "prompt": [{"prompt": "Hi", "page": 3}],

@@ -45,7 +45,8 @@ class Purse:
         tried = self.data(f"{name}-tried", stages=[*stages, {"head": {"count": FEW}}, by], **keys)
         each = of_data(tried).of(self.budget.unit) / max(1, tried["examples"])
         count = max(FEW, int(share * self.budget.amount / each)) if each else FEW
-        self.data(name, stages=[*stages, {"head": {"count": count}}, by], **keys)
+        buy = self.data if count > FEW else self.go.data  # what was tried is there, and paid already
+        buy(name, stages=[*stages, {"head": {"count": count}}, by], **keys)
 
     def train(self, name: str, *, share: float, **keys: Any) -> Mapping[str, Any]:
         """A `train` step of as many optimiser steps as `share` of what is left pays for; one at least."""

@@ -6,7 +6,7 @@ from math import exp, log
 import pytest
 import torch
 
-from turnsmith.objectives.pairs import dpo, spin
+from turnsmith.objectives.pairs import dpo, orpo, spin
 from turnsmith.testing import scores
 
 SAME = {"chosen": [[-1.0, -2.0]], "rejected": [[-0.5]]}
@@ -139,3 +139,48 @@ def test_rounds_of_spin_bring_a_policy_to_the_distribution_of_the_data():
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > 0.25
     assert distances[-1] < 0.05
+
+
+# ---------------------------------------------------------------------------------------------- orpo
+
+HALF, EIGHTH = log(1 / 2), log(1 / 8)
+# Mean probabilities 1/2 and 1/4 a token: odds 1 and 1/3, of which the first are 3 times the second.
+ODDS = {"chosen": [[HALF, HALF]], "rejected": [[EIGHTH, HALF]]}
+
+
+def test_orpo_is_the_mean_loss_of_the_chosen_answer_and_the_log_of_the_odds():
+    loss = orpo(scores(ODDS), weight=0.3)
+    assert loss.values.tolist() == [pytest.approx(log(2) + 0.3 * log(1 + 1 / 3), abs=1e-12)]
+    assert loss.metrics["log_odds_ratio"].tolist() == [pytest.approx(log(3))]
+    assert loss.metrics["accuracy"].tolist() == [1.0]
+    assert loss.metrics["nats_chosen"].tolist() == [pytest.approx(log(2))]
+
+
+def test_orpo_pushes_by_the_paper_s_equation_8():
+    """(1 + 3)^-1 (grad log p_w / (1 - 1/2) - grad log p_l / (1 - 1/4)), spread over two tokens each."""
+    s = scores(ODDS)
+    orpo(s, weight=1.0).values.sum().backward()
+    assert s.logprobs.grad.tolist() == pytest.approx([-0.75, -0.75, 1 / 6, 1 / 6], abs=1e-12)
+
+
+def test_orpo_without_weight_is_the_likelihood_of_the_chosen_answer():
+    assert orpo(scores(ODDS), weight=0.0).values.tolist() == [pytest.approx(log(2), abs=1e-12)]
+
+
+def test_orpo_of_two_equal_answers_adds_log_2():
+    same = {"chosen": [[-1.0, -2.0]], "rejected": [[-2.0, -1.0]]}
+    assert orpo(scores(same), weight=1.0).values.tolist() == [pytest.approx(1.5 + log(2), abs=1e-12)]
+
+
+def test_orpo_takes_lengths_out_unlike_dpo():
+    """Twice the same tokens has the same mean."""
+    twice = {"chosen": [[HALF] * 4], "rejected": [[EIGHTH, HALF, EIGHTH, HALF]]}
+    assert orpo(scores(twice)).values.tolist() == pytest.approx(orpo(scores(ODDS)).values.tolist())
+
+
+def test_orpo_stays_finite_where_an_answer_is_certain():
+    s = scores({"chosen": [[0.0]], "rejected": [[-60.0]]})
+    loss = orpo(s)
+    loss.values.sum().backward()
+    assert loss.values.tolist() == [pytest.approx(0.0, abs=1e-6)]
+    assert s.logprobs.grad.isfinite().all()

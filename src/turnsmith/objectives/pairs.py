@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
 from torch.nn import functional as F
 
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
+
+CERTAIN = 1e-6  # nats per token: above it the odds are infinite in fp32
 
 
 @objective(
@@ -39,3 +42,25 @@ def spin(s: Scores, *, beta: float = 0.1, loss: Literal["logistic", "hinge"] = "
         return made
     margin = beta * (s.ratio("chosen") - s.ratio("rejected"))
     return Loss((1 - margin).clamp_min(0), made.metrics)
+
+
+@objective("orpo", per="example", parts=("chosen", "rejected"), source="arXiv:2403.07691 eq. 6, 7")
+def orpo(s: Scores, *, weight: float = 0.1) -> Loss:
+    """Likelihood of the chosen answer, and the log of how much its odds are above those of the rejected one.
+
+    -m + weight * -log sigmoid(log odds(chosen) - log odds(rejected)), where m is the mean log-prob of the
+    chosen answer's tokens, and log odds of an answer are m - log(1 - exp(m)), with its own mean. weight: the
+    paper's lambda. Needs no reference. Gives (E,). An answer of which every token is certain counts as one of
+    1e-6 nats a token.
+    """
+    chosen, rejected = s.means("chosen"), s.means("rejected")
+    ratio = _log_odds(chosen) - _log_odds(rejected)
+    metrics = {"accuracy": (ratio > 0).float(), "log_odds_ratio": ratio, "nats_chosen": -chosen}
+    values = -chosen - weight * F.logsigmoid(ratio)
+    return Loss(values, {name: value.detach() for name, value in metrics.items()})
+
+
+def _log_odds(mean: Tensor) -> Tensor:
+    """log(p / (1 - p)) of p = exp(mean), exact for small means too."""
+    mean = mean.clamp_max(-CERTAIN)
+    return mean - (-mean.expm1()).log()

@@ -80,32 +80,21 @@ def walked(lake: Any, actions: Iterable[int]) -> str:
 def policy(lake: Any, *, discount: float) -> np.ndarray:
     """(16, 16): how probably the optimal policy steps from one square to another; 0 from holes and goal.
 
-    By value iteration; `discount` of the rewards to come. Where several actions are equally good they are
-    equally probable, so that their numbers do not matter.
+    By value iteration; `discount`, between 0 and 1, of the rewards to come. Where several actions are equally
+    good they are equally probable, so that the order of their numbers does not matter.
     """
-    squares, actions = range(len(SQUARES)), range(len(ACTIONS))
-    outcomes = lake.unwrapped.P  # [square][action]: (probability, next square, reward, whether it ends)
-    ends = ended(lake)
-    best = np.zeros(len(SQUARES))
-    while True:
-        worth = np.array(
-            [
-                [sum(p * (r + discount * best[to] * (not ends[to])) for p, to, r, _ in outcomes[at][action])
-                 for action in actions]
-                for at in squares
-            ]
-        )  # fmt: skip
+    table = lake.unwrapped.P  # [square][action]: one (probability, next square, reward, whether it ends)
+    outcomes = np.array([[table[at][a][0][1:] for a in range(len(ACTIONS))] for at in range(len(SQUARES))])
+    to, reward, end = outcomes[..., 0].astype(int), outcomes[..., 1], outcomes[..., 2]
+    best, change = np.zeros(len(SQUARES)), 1.0
+    worth = reward
+    while change > SETTLED:
+        worth = reward + discount * best[to] * (1 - end)
         change, best = np.abs(worth.max(1) - best).max(), worth.max(1)
-        if change < SETTLED:
-            break
+    equally = (worth > best[:, None] - SETTLED) & ~ended(lake)[:, None]
     steps = np.zeros((len(SQUARES), len(SQUARES)))
-    for at in squares:
-        if ends[at]:
-            continue
-        equally = [action for action in actions if worth[at, action] > best[at] - SETTLED]
-        for action in equally:
-            for p, to, _, _ in outcomes[at][action]:
-                steps[at, to] += p / len(equally)
+    at = np.broadcast_to(np.arange(len(SQUARES))[:, None], to.shape)
+    np.add.at(steps, (at, to), equally / np.maximum(equally.sum(1), 1)[:, None])
     return steps
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from turnsmith.errors import UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.likelihoods import likelihoods
 from turnsmith.evaluation.suite import Bench, Subject
@@ -18,7 +19,8 @@ class FrozenLake:
 
     The model's are what it finds likely behind the letter of a square alone, among the 16 letters. The optimal
     policy takes equally good steps equally often. Holes and the goal, from which nobody goes on, are left
-    out. discount: of the rewards to come, in the value iteration that gives the optimal policy.
+    out. discount: of the rewards to come, in the value iteration that gives the optimal policy. Raises
+    UsageError unless it is above 0 and below 1.
     """
 
     title = "Distance to the optimal policy on the frozen lake"
@@ -31,6 +33,8 @@ class FrozenLake:
     )
 
     def __init__(self, *, discount: float = 0.95) -> None:
+        if not 0 < discount < 1:
+            raise UsageError(f"lake: discount is {discount}, and has to be between 0 and 1: at 1 no way is short")
         self.discount = discount
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:

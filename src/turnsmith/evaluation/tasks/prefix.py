@@ -85,7 +85,7 @@ def draw(scoring: Scoring, batch: Batch, chosen: Tensor, numbers: Tensor) -> Ten
     probabilities, in the order of ids, holds the number.
     """
     other = scoring.beside(batch, 1.0)
-    states = other.states[batch.entry[chosen].to(other.states.device)]
+    states = other.hidden[batch.entry[chosen].to(other.hidden.device)]
     held = rows(len(scoring.projection))
     ids = []
     for some, wanted in zip(states.split(held), numbers.split(held), strict=True):

@@ -10,6 +10,8 @@ ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
 OPTIONS = {name: {"count": 3} for name in ("head", "backwards", "longest", "orders", "recall", "sums")}
 OPTIONS["renamed"] = {"part": "text"}
+OPTIONS["lake_walks"] = {"count": 3}
+OPTIONS["lake_pair"] = {"other": "rd"}
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)

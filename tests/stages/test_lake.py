@@ -69,7 +69,7 @@ def test_a_walk_ends_in_a_hole_whatever_actions_are_left():
     [
         ("ddrrldrr", "rd", "leads aeijkjnop"),  # a detour
         ("ddr", "rd", "leads aeij"),  # optimal so far, not at the goal
-        ("ddrdrr", "rrddrd", "leads abcgkop: the first"),  # optimal too
+        ("ddrdrr", "rrdddr", "leads abcgkop: the first"),  # optimal too
         ("ddrdrr", "rr", "leads abc: the first"),  # ends nowhere
         ("ddrdrr", "north", "other is 'north': actions are letters of l, d, r, u"),
         ("", "rd", "optimal is ''"),

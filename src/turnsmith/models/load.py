@@ -3,6 +3,8 @@
 import json
 import warnings
 from hashlib import sha256
+from importlib import import_module
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 TEMPLATES = ("chat_template*", "additional_chat_templates/*")
+
+OURS = "turnsmith_"  # how the `model_type` of our own networks begins
+NETWORKS = "turnsmith.models.networks"
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -146,6 +151,7 @@ def _read_full(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
 
     if not any(directory.glob("*.safetensors")):
         raise ModelError(f"{directory} has no .safetensors file: other formats can run code and are not read")
+    _introduce(directory)
     try:
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
         kind = (getattr(config, "architectures", None) or ["AutoModelForCausalLM"])[0]
@@ -162,6 +168,14 @@ def _read_full(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
             f"{directory} lacks {len(report['missing_keys'])} weights of its model, such as {some}"
         )
     return model.eval()
+
+
+def _introduce(directory: Path) -> None:
+    """Make a network of our own known to transformers: its `model_type` says in which module it is."""
+    kind = str(read_object(directory / "config.json").get("model_type", ""))
+    name = kind.removeprefix(OURS)
+    if kind.startswith(OURS) and name.isidentifier() and find_spec(f"{NETWORKS}.{name}"):
+        import_module(f"{NETWORKS}.{name}")
 
 
 def _read_adapter(

@@ -32,7 +32,7 @@ def ift(run: Run, *, mix: float = 0.2, discount: float = 0.95, detach_weights: b
     guesses = run(needs=("argmax",), gradients=False).reduced["argmax"].long()
     s = run(mixed(run, guesses, mix=mix))
     losses = -s.logprobs
-    sums = propagated(losses * s.weights, s.path, run.positions, discount=discount)
+    sums = propagated(losses * s.weights, s.path, run.position, discount=discount)
     if detach_weights:
         sums = sums.detach()
     count = len(s.paths)
@@ -49,7 +49,7 @@ def mixed(run: Run, guesses: Tensor, *, mix: float) -> Tensor:
 
     guesses: (N,) ids.
     """
-    embeds = run.embeds()
+    embeds = run.table(run.inputs)
     flat = embeds.flatten(0, 1).clone()
     flat[run.place] = (1 - mix) * flat[run.place] + mix * run.table(guesses).to(flat.dtype)
     return flat.view_as(embeds)

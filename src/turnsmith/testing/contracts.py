@@ -76,8 +76,9 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        output.last_hidden_state.retain_grad()
-        kept.append(output.last_hidden_state)
+        if output.last_hidden_state.requires_grad:  # a first pass may have none
+            output.last_hidden_state.retain_grad()
+            kept.append(output.last_hidden_state)
 
     hook = getattr(scoring.base, scoring.base.base_model_prefix).register_forward_hook(keep)
     told = replace(method, others=_others(method))

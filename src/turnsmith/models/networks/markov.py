@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-KIND = "turnsmith_markov"  # its `model_type` in config.json
+from turnsmith.models.networks.llama import bytes_as_tokens
+from turnsmith.registry import network
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KIND = "turnsmith_markov"  # `model_type` in config.json, by which `load` finds this module
+
+
+@network("markov")
+def markov(*, hidden: int = 64) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Two layers over the embedding of one token, a byte: a policy over states that are letters, for
+    experiments whose answer is known.
+
+    hidden: the width of the embeddings and of the hidden layer. At its start it finds all tokens about
+    equally likely.
+    """
+    words = bytes_as_tokens()
+    config = MarkovConfig(
+        vocab_size=len(words),
+        hidden_size=hidden,
+        intermediate_size=hidden,
+        initializer_range=hidden**-0.5,  # embeddings of length 1
+        bos_token_id=None,
+        eos_token_id=words.convert_tokens_to_ids("<|im_end|>"),
+        pad_token_id=words.convert_tokens_to_ids("<|endoftext|>"),
+    )
+    return MarkovForCausalLM(config), words
 
 
 class MarkovConfig(PreTrainedConfig):
-    """hidden_size: of the embeddings. intermediate_size: of the one hidden layer."""
+    """hidden_size: of the embeddings. intermediate_size: of the one hidden layer. initializer_range: standard
+    deviation of the first weights."""
 
     model_type = KIND
 
@@ -22,12 +50,14 @@ class MarkovConfig(PreTrainedConfig):
         vocab_size: int = 259,
         hidden_size: int = 64,
         intermediate_size: int = 64,
+        initializer_range: float = 0.125,
         tie_word_embeddings: bool = False,
         **others: Any,
     ) -> None:
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.intermediate_size = intermediate_size
+        self.initializer_range = initializer_range
         super().__init__(tie_word_embeddings=tie_word_embeddings, **others)
 
 

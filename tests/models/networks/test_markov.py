@@ -1,0 +1,74 @@
+"""A network that reads one token: its logits by hand, and that the token before it does not matter."""
+
+import torch
+
+from turnsmith.data.batch import pad
+from turnsmith.data.render import Renderer
+from turnsmith.models import forest, load
+from turnsmith.models.networks.markov import markov
+from turnsmith.models.score import Scoring
+from turnsmith.testing import examples
+from turnsmith.train.optim import adamw
+from turnsmith.train.options import Fit
+
+
+def made(hidden=8):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, words = markov(hidden=hidden)
+    return model.eval(), words
+
+
+def test_two_layers_over_the_embedding_of_one_token():
+    model, _ = made()
+    table, one, two = model.model.embed_tokens.weight, model.model.layer, model.lm_head
+    hidden = (table[65] @ one.weight.T + one.bias).clamp_min(0)
+    expected = hidden @ two.weight.T + two.bias
+    ids = torch.tensor([[7, 65, 9]])
+    torch.testing.assert_close(model(ids).logits[0, 1], expected)
+    torch.testing.assert_close(model(inputs_embeds=table[ids]).logits[0, 1], expected)
+    assert model.num_parameters() == 259 * 8 + (8 * 8 + 8) + (259 * 8 + 259)
+
+
+def test_what_stands_before_a_token_does_not_matter():
+    model, _ = made()
+    with torch.no_grad():
+        assert torch.equal(model(torch.tensor([[3, 4, 5]])).logits[0, 2], model(torch.tensor([[5]])).logits[0, 0])
+
+
+def test_what_is_loaded_again_gives_the_same_logits(tmp_path):
+    model, words = made()
+    load.save(model, words, tmp_path / "model", base=None)
+    again, read = load.load(str(tmp_path / "model"))
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, model(ids).logits)
+    assert read("a b")["input_ids"] == words("a b")["input_ids"]
+    assert load.parameters(str(tmp_path / "model")) == model.num_parameters()
+
+
+def test_a_process_that_has_never_made_one_loads_it(tmp_path):
+    import subprocess
+    import sys
+
+    model, words = made()
+    load.save(model, words, tmp_path / "model", base=None)
+    asked = f"from turnsmith.models import load; print(type(load.load({str(tmp_path / 'model')!r})[0]).__name__)"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "MarkovForCausalLM"
+
+
+def test_it_is_read_in_padded_rows_scored_and_learns():
+    model, words = made()
+    assert forest.refusal(model)
+    assert Renderer(words).stop == words.convert_tokens_to_ids("<|im_end|>")
+    scoring, batch = Scoring(model), pad(examples(4, vocabulary=259))
+    expected = model(batch.inputs).logits.log_softmax(-1).flatten(0, 1)[batch.source, batch.targets]
+    before = scoring(batch).logprobs
+    torch.testing.assert_close(before, expected[batch.entry])
+    optimizer = adamw(model.parameters(), Fit(steps=9, lr=1e-2))
+    for _ in range(9):
+        optimizer.zero_grad()
+        (-scoring(batch).logprobs.mean()).backward()
+        optimizer.step()
+    assert scoring(batch).logprobs.mean() > before.mean() + 0.1

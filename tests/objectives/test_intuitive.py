@@ -244,12 +244,12 @@ def test_the_loss_is_that_of_the_paper_s_steps_row_by_row(layout, mix):
         guess = whole(input_ids=x[None]).logits[0].argmax(-1)
         u = torch.tensor([int(guess[t - 1]) if trained[t] else int(x[t]) for t in range(len(x))])
         e = (1 - mix) * table[x] + mix * table[u]
-        logits = whole(inputs_embeds=e[None]).logits[0].log_softmax(-1)
-        l = [-float(logits[t - 1, x[t]]) if trained[t] else 0.0 for t in range(len(x))]
+        logits = whole(inputs_embeds=e[None]).logits[0].log_softmax(-1).detach()
+        nats = [-float(logits[t - 1, x[t]]) if trained[t] else 0.0 for t in range(len(x))]
         c = [
-            sum(0.9 ** (i - t) * l[i] for i in range(t, len(x))) if trained[t] else 0.0 for t in range(len(x))
+            sum(0.9 ** (i - t) * nats[i] for i in range(t, len(x))) if trained[t] else 0.0 for t in range(len(x))
         ]
-        assert value == pytest.approx(sum(a * b for a, b in zip(c, l, strict=True)) / sum(c), rel=1e-4)
+        assert value == pytest.approx(sum(a * b for a, b in zip(c, nats, strict=True)) / sum(c), rel=1e-4)
 
 
 def test_check_4_where_every_guess_is_right_nothing_is_mixed():

@@ -247,7 +247,8 @@ def test_the_loss_is_that_of_the_paper_s_steps_row_by_row(layout, mix):
         logits = whole(inputs_embeds=e[None]).logits[0].log_softmax(-1).detach()
         nats = [-float(logits[t - 1, x[t]]) if trained[t] else 0.0 for t in range(len(x))]
         c = [
-            sum(0.9 ** (i - t) * nats[i] for i in range(t, len(x))) if trained[t] else 0.0 for t in range(len(x))
+            sum(0.9 ** (i - t) * nats[i] for i in range(t, len(x))) if trained[t] else 0.0
+            for t in range(len(x))
         ]
         assert value == pytest.approx(sum(a * b for a, b in zip(c, nats, strict=True)) / sum(c), rel=1e-4)
 

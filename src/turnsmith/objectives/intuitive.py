@@ -1,4 +1,4 @@
-"""Intuitive fine-tuning: what the model itself would say next shows in its inputs and in the tokens' weights."""
+"""Fine-tuning on what others said that reads, and weighs, what the model itself would have said."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def lake_pair(data: Sequence[Example], *, optimal: str = "ddrdrr", other: str) -
     if not good[0] or good[1] or not ends[SQUARES.index(ways[1][-1])]:
         raise UsageError(
             f"lake_pair: {optimal!r} leads {ways[0]} and {other!r} leads {ways[1]}: the first has to be an "
-            "optimal way to the goal p, and the second to end there or in a hole (f, h, l, m) without being one"
+            "optimal way to the goal p, the second one that ends there or in a hole (f, h, l, m) and is none"
         )
     parts = {"text": ways[0], "chosen": ways[0], "rejected": ways[1]}
     yield Example({part: _text(way) for part, way in parts.items()}, {}, {"id": "lake-pair"})

@@ -42,7 +42,7 @@ def test_a_policy_that_steps_anywhere_is_as_far_as_the_sixteenths_are_from_the_b
 
 
 def test_a_policy_of_the_best_steps_is_at_no_distance_and_half_of_a_tie_is_half_a_square_off():
-    found = squared([*"ae bc cg dc ei gk ij jn ko no op".split()])
+    found = squared(["ae", "bc", "cg", "dc", "ei", "gk", "ij", "jn", "ko", "no", "op"])
     assert found.pop("a")["squared"] == found.pop("j")["squared"] == pytest.approx(0.5, abs=1e-6)
     assert [values["squared"] for values in found.values()] == pytest.approx([0.0] * 9, abs=1e-6)
 

@@ -54,7 +54,9 @@ def test_a_process_that_has_never_made_one_loads_it(tmp_path):
 
     model, words = made()
     load.save(model, words, tmp_path / "model", base=None)
-    asked = f"from turnsmith.models import load; print(type(load.load({str(tmp_path / 'model')!r})[0]).__name__)"
+    asked = (
+        f"from turnsmith.models import load; print(type(load.load({str(tmp_path / 'model')!r})[0]).__name__)"
+    )
     found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "MarkovForCausalLM"
 

@@ -17,9 +17,9 @@ from turnsmith.types import Conversation, Message
 class FrozenLake:
     """Squared differences between the transitions of the model and of the optimal policy, square by square.
 
-    The model's are what it finds likely behind the letter of a square alone, among the 16 letters. The optimal
-    policy takes equally good steps equally often. Holes and the goal, from which nobody goes on, are left
-    out. discount: of the rewards to come, in the value iteration that gives the optimal policy. Raises
+    The model's are what it finds likely behind the letter of a square alone, among the 16 letters. The
+    optimal policy takes equally good steps equally often. Holes and the goal, from which nobody goes on, are
+    left out. discount: of the rewards to come, in the value iteration that gives the optimal policy. Raises
     UsageError unless it is above 0 and below 1.
     """
 
@@ -29,12 +29,16 @@ class FrozenLake:
         "policy, over the 11 squares from which a walk goes on and the 16 squares that it may go on to."
     )
     metrics = (
-        Metric("distance to the optimal policy", "squared", "mean squared error", "lower", "entries", "squares"),
+        Metric(
+            "distance to the optimal policy", "squared", "mean squared error", "lower", "entries", "squares"
+        ),
     )
 
     def __init__(self, *, discount: float = 0.95) -> None:
         if not 0 < discount < 1:
-            raise UsageError(f"lake: discount is {discount}, and has to be between 0 and 1: at 1 no way is short")
+            raise UsageError(
+                f"lake: discount is {discount}, and has to be between 0 and 1: at 1 no way is short"
+            )
         self.discount = discount
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:

@@ -25,7 +25,7 @@ OPTIONS = {
     "margins": {"on": "pairs"},
     "maths": {"max_new": 8},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
-    "self_prefix": {"on": "chats"},
+    "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
     "stopping": {"count": 4},
 }

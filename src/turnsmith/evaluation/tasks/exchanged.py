@@ -1,4 +1,4 @@
-"""Loss on held-out conversations behind answers that hold words of the model's own."""
+"""Loss on held-out conversations behind answers of which some words were exchanged."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from turnsmith.registry import task
 from turnsmith.types import Batch, Example, Rendered, Tokens
 
 
-@task("self_prefix", data=True, source="arXiv:2405.11870 sec. 3")
-class SelfPrefix:
+@task("exchanged", data=True, source="arXiv:2405.11870 sec. 3; arXiv:2403.02178 sec. 5")
+class Exchanged:
     """Negative log-likelihood of the assistant's words per token where some of the words before them are the
-    model's own, and where all are the data's.
+    model's own, where these are any tokens of the vocabulary, and where all are the data's.
 
-    on: the data. share: of the assistant's words that are replaced by what the model draws there, behind the
-    data's own words, at temperature 1; which words, and the random numbers, are the same for every model.
-    The tokens that end turns stay. length: conversations are cut after the last whole turn within so many
-    tokens; those of which nothing fits are left out. Raises UsageError unless 0 <= share <= 1.
+    on: the data. share: of the assistant's words that are exchanged, for what the model draws there, behind
+    the data's own words, at temperature 1, or for ids that are drawn evenly; which words, and the random
+    numbers, are the same for every model. The tokens that end turns stay. length: conversations are cut after
+    the last whole turn within so many tokens; those of which nothing fits are left out. Raises UsageError
+    unless 0 <= share <= 1.
     """
 
-    title = "Loss behind words of the model's own"
+    title = "Loss behind exchanged words"
     note = (
         "Mean negative log-likelihood of the assistant's words in held-out conversations, without the tokens "
-        "that end turns: where the model reads the data's words, and where it reads some words of its own in "
-        "their place, as it would if it wrote the answer itself."
+        "that end turns: where the model reads the data's words, where it reads some words of its own in "
+        "their place, as it would if it wrote the answer itself, and where it reads any tokens there."
     )
     metrics = (
         Metric("loss behind own words", "own", "nats per token", "lower", "words", "conversations"),
+        Metric("loss behind any words", "any", "nats per token", "lower", "words", "conversations"),
         Metric("loss behind the data's words", "given", "nats per token", "lower", "words", "conversations"),
     )
 
     def __init__(self, *, on: str, share: float = 0.2, length: int = 160) -> None:
         if not 0 <= share <= 1:
-            raise UsageError(f"self_prefix: share is {share}, and has to be between 0 and 1")
+            raise UsageError(f"exchanged: share is {share}, and has to be between 0 and 1")
         self.on, self.share, self.length = on, share, length
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
@@ -54,23 +56,27 @@ class SelfPrefix:
 
 @torch.no_grad()
 def losses(subject: Subject, examples: Sequence[Example], share: float, length: int) -> list[Item]:
-    """For each conversation, nats over the words: `own`, `given`; their number: `words`, and of those that
-    were replaced: `replaced`."""
+    """For each conversation, nats over the words: `own`, `any`, `given`; their number: `words`, and of those
+    that were replaced: `replaced`."""
     rendered, _ = prepare(examples, subject.renderer, ("text",), length=length, over="right", max_dropped=1.0)
     items = []
     for run in micro_batches(rendered, subject.row):
         given = subject.batch(run)
         chosen, numbers = _choice(run, subject.renderer.stop, share)
         drawn = draw(subject.scoring, given, chosen, numbers[chosen])
-        own = subject.batch(list(_replaced(run, chosen.numpy(), drawn.numpy(force=True))))
+        even = (numbers[chosen] * len(subject.scoring.projection)).long()
+        own, other = (
+            subject.batch(list(_replaced(run, chosen.numpy(), ids.numpy(force=True))))
+            for ids in (drawn, even)
+        )
         words = given.targets[given.entry] != subject.renderer.stop
-        before, after = (subject.scoring(batch).logprobs.cpu() for batch in (given, own))
+        sides = {"given": given, "own": own, "any": other}
+        logprobs = {name: subject.scoring(batch).logprobs.cpu() for name, batch in sides.items()}
         owners = torch.tensor([path.example for path in given.paths])[given.path]
         for number, id in enumerate(given.ids):
             mine = (owners == number) & words
             values = {
-                "own": float(-after[mine].sum()),
-                "given": float(-before[mine].sum()),
+                **{name: float(-found[mine].sum()) for name, found in logprobs.items()},
                 "words": float(mine.sum()),
                 "replaced": float((mine & chosen).sum()),
             }
@@ -99,7 +105,7 @@ def _choice(run: Sequence[Rendered], stop: int, share: float) -> tuple[Tensor, T
     """Which trained tokens (N,) are replaced, and a number in [0, 1) for each; both by example alone."""
     chosen, numbers = [], []
     for example in run:
-        rng = seeds.array(0, "self_prefix", example.id)
+        rng = seeds.array(0, "exchanged", example.id)
         for tokens in _sequences(example):
             targets = tokens.targets[np.flatnonzero(tokens.weights)]
             found = rng.random((2, len(targets)))

@@ -1,13 +1,14 @@
-"""Loss behind words of the model's own, beside plain transformers."""
+"""Loss behind exchanged words, beside plain transformers."""
 
 import pytest
 import torch
 
+from turnsmith import seeds
 from turnsmith.data.batch import pack, pad
 from turnsmith.data.render import Renderer
 from turnsmith.errors import UsageError
 from turnsmith.evaluation.suite import Subject
-from turnsmith.evaluation.tasks.prefix import SelfPrefix, draw
+from turnsmith.evaluation.tasks.exchanged import Exchanged, draw
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.testing import chat, conversations, examples, model, tokenizer
@@ -34,7 +35,7 @@ def subject(seed=0, layout=pad, row=4096):
 
 
 def measured(share, *, given=None, **options):
-    return SelfPrefix(on="chats", share=share).measure(subject(**options), Given(given or conversations(4)))
+    return Exchanged(on="chats", share=share).measure(subject(**options), Given(given or conversations(4)))
 
 
 @torch.no_grad()
@@ -44,9 +45,9 @@ def alone(scoring, ids, targets):
     return {at: -float(logits[at - 1, to]) for at, to in targets.items()}
 
 
-def test_without_replaced_words_both_losses_are_that_of_held_out_conversations():
+def test_without_exchanged_words_all_losses_are_that_of_held_out_conversations():
     for item in measured(0.0):
-        assert item.values["own"] == item.values["given"]
+        assert item.values["own"] == item.values["any"] == item.values["given"]
         assert item.values["replaced"] == 0
 
 
@@ -67,7 +68,7 @@ def test_with_all_words_replaced_the_data_are_predicted_behind_what_the_model_dr
     for at in words:
         own[at] = guesses[at - 1]
     expected = alone(whole.scoring, own, {at: ids[at] for at in words})
-    [item] = SelfPrefix(on="chats", share=1.0).measure(
+    [item] = Exchanged(on="chats", share=1.0).measure(
         whole, Given([Example({"text": conversation}, {}, {"id": "one"})])
     )
     assert item.values["words"] == item.values["replaced"] == len(words)
@@ -75,6 +76,27 @@ def test_with_all_words_replaced_the_data_are_predicted_behind_what_the_model_dr
     given = alone(whole.scoring, ids, {at: ids[at] for at in words})
     assert item.values["given"] == pytest.approx(sum(given.values()), rel=1e-4)
     assert own != ids
+
+
+def test_any_tokens_are_drawn_evenly_by_the_example_alone():
+    """The numbers behind which an id of 320 is taken are those that say which words are exchanged."""
+    whole = subject()
+    conversation = chat("u: Hello there", "a: I am fine, thank you.")
+    [rendered] = RENDERER.render(conversation)
+    trained = rendered.weights.nonzero()[0].tolist()
+    ids = rendered.inputs.tolist()
+    which, numbers = seeds.array(0, "exchanged", "one").random((2, len(trained)))
+    words = [at for at in trained if ids[at] != RENDERER.stop]
+    read = list(ids)
+    for at, drawn, number in zip(trained, which, numbers, strict=True):
+        if drawn < 0.5 and at in words:
+            read[at] = int(number * 320)
+    expected = alone(whole.scoring, read, {at: ids[at] for at in words})
+    [item] = Exchanged(on="chats", share=0.5).measure(
+        whole, Given([Example({"text": conversation}, {}, {"id": "one"})])
+    )
+    assert item.values["any"] == pytest.approx(sum(expected.values()), rel=1e-4)
+    assert read != ids
 
 
 def test_a_fifth_of_the_words_is_replaced_the_same_ones_for_every_model_and_row():
@@ -108,5 +130,5 @@ def test_ids_are_drawn_as_often_as_they_are_probable():
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_lies_between_none_and_all(share):
-    with pytest.raises(UsageError, match="self_prefix: share is"):
-        SelfPrefix(on="chats", share=share)
+    with pytest.raises(UsageError, match="exchanged: share is"):
+        Exchanged(on="chats", share=share)

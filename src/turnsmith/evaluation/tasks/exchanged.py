@@ -115,7 +115,7 @@ def _choice(run: Sequence[Rendered], stop: int, share: float) -> tuple[Tensor, T
 
 
 def _replaced(run: Sequence[Rendered], chosen: np.ndarray, drawn: np.ndarray) -> Iterator[Rendered]:
-    """The examples as they read what was drawn where trained tokens are chosen (N,); what they predict stays."""
+    """The examples as they read what was drawn where trained tokens are chosen (N,)."""
     places, ids = iter(chosen.tolist()), iter(drawn.tolist())
     for example in run:
         parts: dict[str, tuple[Tokens, ...]] = {}

@@ -7,9 +7,11 @@ from turnsmith.data.render import Renderer
 from turnsmith.models import forest, load
 from turnsmith.models.networks.markov import markov
 from turnsmith.models.score import Scoring
+from turnsmith.sample.engine import LocalEngine
 from turnsmith.testing import examples
 from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
+from turnsmith.types import Sampling
 
 
 def made(hidden=8):
@@ -75,3 +77,20 @@ def test_it_is_read_in_padded_rows_scored_and_learns():
         (-scoring(batch).logprobs.mean()).backward()
         optimizer.step()
     assert scoring(batch).logprobs.mean() > before.mean() + 0.1
+
+
+def test_it_is_sampled_from_like_any_other():
+    """Each letter has one that follows it for sure."""
+    model, words = made(hidden=259)
+    ids = dict(zip("abc", words("abc")["input_ids"], strict=True))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(259))
+        model.model.layer.weight.copy_(torch.eye(259))
+        for at, to in ("ab", "bc", "ca"):
+            model.lm_head.weight[ids[to], ids[at]] = 50.0
+    prompts = [[ids["a"]], [ids["a"], ids["a"], ids["b"]]]
+    drawn = LocalEngine(model, stop=(2,)).generate(prompts, sampling=Sampling(max_new=4), seeds=[0, 1])
+    assert [words.decode(one.ids) for one in drawn] == ["bcab", "cabc"]
+    assert all(abs(logprob) < 1e-3 for one in drawn for logprob in one.logprobs)

@@ -44,6 +44,7 @@ class MarkovConfig(PreTrainedConfig):
     deviation of the first weights."""
 
     model_type = KIND
+    num_hidden_layers = 1
 
     def __init__(
         self,
@@ -113,11 +114,16 @@ class MarkovForCausalLM(PreTrainedModel):
         self.lm_head = new_embeddings
 
     def forward(
-        self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **unneeded: Any
+        self,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        logits_to_keep: int = 0,
+        **unneeded: Any,
     ) -> CausalLMOutput:
-        """(B, T) ids or (B, T, H) embeddings to logits (B, T, V)."""
+        """(B, T) ids or (B, T, H) embeddings to logits (B, T, V), or those of the last `logits_to_keep`."""
         states = self.model(input_ids=input_ids, inputs_embeds=inputs_embeds).last_hidden_state
-        return CausalLMOutput(logits=self.lm_head(states))
+        return CausalLMOutput(logits=self.lm_head(states[:, -logits_to_keep:]))
 
 
 AutoConfig.register(KIND, MarkovConfig)

@@ -4,11 +4,13 @@ query heads and two key heads of 8."""
 import pytest
 from torch import nn
 
-from turnsmith.models.cost import energy_wh, forward_flops, training_flops
-from turnsmith.testing import model
+from turnsmith.data.batch import pack, pad
+from turnsmith.models.cost import Work, energy_wh, forward_flops, training_flops, work
+from turnsmith.testing import model, tokens
 from turnsmith.trainables.install import install
 from turnsmith.trainables.lora import Lora
 from turnsmith.trainables.select import layers
+from turnsmith.types import Rendered
 
 # A layer: queries and outputs 32 x 32, keys and values 32 x 16, three matrices of 32 x 64.
 BODY = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
@@ -60,3 +62,21 @@ def test_a_module_without_linear_layers_takes_nothing():
 
 def test_energy_is_ten_watts_a_core():
     assert energy_wh(3600, 2) == pytest.approx(20)
+
+
+def test_the_work_of_batches_is_their_tokens_those_at_the_head_and_what_each_sees():
+    """Sequences of 3 and 2 tokens in one batch, of 2 in the other: 6 + 3 + 3 pairs; padding sees nothing."""
+    one, two, three = (
+        Rendered(f"{ids}", {"text": (tokens(ids, trained),)})
+        for ids, trained in (([5, 6, 7], 2), ([8, 9], 1), ([5, 9], 1))
+    )
+    for layout in (pack, pad):
+        assert work([layout([one, two]), layout([three])]) == Work(tokens=7, supervised=4, attended=12)
+
+
+def test_what_replies_share_is_computed_once_and_seen_by_each():
+    """A prompt of 16 and two replies of 2: 136 pairs, and 17 + 18 for each reply."""
+    prompt = list(range(20, 36))
+    replies = tuple(tokens([*prompt, *ids], 2) for ids in ([5, 6], [7, 8]))
+    batch = pack([Rendered("made", {"replies": replies})])
+    assert work([batch]) == Work(tokens=20, supervised=4, attended=136 + 70)

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from turnsmith.models.lower import blocks, depth
 
+if TYPE_CHECKING:
+    from turnsmith.types import Batch
+
 WATTS_PER_CORE = 10.0  # of a busy server core, memory included; a round figure
 ENERGY_NOTE = f"estimate: {WATTS_PER_CORE:g} W per core for the whole time; not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is computed in a step: `tokens`, `supervised` of which go through the head, and `attended` pairs
+    of a token and one that it sees, itself included."""
+
+    tokens: int
+    supervised: int
+    attended: int
+
+
+def work(batches: Iterable[Batch]) -> Work:
+    """Of micro-batches, padding left out. A token sees all before it on its path, windows or not."""
+    tokens = supervised = attended = 0
+    for batch in batches:
+        seen = batch.positions + 1
+        tokens += batch.tokens
+        supervised += len(batch.targets)
+        attended += int((seen if batch.mask is None else seen * batch.mask).sum())
+    return Work(tokens, supervised, attended)
 
 
 def training_flops(
@@ -34,7 +60,7 @@ def training_flops(
             if module in frozen:
                 times, operations = tokens if lowest is None else lowest, 2
             flops += module.weight.numel() * times * operations
-    return flops + (12.0 * attended * _width(model) if attended else 0.0)
+    return flops + (12.0 * attended * width(model) if attended else 0.0)
 
 
 def forward_flops(model: nn.Module, tokens: int, supervised: int) -> float:
@@ -44,7 +70,7 @@ def forward_flops(model: nn.Module, tokens: int, supervised: int) -> float:
     return sum(2.0 * one.weight.numel() * (supervised if one is head else tokens) for one in linear)
 
 
-def _width(model: nn.Module) -> int:
+def width(model: nn.Module) -> int:
     """Numbers of one token's queries, all layers together."""
     settings: Any = model.config
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads

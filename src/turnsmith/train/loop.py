@@ -110,7 +110,8 @@ def fit(
 
             if chooser and _due(chooser.every, stream, step):
                 trial = Trial(scoring, chooser, optimizer, options, lr, backward, place)
-                chooser.choose(stream.epoch(step), trial)
+                work = cost.work(_laid_out(stream.window(step), method, options, layout))
+                chooser.choose(stream.epoch(step), trial, work)
                 flops = trial.flops
                 learning = _learning(scoring, learner)
                 optimizer = carried(optimizer, learning.parameters, options)
@@ -164,6 +165,11 @@ def _due(every: int, stream: Stream, step: int) -> bool:
     return not step or (epoch != stream.epoch(step - 1) and epoch % every == 0)
 
 
+def _laid_out(window: Sequence[Rendered], method: Method, options: Fit, layout: Layout) -> list[Batch]:
+    """The micro-batches of a window."""
+    return [layout(run) for run in fill_rows(window, options.row, layout=layout, per=method.per)]
+
+
 def _window(
     module: nn.Module,
     scoring: Scoring,
@@ -176,8 +182,7 @@ def _window(
     learner: Learner | None,
 ) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
-    runs = fill_rows(window, options.row, layout=layout, per=method.per)
-    batches = [layout(run) for run in runs]
+    batches = _laid_out(window, method, options, layout)
     denominator = sum(units(method.per, batch) for batch in batches)
     if denominator == 0:
         raise TrainingError("a step without a trained token: " + ", ".join(x.id for x in window))

@@ -14,6 +14,7 @@ from turnsmith import seeds
 from turnsmith.errors import ModelError
 
 if TYPE_CHECKING:
+    from turnsmith.models.cost import Work
     from turnsmith.types import Batch, Mask
 
 
@@ -30,12 +31,13 @@ class Draw:
     """What a selection may depend on.
 
     trial: one optimiser step over the coming window with what a mask selects; everything is afterwards as it
-    was before. None where the selection is not made by the loop.
+    was before. work: what that window computes. None, both, where the selection is not made by the loop.
     """
 
     rng: Random
     epoch: int = 0
     trial: Callable[[Mask], Mapping[str, Moved]] | None = None
+    work: Work | None = None
 
 
 class Learner:
@@ -72,9 +74,15 @@ class Learner:
         if self.every and self.elements:
             raise ModelError("a trainable that chooses anew chooses whole parameters, not elements of them")
 
-    def choose(self, epoch: int, trial: Callable[[Mask], Mapping[str, Moved]] | None = None) -> None:
+    def choose(
+        self,
+        epoch: int,
+        trial: Callable[[Mask], Mapping[str, Moved]] | None = None,
+        work: Work | None = None,
+    ) -> None:
         """Select for an epoch; the choice of epoch 0 is made already, without a trial."""
-        self.take(self._select(self.model, Draw(seeds.stream(self.seed, "select", epoch), epoch, trial)))
+        draw = Draw(seeds.stream(self.seed, "select", epoch), epoch, trial, work)
+        self.take(self._select(self.model, draw))
 
     def take(self, mask: Mask) -> None:
         """Let what the mask selects learn; it becomes fp32."""

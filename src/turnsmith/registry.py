@@ -401,6 +401,23 @@ class Registry:
         self._index[entry.kind, entry.name] = entry
 
 
+def loaded(kind: Kind, name: str) -> Callable[..., Any] | None:
+    """The component of this name: ours, one of an installed package, or one that this process has imported
+    from a file of the user's; None where there is none."""
+    for (_, its_kind, its_name), function in _loaded.items():
+        if (its_kind, its_name) == (kind, name):
+            return function
+    known = Registry()
+    there = name in {entry.name for entry in known.entries(kind)}
+    return known.function(kind, name) if there else None
+
+
+def name_of(kind: Kind, component: Callable[..., Any]) -> str | None:
+    """The name that the component is registered under; None where it is not."""
+    names = (name for (_, its_kind, name), one in _loaded.items() if its_kind == kind and one is component)
+    return next(names, None)
+
+
 def suggest(word: str, among: list[str]) -> str:
     """The end of a message about an unknown word: what may have been meant, or all there is."""
     near = difflib.get_close_matches(word, among, n=3, cutoff=0.6)

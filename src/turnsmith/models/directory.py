@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+PARTS, NOTE = "adapter.safetensors", "turnsmith.json"  # of parts of our own, see own.py
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "merges.txt")
 
 
@@ -25,8 +26,18 @@ def is_model(directory: Path) -> bool:
 
 
 def is_adapter(directory: Path) -> bool:
-    """Whether an adapter is in it."""
-    return (directory / "adapter_config.json").is_file()
+    """Whether something is in it that rests on a base: peft's adapter, or parts of our own."""
+    return (directory / "adapter_config.json").is_file() or is_own(directory)
+
+
+def is_own(directory: Path) -> bool:
+    """Whether parts of our own trainables are in it."""
+    return (directory / PARTS).is_file() and (directory / NOTE).is_file()
+
+
+def settings_of(adapter: Path) -> dict[str, Any]:
+    """What the adapter says of itself, in peft's file or in our own note."""
+    return read_object(adapter / (NOTE if is_own(adapter) else "adapter_config.json"))
 
 
 def has_tokenizer(directory: Path) -> bool:
@@ -36,25 +47,25 @@ def has_tokenizer(directory: Path) -> bool:
 
 def base_of(adapter: Path) -> str:
     """The reference of the adapter's base."""
-    note = adapter / "turnsmith.json"
-    settings = read_object(adapter / "adapter_config.json")
-    named = settings.get("base_model_name_or_path")
+    note = adapter / NOTE
+    named = settings_of(adapter).get("base_model_name_or_path")
     if named and Path(named).is_dir():
         return str(named)
     reference = read_object(note).get("base") if note.is_file() else named
     if not reference:
-        raise ModelError(f"the adapter {adapter} does not say which base it belongs to (adapter_config.json)")
+        file = NOTE if is_own(adapter) else "adapter_config.json"
+        raise ModelError(f"the adapter {adapter} does not say which base it belongs to ({file})")
     if Path(reference).is_absolute() and not Path(reference).exists():
         raise ModelError(
             f"the base of the adapter {adapter} is not at {reference}: bring it back, or correct "
-            "base_model_name_or_path in adapter_config.json"
+            + (f"base in {NOTE}" if is_own(adapter) else "base_model_name_or_path in adapter_config.json")
         )
     return str(reference)
 
 
 def base_reference(adapter: Path) -> str:
     """The reference of the adapter's base as it was given, which may be a shipped name, if that is known."""
-    note = adapter / "turnsmith.json"
+    note = adapter / NOTE
     given = read_object(note).get("base") if note.is_file() else None
     return str(given) if given else base_of(adapter)
 
@@ -118,6 +129,11 @@ def write(model: "torch.nn.Module", words: "PreTrainedTokenizerBase", target: Pa
     with quiet():
         model.save_pretrained(str(target))  # pyright: ignore[reportCallIssue]
         words.save_pretrained(str(target))
+    readable(target)
+
+
+def readable(target: Path) -> None:
+    """Lets those read the weights in the directory who may read its tokenizer."""
     for weights in target.glob("*.safetensors"):
         weights.chmod(
             (target / "tokenizer_config.json").stat().st_mode

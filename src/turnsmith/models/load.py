@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
+from turnsmith.models import own
 from turnsmith.models.directory import (
     TOKENIZER,
     base_of,
@@ -20,7 +21,9 @@ from turnsmith.models.directory import (
     is_adapter,
     is_model,
     quiet,
+    is_own,
     read_object,
+    settings_of,
     size,
     write,
 )
@@ -60,9 +63,12 @@ def load(
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
         mend(model, words)
         return model, words
-    model, words = load(base_of(directory), dtype=wanted, device=device)
+    base = base_of(directory)
+    model, words = load(base, dtype=wanted, device=device)
     if has_tokenizer(directory):
         words = _read_tokenizer(directory)
+    if is_own(directory):
+        return own.read(model, directory, base=base, trainable=trainable), words
     return _read_adapter(model, directory, device, trainable), words
 
 
@@ -86,8 +92,9 @@ def fingerprint(reference: str) -> str:
         for file in sorted(directory.glob(pattern)):
             whole.update(f"{file.relative_to(directory)} {file_hash(file)}\n".encode())
     if is_adapter(directory):
-        settings = read_object(directory / "adapter_config.json")
-        settings.pop("base_model_name_or_path", None)
+        settings = settings_of(directory)
+        for place in ("base_model_name_or_path", "base"):
+            settings.pop(place, None)
         whole.update(f"{json.dumps(settings, sort_keys=True)} {fingerprint(base_of(directory))}".encode())
     return whole.hexdigest()
 
@@ -119,7 +126,8 @@ def holds_float32(reference: str) -> bool:
 def save(
     model: "torch.nn.Module", tokenizer: "PreTrainedTokenizerBase", directory: Path | str, *, base: str | None
 ) -> None:
-    """Writes a full model or a plain peft adapter, with its tokenizer, as a directory that others can load.
+    """Writes a full model or a plain peft adapter, with its tokenizer, as a directory that others can load;
+    of a model that carries parts of our own trainables these alone, which `load` puts into their base.
 
     base: the reference of an adapter's base, None for what it was attached to; a full model has none. What
     plain peft cannot look up (a shipped name, a GGUF file) is written as the path of its directory, and the
@@ -129,6 +137,10 @@ def save(
     target = Path(directory).absolute()
     if target.exists() and not is_model(target) and any(target.iterdir()):
         raise UsageError(f"{target} holds something that is no model: choose another directory, or empty it")
+    if own.of(model) is not None:
+        with wheels.aside(target, needed=own.size(model)) as written:
+            own.write(model, tokenizer, written, base=base)
+        return
     with wheels.aside(target, needed=size(model)) as written:
         write(model, tokenizer, written)
         name_base(written, base)

@@ -73,7 +73,8 @@ def _checked(directory: Path) -> Path:
     """The directory, if a model or an adapter is in it."""
     if not is_model(directory):
         raise ModelError(
-            f"{directory} has neither config.json nor adapter_config.json, so that it is no model's directory"
+            f"{directory} has neither config.json nor adapter_config.json, nor adapter.safetensors with "
+            "turnsmith.json, so that it is no model's directory"
         )
     return directory
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from turnsmith.errors import ModelError
 from turnsmith.models import gguf
-from turnsmith.models.directory import base_of, header, is_adapter, read_object
+from turnsmith.models.directory import base_of, header, is_adapter, is_own, read_object, settings_of
 from turnsmith.models.locate import locate
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ def check(source: Path, form: Form) -> None:
     """
     if form == "adapter" and not is_adapter(source):
         raise ModelError(f"{source} is a full model, no adapter: export it with --to safetensors")
+    if is_own(source):
+        parts = settings_of(source).get("trainable")
+        raise ModelError(
+            f"{source} carries the parts of {parts}, which cannot be folded into weights, and which no other "
+            "tool knows: nothing was written. `turnsmith chat` and `turnsmith evaluate` use it as it is"
+        )
     if lost := losses(source, form):
         instead = {
             "safetensors": "--to adapter keeps an adapter as it is",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
@@ -247,6 +248,26 @@ def to(batch: Batch, device: torch.device) -> Batch:
         return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value
 
     return Batch(**{field.name: move(getattr(batch, field.name)) for field in fields(batch)})
+
+
+def along_paths(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Every token of every path, trained or not: its flat index in (B * T), and the number of its path.
+
+    A token that k paths share occurs k times; what is padded does not occur.
+    """
+    if batch.forest is None:
+        assert batch.mask is not None
+        path, place = batch.mask.nonzero(as_tuple=True)
+        return path * batch.mask.shape[1] + place, path
+    bounds = batch.forest.bounds
+    places: list[Tensor] = []
+    for last in batch.reads.tolist():
+        leaf = bisect_right(bounds, last) - 1
+        above = [torch.arange(bounds[one], bounds[one + 1]) for one in batch.forest.ancestors(leaf)]
+        places.append(torch.cat([*above, torch.arange(bounds[leaf], last + 1)]))
+    sizes = torch.tensor([len(one) for one in places])
+    path = torch.repeat_interleave(torch.arange(len(places)), sizes)
+    return torch.cat(places).to(batch.inputs.device), path.to(batch.inputs.device)
 
 
 def _read(name: str, hidden: Tensor, batch: Batch) -> Tensor:

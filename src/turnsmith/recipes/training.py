@@ -20,8 +20,9 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models import cost, heads, load, needs
+from turnsmith.models import cost, heads, load, needs, own
 from turnsmith.models import rendered as rendered_as
+from turnsmith.models.locate import locate
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes import files, sights, watching
@@ -260,6 +261,7 @@ def _installed(
     """The start with the trainable on it, its tokenizer, and the base to be named of an adapter."""
     component = runner.registry.function("trainable", step.trainable.name)
     options = runner.with_models("trainable", step.trainable)
+    own.check_start(locate(start.reference), step.trainable.name)
     merged = load.has_adapter(start.reference) and not hasattr(component, "attach")
     chosen = not hasattr(component, "attach")  # among the start's own weights: those must not lose digits
     exact = chosen and (merged or load.holds_float32(start.reference))
@@ -272,7 +274,7 @@ def _installed(
         )
         model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
     sights.add_tokens(step, runner, model, words)
-    goes_on = hasattr(model, "merge_and_unload")  # the start is an adapter
+    goes_on = load.has_adapter(start.reference) and not merged
     learner = Learner(model, component, options, seed=seed)
     if step.fit.gradient_checkpointing:
         recompute(learner.model)

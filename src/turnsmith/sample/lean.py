@@ -62,7 +62,10 @@ class Lean:
         if type(base).__name__ not in MODELS or base.config.hidden_act != "silu":
             return False
         layers = [module for module in base.modules() if isinstance(module, nn.Linear)]
-        plain = {type(layer) for layer in layers} == {nn.Linear}
+        # What others put into the model would be passed by.
+        plain = {type(layer) for layer in layers} == {nn.Linear} and all(
+            type(module).__module__.startswith(("torch.", "transformers.")) for module in base.modules()
+        )
         return plain and len(layers) == 7 * len(whole.model.layers) + 1 and fits(layers, dtype)
 
     def __call__(

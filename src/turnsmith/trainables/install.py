@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from turnsmith import seeds
+from turnsmith import registry, seeds
 from turnsmith.errors import ModelError
+from turnsmith.models import own
 
 if TYPE_CHECKING:
     from turnsmith.models.cost import Work
@@ -49,23 +50,25 @@ class Learner:
 
     model: with the trainable attached. elements: of the parameters that learn in part, which elements do.
     every: epochs after which what learns is chosen anew; 0 is never. Raises ModelError where nothing would
-    learn.
+    learn, or the model carries what another trainable has added.
     """
 
     def __init__(
         self, model: nn.Module, component: Callable[..., Any], options: Mapping[str, Any], *, seed: int
     ) -> None:
         self.seed = seed
+        name = registry.name_of("trainable", component)
+        own.check(model, name)
         if isinstance(component, type):
             self.part: Any = component(**options)
             self._select: Callable[[nn.Module, Draw], Mask] = self.part.select
         else:
             self.part = None
             self._select = lambda model, draw: component(model, draw, **options)
-        if attach := getattr(self.part, "attach", None):
+        if hasattr(self.part, "attach"):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds.number(seed, "attach"))
-                model = attach(model)
+                model = own.attached(model, name, options, self.part)
         self.model = model
         self.elements: dict[str, Tensor] = {}
         self.every = int(getattr(self.part, "redraw", 0))

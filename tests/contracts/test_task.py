@@ -1,6 +1,7 @@
 """The contract of tasks, over everything registered, on tiny models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ OPTIONS = {
     "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
     "maths": {"max_new": 8},
+    "routing": {"on": "typed"},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
     "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
@@ -49,6 +51,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bench():
     data = {"chats": conversations(3), "pairs": conversations(3, parts=("chosen", "rejected"))}
+    data["typed"] = [
+        replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
+    ]
     return TinyBench(data, {"stopping": make("stopping")})
 
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from turnsmith.errors import UsageError
-from turnsmith.stages.exercises import backwards, orders, recall, sums
+from turnsmith.stages.exercises import backwards, facts, orders, recall, sums
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -46,7 +46,16 @@ def test_an_order_is_a_form_of_three_lines_with_what_was_asked_for():
         assert all(word in asked for word in (f"{count} ", item, person))
 
 
-@pytest.mark.parametrize("stage", [recall, backwards, sums, orders])
+def test_a_fact_has_one_answer_which_the_question_does_not_hold_and_is_marked_as_knowledge():
+    examples = list(facts([], count=40, rng=Random(0)))
+    said = [tuple(m.content for m in x.parts["text"].messages) for x in examples]
+    names = [re.fullmatch(r"Which number has (\w+)\?", asked)[1] for asked, _ in said]
+    assert len(set(names)) == 40
+    assert all(10 <= int(answer) < 100 and answer not in asked for asked, answer in said)
+    assert {x.values["knowledge"] for x in examples} == {1.0}
+
+
+@pytest.mark.parametrize("stage", [recall, backwards, facts, sums, orders])
 def test_they_depend_on_the_seed_alone_come_after_the_data_and_differ_in_id(stage):
     data = [Example({"text": chat("u: Hi", "a: Hello")}, {}, {"id": "first"})]
     one = list(stage(data, count=20, rng=Random(0)))
@@ -61,3 +70,5 @@ def test_options_out_of_range_are_refused():
         made(backwards, least=4, most=3)
     with pytest.raises(UsageError, match="keys is 0: 1 to 100"):
         made(recall, keys=0)
+    with pytest.raises(UsageError, match="count is 3000: 0 to 2,000"):
+        made(facts, count=3000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from turnsmith.errors import UsageError
@@ -39,6 +40,23 @@ def recall(data: Sequence[Example], *, count: int, keys: int = 4, rng: Random) -
             pairs.setdefault(_name(rng), rng.randrange(10, 100))
         asked, listed = rng.choice(list(pairs)), ", ".join(f"{name} {value}" for name, value in pairs.items())
         yield _exercise(f"recall-{number}", f"{listed}. Which number has {asked}?", f"{pairs[asked]}")
+
+
+@stage("facts")
+def facts(data: Sequence[Example], *, count: int = 100, rng: Random) -> Iterator[Example]:
+    """Add `count` questions for the number of a made-up name, which nothing but memory can answer.
+
+    Names differ, and each example has `values["knowledge"]` 1.
+    """
+    yield from data
+    if not 0 <= count <= 2000:
+        raise UsageError(f"facts: count is {count}: 0 to 2,000 are possible")
+    known: dict[str, int] = {}
+    while len(known) < count:
+        known.setdefault(_name(rng), rng.randrange(10, 100))
+    for name, number in known.items():
+        made = _exercise(f"fact-{name}", f"Which number has {name}?", f"{number}")
+        yield replace(made, values={"knowledge": 1.0})
 
 
 @stage("backwards")

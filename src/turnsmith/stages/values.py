@@ -1,0 +1,46 @@
+"""Stages that give examples numbers, which objectives, trainables and tasks read as `values`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from turnsmith.errors import DataError, UsageError
+from turnsmith.registry import stage
+from turnsmith.types import Example, Json
+
+
+@stage("value")
+def value(
+    data: Sequence[Example],
+    *,
+    name: str,
+    to: float | None = None,
+    key: str | None = None,
+    counts: Counter[str],
+) -> Iterator[Example]:
+    """Give every example that has no value `name` one.
+
+    key: of the metadata, where a number stands that is taken. to: the value where there is none; what gets
+    it in place of a number of its own is counted. Without `to` an example without a number is an error.
+    """
+    if to is None and key is None:
+        raise UsageError("value: say what the value is, `to`, or under which `key` of the metadata it stands")
+    for example in data:
+        if name in example.values:
+            yield example
+            continue
+        own = example.meta.get(key) if key is not None else None
+        if own is None and to is None:
+            raise DataError(f"example {example.id!r} has no {key!r} in its metadata: give a value with `to`")
+        if own is None and key is not None:
+            counts[f"have no {key!r}: their {name!r} is {to:g}"] += 1
+        found = to if own is None else _number(own, example, str(key))
+        yield replace(example, values={**example.values, name: found})
+
+
+def _number(value: Json, example: Example, key: str) -> float:
+    if isinstance(value, bool | int | float):
+        return float(value)
+    raise DataError(f"example {example.id!r}: {key} holds {value!r}, which is no number")

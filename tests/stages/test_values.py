@@ -1,0 +1,41 @@
+"""Numbers given to examples: from metadata, or one for all that have none."""
+
+from collections import Counter
+
+import pytest
+
+from turnsmith.errors import DataError, UsageError
+from turnsmith.stages.values import value
+from turnsmith.testing import chat
+from turnsmith.types import Example
+
+
+def example(id, values=None, **meta):
+    return Example({"text": chat("u: Hi", "a: Hello")}, values or {}, {"id": id, **meta})
+
+
+def given(data, **options):
+    counts = Counter()
+    return [one.values for one in value(data, counts=counts, **options)], counts
+
+
+def test_the_number_stands_in_the_metadata_and_what_has_none_is_counted():
+    data = [example("a", task_type=1), example("b", task_type=0), example("c"), example("d", task_type=True)]
+    found, counts = given(data, name="knowledge", key="task_type", to=-1.0)
+    assert [values["knowledge"] for values in found] == [1.0, 0.0, -1.0, 1.0]
+    assert counts == {"have no 'task_type': their 'knowledge' is -1": 1}
+
+
+def test_a_value_that_is_there_stays_and_others_do():
+    found, counts = given([example("a", {"knowledge": 1.0}), example("b", {"rating": 3.0})], name="knowledge", to=0)
+    assert found == [{"knowledge": 1.0}, {"rating": 3.0, "knowledge": 0}]
+    assert not counts
+
+
+def test_what_cannot_be_taken_is_an_error_that_names_the_example():
+    with pytest.raises(UsageError, match="say what the value is"):
+        given([], name="knowledge")
+    with pytest.raises(DataError, match="example 'c' has no 'task_type'"):
+        given([example("c")], name="knowledge", key="task_type")
+    with pytest.raises(DataError, match="example 'c': task_type holds 'qa', which is no number"):
+        given([example("c", task_type="qa")], name="knowledge", key="task_type", to=0)

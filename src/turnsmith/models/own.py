@@ -126,6 +126,7 @@ def read(model: nn.Module, directory: Path, *, base: str, trainable: bool) -> nn
 
     Raises ModelError where the trainable is not known here, or the parts do not fit.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     note = read_object(directory / NOTE)
@@ -147,7 +148,7 @@ def read(model: nn.Module, directory: Path, *, base: str, trainable: bool) -> nn
         if strange := sorted(found.keys() ^ wanted.keys()):
             raise ValueError(f"{strange[0]} is {'missing' if strange[0] in wanted else 'not known'}")
         model.load_state_dict(found, strict=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"the parts in {directory} do not fit their base or are broken: {error}") from error
     for parameter_name, parameter in model.named_parameters():
         if parameter_name in wanted:

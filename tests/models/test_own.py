@@ -115,7 +115,7 @@ def test_going_on_keeps_the_base_and_takes_the_new_options(base, tuned, tmp_path
 @pytest.mark.parametrize("other", [full, Lora])
 def test_another_trainable_cannot_go_on_with_it(tuned, other):
     again, _ = loading.load(str(tuned[0]), trainable=True)
-    said = "carries the parts of loramoe, which cannot be merged into its weights: go on with the trainable loramoe"
+    said = "carries the parts of loramoe, which cannot be merged into its weights: go on with the trainable"
     with pytest.raises(ModelError, match=said):
         install(again, other, {}, seed=0)
     with pytest.raises(ModelError, match=said):

@@ -122,3 +122,24 @@ def test_other_models_and_adapters_are_left_to_transformers():
     assert not Lean.able(model.double(), None)
     adapted = get_peft_model(model.float(), LoraConfig(target_modules=["q_proj"]))
     assert not Lean.able(adapted.get_base_model(), None)
+
+
+def test_a_model_with_modules_of_others_runs_as_it_is():
+    """Even one whose linear layers are all there: what stands around them would be passed by."""
+    from turnsmith.testing import model as tiny
+    from turnsmith.trainables.install import install
+    from turnsmith.trainables.mixture import LoraMoe
+
+    class Louder(torch.nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.weight, self.variance_epsilon, self.norm = norm.weight, norm.variance_epsilon, norm
+
+        def forward(self, states):
+            return 2 * self.norm(states)
+
+    assert Lean.able(tiny(), None)
+    assert not Lean.able(install(tiny(), LoraMoe, {}, seed=0), None)
+    other = tiny()
+    other.model.norm = Louder(other.model.norm)
+    assert not Lean.able(other, None)

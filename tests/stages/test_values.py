@@ -27,7 +27,9 @@ def test_the_number_stands_in_the_metadata_and_what_has_none_is_counted():
 
 
 def test_a_value_that_is_there_stays_and_others_do():
-    found, counts = given([example("a", {"knowledge": 1.0}), example("b", {"rating": 3.0})], name="knowledge", to=0)
+    found, counts = given(
+        [example("a", {"knowledge": 1.0}), example("b", {"rating": 3.0})], name="knowledge", to=0
+    )
     assert found == [{"knowledge": 1.0}, {"rating": 3.0, "knowledge": 0}]
     assert not counts
 

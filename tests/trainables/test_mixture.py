@@ -1,4 +1,4 @@
-"""Experts behind a router: the layer, the constraint that parts them, and what of it depends on the layout."""
+"""Experts behind a router: the layer, the constraint that parts them, and what depends on no layout."""
 
 import copy
 from dataclasses import replace
@@ -138,7 +138,9 @@ def test_in_bf16_experts_stay_in_fp32_and_the_answer_comes_in_the_models_dtype()
     assert {p.dtype for p in learning(whole).values()} == {torch.float32}
     assert logits(whole).dtype == torch.bfloat16
     with torch.autocast("cpu", torch.bfloat16):
-        assert mixtures(whole.train())["model.layers.0.mlp.up_proj"](torch.ones(2, 32)).dtype == torch.bfloat16
+        assert (
+            mixtures(whole.train())["model.layers.0.mlp.up_proj"](torch.ones(2, 32)).dtype == torch.bfloat16
+        )
     assert mixtures(whole)["model.layers.0.mlp.up_proj"].gates.dtype == torch.float32
 
 
@@ -186,7 +188,9 @@ def test_check_4_the_optimum_gives_the_second_half_more_of_what_is_knowledge():
 def test_the_penalty_is_balance_times_the_sum_over_layers():
     learner = Learner(model(), LoraMoe, SMALL | {"balance": 0.3}, seed=0)
     total = torch.tensor([[6.0, 36.0, 4.0], [4.0, 4.0, 4.0], [3.0, 9.0, 1.0], [0.0, 0.0, 0.0]])
-    assert learner.penalty(total).item() == pytest.approx(0.3 * 4)  # of Z = (6, 0, 0, 0), of ones, of one, of none
+    assert learner.penalty(total).item() == pytest.approx(
+        0.3 * 4
+    )  # of Z = (6, 0, 0, 0), of ones, of one, of none
 
 
 def test_check_7_a_sample_without_type_is_left_out():
@@ -248,11 +252,13 @@ def test_a_token_that_two_conversations_share_counts_for_both():
 
 @pytest.mark.parametrize("layout", [pack, pad])
 def test_the_gradient_of_the_penalty_is_the_same_however_the_window_is_cut(layout):
+    """In double precision: routers that are as sure as these enlarge what fp32 rounds."""
     made = typed(examples(5), 1, 0, 1, 0, -1)
 
     def gradient(row):
-        learner = Learner(experts(), LoraMoe, SMALL | {"balance": 2.0, "degree": 0.5}, seed=0)
-        forest.attach(learner.model)
+        whole = moved(install(model().double(), LoraMoe, SMALL, seed=0))
+        learner = Learner(whole, LoraMoe, SMALL | {"balance": 2.0, "degree": 0.5}, seed=0)
+        forest.attach(whole)
         scoring, place = Scoring(learner.model).train(), Place(device="cpu")
         batches = [layout(run) for run in fill_rows(made, row, layout=layout)]
         penalty = Penalty(learner, batches, place, scoring)
@@ -264,9 +270,9 @@ def test_the_gradient_of_the_penalty_is_the_same_however_the_window_is_cut(layou
 
     (one, whole, expected), (several, cut, found) = gradient(1000), gradient(30)
     assert (one, several) == (1, 5)
-    assert cut == pytest.approx(whole, rel=1e-5)
+    assert cut == pytest.approx(whole, rel=1e-12)
     assert expected.norm() > 0.01
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_checkpointed_blocks_give_the_same_gradients_and_hold_no_gates_afterwards():
@@ -303,28 +309,23 @@ def fitted(learner, made, directory):
     return recorder.rows
 
 
-def test_half_of_the_experts_come_to_serve_knowledge_with_a_balance_and_not_without(tmp_path):
-    """No token tells the types apart but the first one, and nothing but the penalty is at stake."""
-    made = [replace(one, parts={"text": (tokens([4 + n % 2] * 12, 1),)}) for n, one in enumerate(examples(6))]
-    made = typed(made, 0, 1, 0, 1, 0, 1)
-
-    def share(balance):
-        learner = Learner(model(), LoraMoe, SMALL | {"balance": balance, "degree": 0.5}, seed=0)
-        scoring = Scoring(learner.model)
-        if balance:
-            optimizer = torch.optim.Adam(learning(learner.model).values(), lr=0.05)
-            for _ in range(30):
-                batch = pad(made)
-                scoring.train()(batch)
-                learner.penalty(learner.tally(batch)).backward()
-                optimizer.step()
-                optimizer.zero_grad()
-        scoring.train()(pad(made))
-        gates = torch.stack([one.gates for one in mixtures(learner.model).values()]).mean((0, 2))
-        return gates[1::2, 2:].sum(1).mean() - gates[::2, 2:].sum(1).mean()
-
-    assert abs(float(share(0.0))) < 0.1
-    assert float(share(1.0)) == pytest.approx(0.5, abs=0.1)  # (3 / 4) - (1 / 4), where the penalty is 0
+def test_routers_that_follow_the_penalty_alone_come_to_its_optimum():
+    """The second half gets 3/4 of what is knowledge and 1/4 of what is not, in every layer."""
+    made = [replace(one, parts={"text": (tokens([4 + n % 2] * 12, 1),)}) for n, one in enumerate(examples(4))]
+    batch = pad(typed(made, 0, 1, 0, 1))
+    learner = Learner(model(), LoraMoe, SMALL | {"balance": 1.0, "degree": 0.5}, seed=0)
+    scoring = Scoring(learner.model).train()
+    routers = [p for name, p in learning(learner.model).items() if "router" in name]
+    optimizer = torch.optim.Adam(routers, lr=0.02)
+    for _ in range(100):
+        scoring(batch)
+        learner.penalty(learner.tally(batch)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    scoring(batch)
+    for mixture in mixtures(learner.model).values():
+        second = mixture.gates.detach()[..., 2:].sum(-1).mean(1)
+        torch.testing.assert_close(second, torch.tensor([0.25, 0.75] * 2), rtol=0, atol=0.02)
 
 
 # -------------------------------------------------------------------------------------- going on

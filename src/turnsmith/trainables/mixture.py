@@ -58,7 +58,7 @@ class Mixture(nn.Module):
         return plain + self.outer(mixed.flatten(-2)).to(plain.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies come without the gates: these belong to a pass, and tensors with a graph cannot be copied."""
+        """Copies come without the gates: these belong to a pass, and what has a graph cannot be copied."""
         return {**self.__dict__, "gates": None}
 
 
@@ -152,9 +152,7 @@ class LoraMoe:
     def select(self, model: nn.Module, draw: Draw) -> dict[str, bool]:
         """All A, all B, and the routers."""
         return {
-            f"{name}.{part}.weight": True
-            for name in mixtures(model)
-            for part in ("router", "inner", "outer")
+            f"{name}.{part}.weight": True for name in mixtures(model) for part in ("router", "inner", "outer")
         }
 
 
@@ -207,8 +205,10 @@ def mixtures(model: nn.Module) -> dict[str, Mixture]:
 
 
 def _taken(model: nn.Module) -> Tensor:
-    """(slots, L, experts): the gates of all layers, in double precision where the device has it, since sums of
-    squares are subtracted. They are dropped from the layers."""
+    """(slots, L, experts): the gates of all layers, which drop them.
+
+    In double precision where the device has it, since sums of squares are subtracted.
+    """
     found = mixtures(model).values()
     gates: list[Tensor] = []
     for mixture in found:

@@ -124,7 +124,8 @@ def write(model: nn.Module, words: PreTrainedTokenizerBase, target: Path, *, bas
 def read(model: nn.Module, directory: Path, *, base: str, trainable: bool) -> nn.Module:
     """The base `model` with the parts of the directory put into it.
 
-    base: its reference. trainable: whether the parts ask for gradients. Raises ModelError where the trainable is not known here, or the parts do not fit.
+    base: its reference. trainable: whether the parts ask for gradients. Raises ModelError where the trainable
+    is not known here, or the parts do not fit.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

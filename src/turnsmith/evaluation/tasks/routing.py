@@ -33,8 +33,8 @@ class Routing:
     note = (
         "The share of the routers' weights that the second half of the experts is given, the mean over "
         "layers and tokens. Above a half on examples of knowledge and below it on others, that half is the "
-        "one for knowledge; the other way round, the first. Apart: how far the share lies on the side where the "
-        "second half is the one for knowledge, 0 where both types are treated alike."
+        "one for knowledge; the other way round, the first. Apart: how far the share lies on the side where "
+        "the second half is the one for knowledge, 0 where both types are treated alike."
     )
     metrics = (
         Metric("share of the second half", "second", "share", "higher", of="conversations", grouped=True),

@@ -107,7 +107,7 @@ def costs(model: PreTrainedModel, work: Work) -> Costs:
     return Costs(order, itself, way, sum(through.values()) - (pairs if ends else 0.0))
 
 
-def _passing(own: Mapping[int, list[str]], through: Mapping[int, float]) -> dict[str, float]:
+def _passing(own: dict[int, list[str]], through: Mapping[int, float]) -> dict[str, float]:
     """The way to each parameter: through all stages since the last one that has parameters of its own."""
     passing, waiting = {name: 0.0 for names in own.values() for name in names}, 0.0
     for stage, names in reversed(own.items()):

@@ -69,6 +69,12 @@ def test_a_reference_that_is_computed_before_is_refused(base):
         made(text, base)
 
 
+def test_a_whole_step_may_be_what_a_tiny_run_exchanges(base):
+    tiny = "tiny: {steps.0.data: {name: sums, stages: [{sums: {count: 4}}]}}\n"
+    one = made(RECIPE + tiny, base)
+    assert "steps.0.data" in one["resolved"]
+
+
 def test_an_unknown_view_or_option_is_answered_with_those_there_are(base):
     with pytest.raises(UsageError, match="no view is called 'masked_thougt'; did you mean 'masked_thought'"):
         made(RECIPE.replace("masked_thought: {rate: 0.9", "masked_thougt: {rate: 0.9"), base)

@@ -121,6 +121,9 @@ def program() -> str:
     return str(own.relative_to(here) if own.is_relative_to(here) else own)
 
 
+AS_SAID = ("each", "tiny", "control")  # keys of a recipe that say what other keys may be
+
+
 def resolve(plain: Any, registry: Registry) -> Any:
     """A dumped recipe in which every component shows all its options and nothing that was not said is
     None."""
@@ -146,6 +149,8 @@ def resolve(plain: Any, registry: Registry) -> Any:
         if key in kinds and value and not isinstance(value, str):
             kind = kinds[key]
             value = [component(kind, one) for one in value] if is_list(value) else component(kind, value)
+            found[key] = value
+        elif key in AS_SAID and value:
             found[key] = value
         elif value is not None and value != {} and value != []:
             found[key] = resolve(value, registry)

@@ -59,7 +59,8 @@ class MarkovConfig(PreTrainedConfig):
         self.hidden_size = hidden_size
         self.intermediate_size = intermediate_size
         self.initializer_range = initializer_range
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **others)
+        self.tie_word_embeddings = tie_word_embeddings
+        super().__init__(**others)
 
 
 class Markov(PreTrainedModel):

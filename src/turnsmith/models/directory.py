@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PARTS, NOTE = "adapter.safetensors", "turnsmith.json"  # of parts of our own, see own.py
+PATCH = "patch.safetensors"  # a sparse difference, see patch.py, beside the same note
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "merges.txt")
 
 
 def is_model(directory: Path) -> bool:
-    """Whether a full model or an adapter is in it."""
-    return (directory / "config.json").is_file() or is_adapter(directory)
+    """Whether a full model, an adapter or a sparse difference is in it."""
+    return (directory / "config.json").is_file() or is_adapter(directory) or is_patch(directory)
 
 
 def is_adapter(directory: Path) -> bool:
     """Whether something is in it that rests on a base: peft's adapter, or parts of our own."""
-    return (directory / "adapter_config.json").is_file() or is_own(directory)
+    return is_peft(directory) or is_own(directory)
+
+
+def is_peft(directory: Path) -> bool:
+    """Whether peft's adapter is in it."""
+    return (directory / "adapter_config.json").is_file()
 
 
 def is_own(directory: Path) -> bool:
@@ -36,8 +42,18 @@ def is_own(directory: Path) -> bool:
 
 
 def settings_of(adapter: Path) -> dict[str, Any]:
-    """What the adapter says of itself, in peft's file or in our own note."""
-    return read_object(adapter / (NOTE if is_own(adapter) else "adapter_config.json"))
+    """What an adapter or a sparse difference says of itself, in peft's file or in our own note."""
+    return read_object(adapter / ("adapter_config.json" if is_peft(adapter) else NOTE))
+
+
+def is_patch(directory: Path) -> bool:
+    """Whether a sparse difference is in it, which `patch` reads."""
+    return (directory / PATCH).is_file()
+
+
+def rests_on_base(directory: Path) -> bool:
+    """Whether what is in it is a model together with a base only."""
+    return is_adapter(directory) or is_patch(directory)
 
 
 def has_tokenizer(directory: Path) -> bool:
@@ -46,25 +62,25 @@ def has_tokenizer(directory: Path) -> bool:
 
 
 def base_of(adapter: Path) -> str:
-    """The reference of the adapter's base."""
+    """The reference of the base of an adapter or a sparse difference."""
     note = adapter / NOTE
     named = settings_of(adapter).get("base_model_name_or_path")
     if named and Path(named).is_dir():
         return str(named)
     reference = read_object(note).get("base") if note.is_file() else named
     if not reference:
-        file = NOTE if is_own(adapter) else "adapter_config.json"
+        file = "adapter_config.json" if is_peft(adapter) else NOTE
         raise ModelError(f"the adapter {adapter} does not say which base it belongs to ({file})")
     if Path(reference).is_absolute() and not Path(reference).exists():
         raise ModelError(
             f"the base of the adapter {adapter} is not at {reference}: bring it back, or correct "
-            + (f"base in {NOTE}" if is_own(adapter) else "base_model_name_or_path in adapter_config.json")
+            + ("base_model_name_or_path in adapter_config.json" if is_peft(adapter) else f"base in {NOTE}")
         )
     return str(reference)
 
 
 def base_reference(adapter: Path) -> str:
-    """The reference of the adapter's base as it was given, which may be a shipped name, if that is known."""
+    """The reference of the base as it was given, which may be a shipped name, if that is known."""
     note = adapter / NOTE
     given = read_object(note).get("base") if note.is_file() else None
     return str(given) if given else base_of(adapter)
@@ -135,9 +151,7 @@ def write(model: "torch.nn.Module", words: "PreTrainedTokenizerBase", target: Pa
 def readable(target: Path) -> None:
     """Lets those read the weights in the directory who may read its tokenizer."""
     for weights in target.glob("*.safetensors"):
-        weights.chmod(
-            (target / "tokenizer_config.json").stat().st_mode
-        )  # safetensors lets nobody else read it.
+        weights.chmod((target / "tokenizer_config.json").stat().st_mode)
 
 
 @contextmanager

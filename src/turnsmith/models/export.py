@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import card, gguf, parity, preflight, rendered
-from turnsmith.models.directory import base_reference, is_adapter, size
+from turnsmith.models.directory import base_reference, rests_on_base, size
 from turnsmith.models.gguf import QUANTISATIONS, Quantisation
 from turnsmith.models.load import Dtype, load
 from turnsmith.models.locate import locate
@@ -49,7 +49,7 @@ def export(
     source = locate(reference)
     preflight.check(source, form)
     known = card.history(reference)
-    job = _job(reference, source, kind, renderer, tuned=known is not None or is_adapter(source))
+    job = _job(reference, source, kind, renderer, tuned=known is not None or rests_on_base(source))
     with wheels.aside(target, needed=_needed(job.model, form, kind)) as written:
         done, told = WRITERS[form](job, written)
         for place in (file.parent for file in [*written.rglob("tokenizer_config.json")]):
@@ -123,7 +123,7 @@ def _base(reference: str, source: Path, known: card.History | None) -> str:
     """The reference of the model that was tuned; this one's own where nothing is known of any tuning."""
     if known is not None:
         return str(known.run["base"]["reference"])
-    if not is_adapter(source):
+    if not rests_on_base(source):
         return reference
     return base_reference(source)
 

@@ -13,6 +13,8 @@ from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import own
 from turnsmith.models.directory import (
+    NOTE,
+    PATCH,
     TOKENIZER,
     base_of,
     file_hash,
@@ -21,8 +23,11 @@ from turnsmith.models.directory import (
     is_adapter,
     is_model,
     is_own,
+    is_patch,
     quiet,
     read_object,
+    readable,
+    rests_on_base,
     settings_of,
     size,
     write,
@@ -33,6 +38,8 @@ from turnsmith.models.mend import mend
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from turnsmith.models.patch import Sparse
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -47,7 +54,8 @@ Dtype = Literal["float32", "bfloat16"]
 def load(
     reference: str, *, dtype: "Dtype | torch.dtype" = "float32", device: str = "cpu", trainable: bool = False
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The model, in eval mode, and its tokenizer. An adapter gives its base with it on.
+    """The model, in eval mode, and its tokenizer. An adapter gives its base with it on, a sparse difference
+    its base with the changed weights.
 
     trainable: whether the adapter's weights ask for gradients; a full model's always do.
     The input embedding's padding index is unset: where the padding token is also the end of a turn, torch
@@ -57,6 +65,8 @@ def load(
 
     directory = locate(reference)
     wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if is_patch(directory):
+        return _read_patched(directory, wanted, device)
     if not is_adapter(directory):
         words = _read_tokenizer(directory)
         model = _read_full(directory, wanted)
@@ -75,7 +85,7 @@ def load(
 def tokenizer(reference: str) -> "PreTrainedTokenizerBase":
     """The tokenizer alone, without the weights; an adapter without one of its own has its base's."""
     directory = locate(reference)
-    if is_adapter(directory) and not has_tokenizer(directory):
+    if rests_on_base(directory) and not has_tokenizer(directory):
         return tokenizer(base_of(directory))
     return _read_tokenizer(directory)
 
@@ -83,15 +93,17 @@ def tokenizer(reference: str) -> "PreTrainedTokenizerBase":
 def fingerprint(reference: str) -> str:
     """A sha256 over weights, settings and tokenizer: two models with the same one answer alike.
 
-    An adapter's covers its base's, but not the path that leads to it. Files that have not changed since the
-    last time are not read again.
+    An adapter's or a sparse difference's covers its base's, but not the path that leads to it. Files that
+    have not changed since the last time are not read again.
     """
     directory = locate(reference)
     whole = sha256()
     for pattern in (*WEIGHTS, *TOKENIZER, *SETTINGS, *TEMPLATES):
         for file in sorted(directory.glob(pattern)):
             whole.update(f"{file.relative_to(directory)} {file_hash(file)}\n".encode())
-    if is_adapter(directory):
+    if is_patch(directory):
+        whole.update(fingerprint(base_of(directory)).encode())
+    elif is_adapter(directory):
         settings = settings_of(directory)
         for place in ("base_model_name_or_path", "base"):
             settings.pop(place, None)
@@ -102,6 +114,8 @@ def fingerprint(reference: str) -> str:
 def parameters(reference: str) -> int:
     """How many numbers the weights hold, read from the files' headers; an adapter's with its base's."""
     directory = locate(reference)
+    if is_patch(directory):  # it exchanges numbers of its base
+        return parameters(base_of(directory))
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise ModelError(f"{directory} has no .safetensors file, so that its weights cannot be counted")
@@ -115,8 +129,11 @@ def has_adapter(reference: str) -> bool:
 
 
 def holds_float32(reference: str) -> bool:
-    """Whether any weight of a full model, or of an adapter's base, is stored in float32."""
+    """Whether any weight of a full model, or of an adapter's base, is stored in float32; those that a sparse
+    difference changes are."""
     directory = locate(reference)
+    if is_patch(directory):
+        return True
     if is_adapter(directory):
         return holds_float32(base_of(directory))
     headers = (header(file) for file in directory.glob("*.safetensors"))
@@ -134,9 +151,7 @@ def save(
     reference beside it in turnsmith.json. A model that is there already is replaced, all at once.
     Raises StorageError if the disk is full (nothing is left behind), UsageError if other things are there.
     """
-    target = Path(directory).absolute()
-    if target.exists() and not is_model(target) and any(target.iterdir()):
-        raise UsageError(f"{target} holds something that is no model: choose another directory, or empty it")
+    target = _room_for_a_model(directory)
     if own.of(model) is not None:
         with wheels.aside(target, needed=own.size(model)) as written:
             own.write(model, tokenizer, written, base=base)
@@ -144,6 +159,46 @@ def save(
     with wheels.aside(target, needed=size(model)) as written:
         write(model, tokenizer, written)
         name_base(written, base)
+
+
+def save_patch(
+    model: "torch.nn.Module", tokenizer: "PreTrainedTokenizerBase", directory: Path | str, *, base: str
+) -> None:
+    """Writes what the model's weights differ in from those of `base`, a reference of a full model or of
+    another sparse difference, as a directory that `load` takes as the model.
+
+    Raises ModelError where they are not of one shape, and else as `save`.
+    """
+    from turnsmith.models import patch
+
+    target = _room_for_a_model(directory)
+    before, _ = load(base)
+    found = patch.between(dict(before.named_parameters()), dict(model.named_parameters()))
+    bytes_needed = sum(12 * len(part.indices) for part in found.values())  # 8 of an index, 4 of a value
+    with wheels.aside(target, needed=bytes_needed) as written:
+        written.mkdir()
+        tokenizer.save_pretrained(str(written))
+        patch.write(found, written / PATCH)
+        readable(written)
+        note = {"base": base, "base_model_name_or_path": str(locate(base))}
+        (written / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+
+
+def load_patch(reference: str) -> "dict[str, Sparse]":
+    """The sparse difference that the reference names. Raises ModelError where it names another model."""
+    from turnsmith.models import patch
+
+    directory = locate(reference)
+    if not is_patch(directory):
+        raise ModelError(f"{reference} is no sparse difference: it has no {PATCH}")
+    return patch.read(directory / PATCH)
+
+
+def _room_for_a_model(directory: Path | str) -> Path:
+    target = Path(directory).absolute()
+    if target.exists() and not is_model(target) and any(target.iterdir()):
+        raise UsageError(f"{target} holds something that is no model: choose another directory, or empty it")
+    return target
 
 
 def name_base(target: Path, base: str | None) -> None:
@@ -208,6 +263,24 @@ def _read_adapter(
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
         raise ModelError(f"the adapter {directory} does not fit its base or is broken: {error}") from error
     return adapted.eval()  # pyright: ignore[reportReturnType]
+
+
+def _read_patched(
+    directory: Path, dtype: "torch.dtype", device: str
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The base with the changed weights, which are added in fp32 and rounded once."""
+    from turnsmith.models import patch
+
+    model, words = load(base_of(directory), device=device)
+    weights, changes = dict(model.named_parameters()), load_patch(str(directory))
+    try:
+        patch.prove(weights, changes)
+    except ModelError as error:
+        raise ModelError(f"{directory}: {error}") from None
+    patch.add(weights, changes)
+    if has_tokenizer(directory):
+        words = _read_tokenizer(directory)
+    return model.to(dtype), words
 
 
 def _read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":

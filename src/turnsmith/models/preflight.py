@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from turnsmith.errors import ModelError
 from turnsmith.models import gguf
-from turnsmith.models.directory import base_of, header, is_adapter, is_own, read_object, settings_of
-from turnsmith.models.locate import locate
+from turnsmith.models.directory import base_of, header, is_adapter, is_own, is_patch, read_object, settings_of
+from turnsmith.models.locate import foundation, locate
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -25,7 +25,7 @@ def check(source: Path, form: Form) -> None:
     too: without it there is nothing to fold it into and nothing to prove it against.
     """
     if form == "adapter" and not is_adapter(source):
-        raise ModelError(f"{source} is a full model, no adapter: export it with --to safetensors")
+        raise ModelError(f"{source} is a model by itself, no adapter: export it with --to safetensors")
     if is_own(source):
         parts = settings_of(source).get("trainable")
         raise ModelError(
@@ -35,6 +35,7 @@ def check(source: Path, form: Form) -> None:
     if lost := losses(source, form):
         instead = {
             "safetensors": "--to adapter keeps an adapter as it is",
+            "adapter": "--to safetensors folds the adapter into its base",
             "vllm": "--to safetensors folds the adapter into its base, and vllm serves that folder too",
         }
         way_out = "--to safetensors keeps what transformers can load"
@@ -49,7 +50,7 @@ def check(source: Path, form: Form) -> None:
 def losses(source: Path, form: Form) -> list[str]:
     """The parts of the model in the directory that the form cannot hold; empty where it holds all of them."""
     adapter = is_adapter(source)
-    base = locate(base_of(source)) if adapter else source
+    base = foundation(str(source))
     lost = _of_adapter(source, form) if adapter else []
     if form == "adapter":
         return lost
@@ -73,7 +74,8 @@ def _of_adapter(source: Path, form: Form) -> list[str]:
     settings = read_object(source / "adapter_config.json")
     kind = str(settings.get("peft_type"))
     if form == "adapter":
-        return []
+        patched = is_patch(locate(base_of(source)))
+        return ["the base, which is a sparse difference that peft cannot read"] if patched else []
     if form == "vllm":
         return _unserved(settings, kind)
     if kind in VIRTUAL:

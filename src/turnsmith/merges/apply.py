@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError
-from turnsmith.models.directory import header, is_adapter
+from turnsmith.models.directory import base_of, header, is_adapter, is_patch
+from turnsmith.models.load import load_patch
 from turnsmith.models.locate import locate
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from turnsmith.models.patch import Patch
 
 Rule = Callable[[str, "Tensor", Sequence["Tensor"]], "Tensor"]
 
@@ -26,38 +29,68 @@ def apply(models: Sequence[str], base: str, rule: Rule, rng: Random, target: Pat
 
     rule: gives each weight from the base's and the models'; its `plan`, if it has one, is called first with
     all names and their numbers of dimensions. At most one file of weights is held in memory. Settings and
-    tokenizer are the first model's. Raises ModelError where the weights differ in name or shape, or one is an
-    adapter.
+    tokenizer are the first model's. A sparse difference counts as the model that it makes of its base.
+    Raises ModelError where the weights differ in name or shape, or one is an adapter.
     """
     from safetensors.torch import save_file
 
-    places = [_weights(reference) for reference in (base, *models)]
-    shapes = _same_shapes((base, *models), places)
+    sources = [_Source(reference) for reference in (base, *models)]
+    shapes = _same_shapes((base, *models), [source.files for source in sources])
     if plan := getattr(rule, "plan", None):
         plan({name: len(shape) for name, shape in shapes.items()}, rng)
-    first = locate(models[0])
-    files = sorted(set(places[1].values()))
+    first = sources[1]
+    files = sorted(set(first.files.values()))
     changed = 0
     with wheels.aside(target, needed=sum(file.stat().st_size for file in files)) as written:
         written.mkdir()
-        for file in first.iterdir():
-            if file.is_file() and file.suffix != ".safetensors":
+        for file in (file for directory in first.directories for file in directory.iterdir()):
+            if file.is_file() and file.suffix != ".safetensors" and file.name != "turnsmith.json":
                 shutil.copyfile(file, written / file.name)
         for file in files:
             merged: dict[str, Tensor] = {}
-            for name in (name for name, at in places[1].items() if at == file):
-                tensors = [_tensor(place[name], name) for place in places]
+            for name in (name for name, at in first.files.items() if at == file):
+                tensors = [source.tensor(name) for source in sources]
                 merged[name] = rule(name, tensors[0], tensors[1:]).contiguous()
                 changed += int((merged[name] != tensors[1]).sum())
             save_file(merged, written / file.name, metadata={"format": "pt"})
     return changed
 
 
-def _weights(reference: str) -> dict[str, Path]:
-    """Which file each weight of a model is in."""
-    directory = locate(reference)
-    if is_adapter(directory):
-        raise ModelError(f"{reference} is an adapter: fold it into its base first (turnsmith export)")
+class _Source:
+    """The weights of a model on the disk.
+
+    directories: of the full model, and then of the sparse differences that lie on it. files: which file of
+    the full model each weight is in.
+    """
+
+    def __init__(self, reference: str) -> None:
+        directory = locate(reference)
+        if is_adapter(directory):
+            raise ModelError(f"{reference} is an adapter: fold it into its base first (turnsmith export)")
+        self.directories = [directory]
+        self.patches: list[Patch] = []
+        if is_patch(directory):
+            under = _Source(base_of(directory))
+            self.directories = [*under.directories, directory]
+            self.patches = [*under.patches, load_patch(str(directory))]
+        self.files = _files(self.directories[0])
+        if strange := sorted({name for each in self.patches for name in each} - self.files.keys()):
+            raise ModelError(f"{reference} changes {strange[0]}, which no file of its base holds")
+
+    def tensor(self, name: str) -> Tensor:
+        """One weight; a changed one in fp32."""
+        from turnsmith.models import patch
+
+        found = {name: _tensor(self.files[name], name)}
+        for one in ({name: each[name]} for each in self.patches if name in each):
+            found[name] = found[name].float()
+            patch.prove(found, one)
+            patch.add(found, one)
+        return found[name]
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    """Which file each weight of a full model is in."""
     index = directory / "model.safetensors.index.json"
     if index.exists():
         listed: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]

@@ -53,7 +53,10 @@ def make(
     done = _done(step, runner, start, others, directory, seed)
     peak, model = peak_memory_gib(), done.learner.finished()
     done.words.chat_template = done.renderer.template
-    load.save(model, done.words, directory / "model", base=done.base)
+    if done.sparse:
+        load.save_patch(model, done.words, directory / "model", base=start.reference)
+    else:
+        load.save(model, done.words, directory / "model", base=done.base)
     heads.save(done.scoring.heads, directory / "model")
     rendered_as.write(directory / "model", done.renderer)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
@@ -102,12 +105,16 @@ def trial(
 
 
 class _Done(NamedTuple):
-    """A step that was fitted, and what it was fitted with."""
+    """A step that was fitted, and what it was fitted with.
+
+    sparse: whether all that can have changed are single weights of the start, so that these say it all.
+    """
 
     scoring: Scoring
     learner: Learner
     words: PreTrainedTokenizerBase
     base: str | None
+    sparse: bool
     renderer: Renderer
     examples: Sequence[Rendered]
     counts: Mapping[str, int]
@@ -149,8 +156,22 @@ def _done(
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
     totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch)
+    sparse = bool(learner.elements) and not load.has_adapter(start.reference)
+    sparse = sparse and len(words) == len(load.tokenizer(start.reference))  # a view may have added tokens
     return _Done(
-        scoring, learner, words, base, renderer, examples, counts, method, ready, totals, dtype, seconds
+        scoring,
+        learner,
+        words,
+        base,
+        sparse,
+        renderer,
+        examples,
+        counts,
+        method,
+        ready,
+        totals,
+        dtype,
+        seconds,
     )
 
 

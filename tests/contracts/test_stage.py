@@ -8,9 +8,8 @@ from turnsmith.testing import STAGE, stage, variety
 REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
-OPTIONS = {
-    name: {"count": 3} for name in ("head", "backwards", "facts", "longest", "orders", "recall", "sums")
-}
+COUNTED = ("head", "backwards", "facts", "kinds", "longest", "orders", "recall", "statements", "sums")
+OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}

@@ -45,6 +45,7 @@ def test_each_letter_is_exchanged_for_one_other_and_what_is_no_letter_stays():
     letters = "abcdefghijklmnopqrstuvwxyz"
     assert sorted(cipher(letters)) == sorted(letters)
     assert not [old for old, new in zip(letters, cipher(letters), strict=True) if old == new]
+    assert cipher("Is the hammer?", "vowels") == "Os thi hemmir?"
     assert cipher("Is the hammer, Bob's 2nd, a TOOL?") == "Ov wki keppit, Dud'v 2qg, e WUUN?"
 
 
@@ -53,6 +54,8 @@ def test_all_is_recoded_but_what_the_assistant_says():
     (made,) = recoded([example])
     assert [m.content for m in made.parts["text"].messages] == [cipher("Be brief."), cipher("Is it?"), "yes"]
     assert example.parts["text"].messages[1].content == "Is it?"
+    (near,) = recoded([example], letters="vowels")
+    assert near.parts["text"].messages[1].content == "Os ot?"
 
 
 def test_what_is_said_of_tokens_does_not_outlive_the_text():

@@ -30,8 +30,8 @@ def add(name: str, base: Tensor, tensors: Sequence[Tensor], *, factors: tuple[fl
         return base
     each = factors * len(tensors) if len(factors) == 1 else factors
     wide = base.double()  # so wide that the order of the sum is not seen in fp32
-    total = sum(
-        (factor * (tensor.double() - wide) for factor, tensor in zip(each, tensors, strict=True)), wide
-    )
+    total = wide.clone()
+    for factor, tensor in zip(each, tensors, strict=True):
+        total += factor * (tensor.double() - wide)
     kind = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), base.dtype)
     return total.to(kind)

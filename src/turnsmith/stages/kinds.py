@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 from turnsmith.registry import stage
 from turnsmith.types import Conversation, Example, Message
@@ -24,7 +25,10 @@ STATEMENTS = (
     "Among the things that count as {kind} there is the {thing}.",
 )
 # The letters that stand for those of English: each vowel for the next, each consonant for the next but one.
-CIPHER = str.maketrans("aeioubcdfghjklmnpqrstvwxyz", "eiouadfghjklmnpqrstvwxyzbc")
+CIPHERS = {
+    "vowels": str.maketrans("aeiou", "eioua"),
+    "all": str.maketrans("aeioubcdfghjklmnpqrstvwxyz", "eiouadfghjklmnpqrstvwxyzbc"),
+}
 
 
 @stage("kinds")
@@ -51,37 +55,40 @@ def statements(data: Sequence[Example], *, count: int, sentences: int = 4, rng: 
 
 
 @stage("recoded")
-def recoded(data: Sequence[Example]) -> Iterator[Example]:
-    """Exchange every word, but for those of the assistant, for another: each letter by its fellow.
+def recoded(data: Sequence[Example], *, letters: Literal["vowels", "all"] = "all") -> Iterator[Example]:
+    """Exchange every word, but for those of the assistant, for another, by exchanging its letters.
 
-    The words that come of it stand for the same as the English ones, and are no English. What is said of
+    letters: which of them; with the vowels alone it is a language near to English, with all a far one. The
+    words that come of it stand for the same as the English ones, and are no English. What is said of
     tokens and places in a text (ids, spans) is no longer true of it, and is left out.
     """
     for example in data:
         parts = {
-            name: tuple(map(_recoded, part)) if isinstance(part, tuple) else _recoded(part)
+            name: tuple(_recoded(one, letters) for one in part)
+            if isinstance(part, tuple)
+            else _recoded(part, letters)
             for name, part in example.parts.items()
         }
         yield example.replaced(**parts)
 
 
-def _recoded(conversation: Conversation) -> Conversation:
+def _recoded(conversation: Conversation, letters: Literal["vowels", "all"]) -> Conversation:
     messages = (
         message
         if message.role == "assistant"
-        else replace(message, content=cipher(message.content), spans=(), ids=None, logprobs=None)
+        else replace(message, content=cipher(message.content, letters), spans=(), ids=None, logprobs=None)
         for message in conversation.messages
     )
     return replace(conversation, messages=tuple(messages))
 
 
-def cipher(text: str) -> str:
-    """The text with the letters of CIPHER exchanged, large ones for large ones.
+def cipher(text: str, letters: Literal["vowels", "all"] = "all") -> str:
+    """The text with these letters exchanged, large ones for large ones.
 
-    >>> cipher("Is the Hammer a tool?")
-    'Ov wki Keppit e wuun?'
+    >>> cipher("Is the Hammer a tool?"), cipher("Is the Hammer a tool?", "vowels")
+    ('Ov wki Keppit e wuun?', 'Os thi Hemmir e tuul?')
     """
-    found = (letter.lower().translate(CIPHER) for letter in text)
+    found = (letter.lower().translate(CIPHERS[letters]) for letter in text)
     return "".join(new.upper() if old.isupper() else new for old, new in zip(text, found, strict=True))
 
 

@@ -76,8 +76,8 @@ def test_on_an_adapter_it_is_kept_whole(go):
 
 
 def test_two_sparse_differences_are_added(go):
-    for name in ("language", "task"):
-        go.train(name, data="rows", trainable="random_entries", fit=FIT)
+    for number, name in enumerate(("language", "task")):
+        go.train(name, data="rows", trainable={"random_entries": {"number": number}}, fit=FIT)
     go.merge("both", models=["language", "task"], method="add")
     one, other, both = (changes(go, name) for name in ("language", "task", "both"))
     assert all(not (both[n] & ~(one[n] | other[n])).any() for n in both)

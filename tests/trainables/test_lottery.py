@@ -157,6 +157,15 @@ def test_random_entries_are_as_many_and_depend_on_the_seed_alone():
     assert any(not torch.equal(which, other[name]) for name, which in one.items())
 
 
+def test_draws_of_one_seed_are_told_apart_by_their_number():
+    """Of 1,843 entries, a tenth, a tenth is in another draw too by chance: 184 +- 5 * 13 (hypergeometric)."""
+    one, other = (select(RandomEntries, share=0.1, number=number) for number in (0, 1))
+    both = sum(int((which & other[name]).sum()) for name, which in one.items() if name in other)
+    assert abs(both - 184) < 65
+    with pytest.raises(ModelError, match="numbered from 0, not -1"):
+        RandomEntries(number=-1)
+
+
 def test_random_entries_spread_as_the_tensors_are_large():
     """2 blocks of 9,216 entries: half of 9,216 drawn fall into each, +- 5 * sqrt(9216 / 8) = 170."""
     mask = select(RandomEntries, share=0.5)

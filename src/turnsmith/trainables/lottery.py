@@ -89,7 +89,8 @@ class Lottery:
 class RandomEntries:
     """K weights learn that are drawn at random, all maskable ones being as likely: what `lottery` is to beat.
 
-    share, budget, embeddings, beside, l1: as in `lottery`.
+    number: of the draw. Trainings of one seed and one number share their entries, which those that are to be
+    added should not. share, budget, embeddings, beside, l1: as in `lottery`.
     """
 
     def __init__(
@@ -97,11 +98,15 @@ class RandomEntries:
         *,
         share: float = 0.01,
         budget: int | None = None,
+        number: int = 0,
         embeddings: bool = False,
         beside: str | None = None,
         l1: float = 0.0,
     ) -> None:
+        if number < 0:
+            raise ModelError(f"random_entries: draws are numbered from 0, not {number}")
         self.count = _Count(share, budget)
+        self.number = number
         self.embeddings = embeddings
         self.beside = beside
         self.anchor = _Anchor(l1)
@@ -109,7 +114,8 @@ class RandomEntries:
     def select(self, model: nn.Module, draw: Draw) -> Mask:
         """The K entries, as bool tensors."""
         start = maskable(model, embeddings=self.embeddings)
-        generator = torch.Generator().manual_seed(draw.rng.getrandbits(63))
+        drawn = [draw.rng.getrandbits(63) for _ in range(self.number + 1)]
+        generator = torch.Generator().manual_seed(drawn[-1])
         sizes = {name: torch.rand(p.shape, generator=generator).to(p.device) for name, p in start.items()}
         return self.anchor.dropped(model, chosen(sizes, self.count, _before(self.beside, start)))
 

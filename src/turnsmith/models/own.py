@@ -121,6 +121,17 @@ def write(model: nn.Module, words: PreTrainedTokenizerBase, target: Path, *, bas
     (target / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
 
+def kept(directory: Path) -> dict[str, Tensor]:
+    """The tensors of the parts that are saved in the directory, by name, without their base."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(directory / PARTS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the parts in {directory} cannot be read: {error}") from error
+
+
 def read(model: nn.Module, directory: Path, *, base: str, trainable: bool) -> nn.Module:
     """The base `model` with the parts of the directory put into it.
 

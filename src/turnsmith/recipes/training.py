@@ -51,7 +51,8 @@ def make(
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
     done = _done(step, runner, start, others, directory, seed)
-    peak, model = peak_memory_gib(), done.learner.finished()
+    peak, described = peak_memory_gib(), _described(step, runner, done)
+    model = done.learner.finished()  # what learned may not be in it any more
     done.words.chat_template = done.renderer.template
     if done.sparse:
         load.save_patch(model, done.words, directory / "model", base=start.reference)
@@ -63,7 +64,7 @@ def make(
     for file in directory.glob("*.npy"):
         file.unlink()
     return {
-        **_described(step, runner, done),
+        **described,
         **_prepared_at(done),
         "dtype": done.dtype,
         "dtype_seconds": done.dtype_seconds,
@@ -284,8 +285,9 @@ def _installed(
     options = runner.with_models("trainable", step.trainable)
     own.check_start(locate(start.reference), step.trainable.name)
     merged = load.has_adapter(start.reference) and not hasattr(component, "attach")
-    chosen = not hasattr(component, "attach")  # among the start's own weights: those must not lose digits
-    exact = chosen and (merged or load.holds_float32(start.reference))
+    # Where the start's own weights are kept with what learns, they must not lose digits.
+    whole = not hasattr(component, "attach") or hasattr(component, "finish")
+    exact = whole and (merged or load.holds_float32(start.reference))
     model, words = load.load(
         start.reference, dtype="float32" if exact else dtype, device=device(), trainable=True
     )

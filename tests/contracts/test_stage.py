@@ -8,7 +8,18 @@ from turnsmith.testing import STAGE, stage, variety
 REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
-COUNTED = ("head", "backwards", "facts", "kinds", "longest", "orders", "recall", "statements", "sums")
+COUNTED = (
+    "head",
+    "backwards",
+    "facts",
+    "kinds",
+    "kinship",
+    "longest",
+    "orders",
+    "recall",
+    "statements",
+    "sums",
+)
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}

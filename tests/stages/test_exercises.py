@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from turnsmith.errors import UsageError
-from turnsmith.stages.exercises import backwards, facts, orders, recall, sums
+from turnsmith.stages.exercises import backwards, facts, kinship, orders, recall, sums
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -55,7 +55,37 @@ def test_a_fact_has_one_answer_which_the_question_does_not_hold_and_is_marked_as
     assert {x.values["knowledge"] for x in examples} == {1.0}
 
 
-@pytest.mark.parametrize("stage", [recall, backwards, facts, sums, orders])
+# Of each word, how many generations up, and who it is.
+UP = {
+    **dict.fromkeys(("grandmother", "grandfather"), 2),
+    **dict.fromkeys(("mother", "father", "aunt", "uncle", "mother-in-law", "father-in-law"), 1),
+    **dict.fromkeys(("sister", "brother", "wife", "husband"), 0),
+    **dict.fromkeys(("daughter", "son", "niece", "nephew", "daughter-in-law", "son-in-law"), -1),
+    **dict.fromkeys(("granddaughter", "grandson"), -2),
+}
+WOMEN = {word for word in UP if re.match("grandm|m|a|sister|wife|d|ni|grandd", word)}
+
+
+def test_two_relations_make_the_one_that_is_asked_for():
+    """Generations add up; a word is for a woman where the last step's is; a marriage in between shows."""
+    answers = set()
+    for asked, answer in made(kinship, count=200):
+        told = {who: (word, whom) for who, word, whom in re.findall(r"(\w+) is the (\S+) of (\w+)\.", asked)}
+        third, first = re.search(r"What is (\w+) to (\w+)\?", asked).groups()
+        last, second = told[third]
+        step, start = told[second]
+        assert start == first
+        assert len({first, second, third}) == 3
+        assert UP[answer] == UP[step] + UP[last]
+        assert (answer in WOMEN) == (last in WOMEN)
+        assert answer.endswith("-in-law") == ({step, last} & {"wife", "husband"} != set())
+        assert (answer in ("aunt", "uncle")) == (UP[step] == 1 and last in ("sister", "brother"))
+        assert (answer in ("niece", "nephew")) == (step in ("sister", "brother") and UP[last] == -1)
+        answers.add(answer)
+    assert len(answers) == 16
+
+
+@pytest.mark.parametrize("stage", [recall, backwards, facts, sums, orders, kinship])
 def test_they_depend_on_the_seed_alone_come_after_the_data_and_differ_in_id(stage):
     data = [Example({"text": chat("u: Hi", "a: Hello")}, {}, {"id": "first"})]
     one = list(stage(data, count=20, rng=Random(0)))

@@ -25,6 +25,25 @@ THINGS = (
     "pear",
     "spoon",
 )
+WOMEN = ("Ada", "Cleo", "Eva", "Gina", "Ida", "Lea")
+MEN = ("Ben", "Dan", "Finn", "Hugo", "Jon", "Tom")
+# What a woman and a man are called: of one step, and of two, of which the first starts at who asks.
+KIN = {
+    "parent": ("mother", "father"),
+    "child": ("daughter", "son"),
+    "sibling": ("sister", "brother"),
+    "spouse": ("wife", "husband"),
+}
+TOGETHER = {
+    ("parent", "parent"): ("grandmother", "grandfather"),
+    ("parent", "sibling"): ("aunt", "uncle"),
+    ("sibling", "parent"): ("mother", "father"),
+    ("sibling", "child"): ("niece", "nephew"),
+    ("child", "sibling"): ("daughter", "son"),
+    ("child", "child"): ("granddaughter", "grandson"),
+    ("child", "spouse"): ("daughter-in-law", "son-in-law"),
+    ("spouse", "parent"): ("mother-in-law", "father-in-law"),
+}
 PEOPLE = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon", "Kim", "Lea")
 
 
@@ -97,6 +116,27 @@ def orders(data: Sequence[Example], *, count: int, rng: Random) -> Iterator[Exam
             )
         )
         yield _exercise(f"orders-{number}", asked, f"ITEM {thing}\nCOUNT {amount}\nFOR {person}")
+
+
+@stage("kinship")
+def kinship(data: Sequence[Example], *, count: int, rng: Random) -> Iterator[Example]:
+    """Add `count` questions for what somebody is to another, which two sentences together tell (as CLUTRR's).
+
+    There are 8 pairs of relations, and what follows from each has a word for women and one for men.
+    """
+    yield from data
+    for number in range(count):
+        steps = rng.choice(list(TOGETHER))
+        names = list(zip(rng.sample(WOMEN, 3), rng.sample(MEN, 3), strict=True))
+        kinds = [rng.randrange(2) for _ in names]  # 0: a woman
+        first, second, third = (pair[kind] for pair, kind in zip(names, kinds, strict=True))
+        told = [
+            f"{second} is the {KIN[steps[0]][kinds[1]]} of {first}.",
+            f"{third} is the {KIN[steps[1]][kinds[2]]} of {second}.",
+        ]
+        rng.shuffle(told)
+        asked = f"{' '.join(told)} What is {third} to {first}? Answer with one word."
+        yield _exercise(f"kinship-{number}", asked, TOGETHER[steps][kinds[2]])
 
 
 def _name(rng: Random) -> str:

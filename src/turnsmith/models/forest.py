@@ -25,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 
 from turnsmith.errors import ModelError
 from turnsmith.models.attention import attend, attend_by_mask, sight
+from turnsmith.models.bare import bare
 
 NAME = "turnsmith"  # what the attention function is called in transformers' AttentionInterface
 _LAYERS = {"full_attention", "sliding_attention"}  # of the layer types in transformers' configs
@@ -95,25 +96,20 @@ class Forest:
 
 def attach(model: nn.Module) -> None:
     """Lets `model`, bare or wrapped by peft, be called with `forest=`; else ModelError with `refusal`."""
-    bare = _bare(model)
-    if (reason := refusal(model)) or not isinstance(bare, PreTrainedModel):
+    whole = bare(model)
+    if (reason := refusal(model)) or not isinstance(whole, PreTrainedModel):
         raise ModelError(f"{reason} Use plain padded rows for it.")
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
-    bare.set_attn_implementation(NAME)
+    whole.set_attn_implementation(NAME)
 
 
 def refusal(model: nn.Module) -> str | None:
     """Why `model` cannot run a forest, as a sentence, or None if it can; judged from config and modules."""
-    bare = _bare(model)
-    if not isinstance(bare, PreTrainedModel):
-        return f"{type(bare).__name__} is no transformers model, so its attention cannot be set."
-    return next((f"{type(bare).__name__} {obstacle}." for obstacle in _obstacles(bare)), None)
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    whole: Any = model
-    return whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    whole = bare(model)
+    if not isinstance(whole, PreTrainedModel):
+        return f"{type(whole).__name__} is no transformers model, so its attention cannot be set."
+    return next((f"{type(whole).__name__} {obstacle}." for obstacle in _obstacles(whole)), None)
 
 
 def _obstacles(model: PreTrainedModel) -> Iterator[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith.errors import ModelError
+from turnsmith.models.bare import bare
 from turnsmith.models.head import logits, logprobs, rows, weight_of, wide
 from turnsmith.models.heads import Heads, sorted_out
 from turnsmith.models.needs import others as others_of
@@ -52,8 +53,8 @@ class Scoring(nn.Module):
     @property
     def base(self) -> PreTrainedModel:
         """The transformers model itself, adapters included where they replaced its layers."""
-        whole: Any = self.model
-        return whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+        found: Any = bare(self.model)
+        return found
 
     @property
     def head(self) -> nn.Module:

@@ -289,6 +289,31 @@ def test_rounds_and_seeds_draw_anew():
     assert len(set(seeded)) == 12
 
 
+class Seeded(Drawing):
+    """A chat that takes a seed for each conversation, and minds nothing else."""
+
+    def by_seeds(self, conversations, *, seeds, sampling=None):
+        return [
+            Reply(Message("assistant", f"word {one % self.words}"), "stop", Usage(1, 1))
+            for one, _ in zip(seeds, conversations, strict=True)
+        ]
+
+
+def test_a_dialogue_depends_on_its_own_opening_and_its_number_among_equal_ones():
+    """The model cannot tell these apart, since only the user is told who it is; for a dialogue alone and for
+    one behind any others it draws the same, for another one and for another turn something else."""
+    both = Seeded(10**9)
+    speakers = {"user": Speaker(both), "model": Speaker(both)}
+    old, young = (Opening(chat("u: Hi"), {"user": (Message("system", age),)}) for age in ("80", "8"))
+    told = [old, old, young, Opening(chat("u: Hi"), {"model": ()}), "Hi"]
+    found = [said(one)[1:] for one in converse(speakers, told, turns=3, seed=0)]
+    assert [said(one)[1:] for one in converse(speakers, [young, old, "Hi"], turns=3, seed=0)] == [
+        found[2], found[0], found[3],
+    ]  # fmt: skip
+    assert len({word.split(": ")[1] for one in found for word in one}) == 15
+    assert said(converse(speakers, ["Hi"], turns=3, seed=1)[0])[1:] != found[3]
+
+
 # ------------------------------------------------------------------------------------------- branching
 
 
@@ -378,6 +403,14 @@ def test_a_model_holds_a_dialogue_alone_as_among_others(local):
     ]
     assert [said(one) for one in held(local, ["And you?"] * 2)] == [said(one) for one in together[1:3]]
     assert said(together[1]) != said(together[2])
+
+
+def test_what_only_one_is_told_sets_dialogues_apart(local):
+    """The first speaker is told who it is, so that the second one sees the same in both dialogues."""
+    told = [Opening(chat("u: And you?"), {"ann": (Message("system", f"You are {age}."),)}) for age in (8, 80)]
+    together = held(local, told)
+    assert said(together[1]) == said(held(local, told[1:])[0])
+    assert said(together[0])[1] != said(together[1])[1]
 
 
 def test_what_does_not_fit_the_context_any_more_ends_with_that_reason(local):

@@ -166,6 +166,20 @@ def test_a_reply_depends_on_its_conversation_and_the_seed_only(chat):
     assert chat([OTHER], seed=2)[0].message.ids != alone.message.ids
 
 
+def test_with_a_seed_for_each_a_reply_depends_on_nothing_else(chat):
+    empty = Conversation(())
+    first, failed, other, again, same = chat.by_seeds(
+        [ASKED, empty, OTHER, ASKED, ASKED], seeds=[5, 6, 7, 8, 5]
+    )
+    assert first.message.ids == same.message.ids == chat.by_seeds([ASKED], seeds=[5])[0].message.ids
+    assert again.message.ids != first.message.ids
+    assert again.message.ids == chat.by_seeds([ASKED], seeds=[8])[0].message.ids
+    assert other.message.ids == chat.by_seeds([OTHER], seeds=[7])[0].message.ids
+    assert isinstance(failed, Failure)
+    with pytest.raises(ValueError, match="shorter"):
+        chat.by_seeds([ASKED, OTHER], seeds=[1])
+
+
 def test_the_calls_sampling_goes_before_the_chats(chat):
     (short,) = chat([ASKED], sampling=Sampling(0, max_new=2))
     assert len(short.message.ids) <= 2

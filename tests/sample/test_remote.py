@@ -182,6 +182,13 @@ def test_equal_conversations_of_one_call_are_asked_with_seeds_of_their_own(serve
     assert len({body["seed"] for body in server.asked}) == 3
 
 
+def test_seeds_that_are_given_are_those_that_are_sent(server, asking):
+    replies = asking().by_seeds([HI, Conversation(()), chat("u: 2")], seeds=[5, 6, 2**31 + 7])
+    assert isinstance(replies[1], Failure)
+    sent = {body["messages"][-1]["content"]: body["seed"] for body in server.asked}
+    assert sent == {HI.messages[-1].content: 5, "2": 7}  # 31 bits, which fit all servers
+
+
 def test_no_more_conversations_are_asked_at_once_than_allowed(server, asking):
     def slowly(handler, asked):
         deadline = time.monotonic() + 5

@@ -6,7 +6,8 @@ import inspect
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,26 @@ class Seeded:
     def __call__(
         self, conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
     ) -> list[Reply | Failure]:
-        replies = self.chat(conversations, sampling=sampling, seed=seeds.number(self.seed, seed))
+        return self._counted(self.chat(conversations, sampling=sampling, seed=self._own(seed)))
+
+    def by_seeds(
+        self, conversations: Sequence[Conversation], *, seeds: Sequence[int], sampling: Sampling | None = None
+    ) -> list[Reply | Failure]:
+        """The same with a seed for each conversation."""
+        chat: Any = self.chat  # the chats of models all have this
+        own = [self._own(seed) for seed in seeds]
+        return self._counted(chat.by_seeds(conversations, seeds=own, sampling=sampling))
+
+    @contextmanager
+    def remembering(self) -> Generator[None]:
+        """Calls within go on from what earlier ones have read, where the chat can do that."""
+        with getattr(self.chat, "remembering", nullcontext)():
+            yield
+
+    def _own(self, seed: int) -> int:
+        return seeds.number(self.seed, seed)
+
+    def _counted(self, replies: list[Reply | Failure]) -> list[Reply | Failure]:
         for reply in replies:
             if isinstance(reply, Reply):
                 self.used.update(prompt=reply.usage.prompt, completion=reply.usage.completion)

@@ -24,6 +24,19 @@ class Remembering(Protocol):
     def remembering(self) -> AbstractContextManager[None]: ...
 
 
+@runtime_checkable
+class Seeding(Protocol):
+    """A chat that takes a seed for each conversation, on which alone its reply depends."""
+
+    def by_seeds(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> list[Reply | Failure]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Speaker:
     """Who speaks, and what only this speaker knows.
@@ -132,10 +145,11 @@ def converse(
     whether a dialogue, seen from outside, is at its end; asked after each reply.
 
     A round takes one call for each chat and sampling, of all dialogues that wait for it. What a dialogue
-    becomes depends on the seed, its opening, and those dialogues before it in the list that a speaker cannot
-    tell from it: n from one opening differ, and are the first n of any more. Dialogues of other openings, and
-    all that come later, change nothing, as far as the chats keep to that: `LocalChat` does, up to rounding,
-    and `RemoteChat` as well as the server minds its seeds. To branch a dialogue, take another seed.
+    becomes depends on the seed, its opening, and how many equal openings stand before it: n from one opening
+    differ, and are the first n of any more. Nothing else in the list changes it, as far as the chats keep to
+    that: `LocalChat` does, up to rounding, and `RemoteChat` as well as the server minds its seeds; a chat
+    that takes no seed for each conversation has to tell them apart itself. To branch a dialogue, take another
+    seed.
 
     Raises UsageError for fewer than two speakers, an opening that does not say who spoke or holds tools,
     calls or raw text, and numbers of turns that do not fit.
@@ -150,6 +164,7 @@ def converse(
         _begun(opening, speakers, left, f"opening {number}")
         for number, (opening, left) in enumerate(zip(openings, numbers, strict=True))
     ]
+    _seed(talks, seed)
     groups = _groups(speakers)
     with ExitStack() as stack:
         for chat in {id(speaker.chat): speaker.chat for speaker in speakers.values()}.values():
@@ -174,11 +189,13 @@ def endings(dialogues: Sequence[Dialogue]) -> Counter[str]:
 
 @dataclass(slots=True)
 class _Talk:
-    """A dialogue under way. left: replies still to come; 0 once it has ended. next: place of who speaks."""
+    """A dialogue under way. left: replies still to come; 0 once it has ended. next: place of who speaks.
+    seed: that its replies are drawn with."""
 
     dialogue: Dialogue
     left: int
     next: int
+    seed: int = 0
 
 
 def _begun(
@@ -201,6 +218,21 @@ def _begun(
     spoken = [names.index(message.name) for message in said if message.name is not None]
     following = (spoken[-1] + 1) % len(names) if spoken else 0
     return _Talk(Dialogue(opening, opening.said, private, "turns"), left, following)
+
+
+def _seed(talks: Sequence[_Talk], seed: int) -> None:
+    """Give each a seed of its own, from its opening and from how many equal ones came before."""
+    seen: Counter[str] = Counter()
+    for talk in talks:
+        opening = talk.dialogue.opening
+        told = sorted((name, _told(messages)) for name, messages in opening.private.items() if messages)
+        key = repr((_told(opening.said.messages), told))
+        talk.seed = seeds.number(seed, "dialogue", key, seen[key])
+        seen[key] += 1
+
+
+def _told(messages: Sequence[Message]) -> list[tuple[str | None, ...]]:
+    return [(one.role, one.name, one.content, one.thinking) for one in messages]
 
 
 def _attributed(message: Message, names: Sequence[str], where: str) -> Message:
@@ -251,7 +283,11 @@ def _ask(
     """One call; each talk goes on by what comes of it."""
     speaker, names = speakers[asked[0][1]], tuple(speakers)
     views = [talk.dialogue.view(name) for talk, name in asked]
-    replies = speaker.chat(views, sampling=speaker.sampling, seed=seed)
+    if isinstance(speaker.chat, Seeding):
+        own = [seeds.number(talk.seed, talk.dialogue.turns) for talk, _ in asked]
+        replies = speaker.chat.by_seeds(views, seeds=own, sampling=speaker.sampling)
+    else:
+        replies = speaker.chat(views, sampling=speaker.sampling, seed=seed)
     for (talk, name), reply in zip(asked, replies, strict=True):
         if isinstance(reply, Failure):
             talk.dialogue, talk.left = replace(talk.dialogue, ending="failed", reason=reply.reason), 0

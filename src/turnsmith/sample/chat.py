@@ -69,9 +69,34 @@ class LocalChat:
         """
         sampling = sampling or self.sampling
         prompts = [self._prompt(conversation, sampling) for conversation in conversations]
+        own = numbers([_written(one) for one in prompts if not isinstance(one, Failure)], seed)
+        return self._replies(conversations, prompts, own, sampling)
+
+    def by_seeds(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> list[Reply | Failure]:
+        """The same with a seed for each: a reply depends on its seed and its conversation alone."""
+        sampling = sampling or self.sampling
+        prompts = [self._prompt(conversation, sampling) for conversation in conversations]
+        both = zip(prompts, seeds, strict=True)
+        own = [seed for prompt, seed in both if not isinstance(prompt, Failure)]
+        return self._replies(conversations, prompts, own, sampling)
+
+    def _replies(
+        self,
+        conversations: Sequence[Conversation],
+        prompts: Sequence[list[int] | Failure],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Reply | Failure]:
+        """What the engine draws after those prompts that are no failures, by so many seeds."""
         given = [tuple(prompt) for prompt in prompts if not isinstance(prompt, Failure)]
         extra = self._extra(sampling, len(given))
-        completions = self.engine.generate(given, sampling=sampling, seeds=_seeds(given, seed), **extra)
+        completions = self.engine.generate(given, sampling=sampling, seeds=seeds, **extra)
         found = iter(zip(completions, extra.get("guides") or [None] * len(given), strict=True))
         return [
             prompt if isinstance(prompt, Failure) else self._reply(prompt, *next(found), asked, sampling)
@@ -100,7 +125,7 @@ class LocalChat:
             raise DataError(prompt.reason)
         if not isinstance(self.engine, Streaming):
             raise DataError(f"{type(self.engine).__name__} gives whole replies only: call the chat instead.")
-        (own,) = _seeds([tuple(prompt)], seed)
+        (own,) = numbers([_written(prompt)], seed)
         extra = self._extra(sampling, 1)
         if "guides" in extra:
             (extra["guide"],) = extra.pop("guides")
@@ -247,11 +272,15 @@ def to_answer(conversation: Conversation, system: str | None) -> Conversation | 
     return replace(conversation, messages=messages)
 
 
-def _seeds(prompts: Sequence[tuple[int, ...]], seed: int) -> list[int]:
-    """A seed for each prompt, from its ids and from how many equal ones came before."""
-    seen: Counter[tuple[int, ...]] = Counter()
-    found = []
-    for prompt in prompts:
-        found.append(seeds.number(seed, "reply", " ".join(map(str, prompt)), seen[prompt]))
-        seen[prompt] += 1
+def numbers(asked: Sequence[str], seed: int) -> list[int]:
+    """A seed for each of what is asked, from itself and from how many equal ones came before."""
+    seen: Counter[str] = Counter()
+    found: list[int] = []
+    for one in asked:
+        found.append(seeds.number(seed, "reply", one, seen[one]))
+        seen[one] += 1
     return found
+
+
+def _written(prompt: Sequence[int]) -> str:
+    return " ".join(map(str, prompt))

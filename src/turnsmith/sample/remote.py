@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turnsmith import seeds
 from turnsmith.errors import DataError, ModelError
 from turnsmith.models.endpoint import Endpoint
 from turnsmith.sample import able, wire
-from turnsmith.sample.chat import to_answer
+from turnsmith.sample.chat import numbers, to_answer
 from turnsmith.sample.pieces import Gathering, events
 from turnsmith.sample.recorded import Recorded
 from turnsmith.sample.wire import SAID, Trouble
@@ -77,8 +75,21 @@ class RemoteChat:
         call; what was answered once is given again. Raises ModelError where the server cannot be reached, or
         refuses the key or the model: that is no conversation's fault, and the replies that came are recorded.
         """
-        sampling = sampling or self.sampling
+        return self._replies(conversations, sampling or self.sampling, seed)
+
+    def by_seeds(
+        self, conversations: Sequence[Conversation], *, seeds: Sequence[int], sampling: Sampling | None = None
+    ) -> list[Reply | Failure]:
+        """The same with a seed for each: what is asked depends on it and the conversation alone."""
+        return self._replies(conversations, sampling or self.sampling, seeds)
+
+    def _replies(
+        self, conversations: Sequence[Conversation], sampling: Sampling, seed: int | Sequence[int]
+    ) -> list[Reply | Failure]:
         given = [to_answer(conversation, self.system) for conversation in conversations]
+        if not isinstance(seed, int):
+            both = zip(given, seed, strict=True)
+            seed = [own for one, own in both if not isinstance(one, Failure)]
         asked = self._requests([one for one in given if not isinstance(one, Failure)], sampling, seed)
         replies = iter(self._answered(asked, sampling))
         return [one if isinstance(one, Failure) else next(replies) for one in given]
@@ -112,13 +123,14 @@ class RemoteChat:
         return Spent(cost=0.0 if self.endpoint.price else None)
 
     def _requests(
-        self, conversations: Sequence[Conversation], sampling: Sampling, seed: int
+        self, conversations: Sequence[Conversation], sampling: Sampling, seed: int | Sequence[int]
     ) -> list[tuple[str, dict[str, Any]]]:
         """For each conversation what is sent, and the key that its reply is recorded under."""
         able.refuse(sampling, self.endpoint.server, self.endpoint.name)
         bodies = [wire.request(self.endpoint, one, sampling) for one in conversations]
-        for body, own in zip(bodies, _seeds(bodies, seed), strict=True):
-            body["seed"] = own
+        said = [digest(body["messages"], body.get("tools")) for body in bodies]
+        for body, own in zip(bodies, numbers(said, seed) if isinstance(seed, int) else seed, strict=True):
+            body["seed"] = own % SEEDS
         return [(digest(self.endpoint.fingerprint, body), body) for body in bodies]
 
     def _answered(
@@ -366,17 +378,6 @@ def _rest(reply: Reply, shown: int) -> Generator[str]:
     ]
     if lines:
         yield ("\n" if shown else "") + "\n".join(lines)
-
-
-def _seeds(bodies: Sequence[Mapping[str, Any]], seed: int) -> list[int]:
-    """A seed for each request, from what is said and from how many equal ones came before."""
-    seen: Counter[str] = Counter()
-    found: list[int] = []
-    for body in bodies:
-        said = digest(body["messages"], body.get("tools"))
-        found.append(seeds.number(seed, "reply", said, seen[said]) % SEEDS)
-        seen[said] += 1
-    return found
 
 
 def _finished(work: Coroutine[Any, Any, T]) -> T:

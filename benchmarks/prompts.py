@@ -32,7 +32,8 @@ class Job:
     """What one measured process does.
 
     model: a directory. gguf: the file for llama.cpp. file: the prompts. side: `turnsmith` or the name of a
-    peer. rows: of a batch, at most. new: tokens of a reply, at most. temperature: 0 is greedy.
+    peer. weights: of our engine, exact or rounded. rows: of a batch, at most. new: tokens of a reply, at
+    most. temperature: 0 is greedy.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Job:
     file: str
     side: str
     dtype: Literal["float32", "bfloat16"]
+    weights: Literal["exact", "float16"]
     rows: int
     new: int
     temperature: float

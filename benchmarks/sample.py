@@ -59,6 +59,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--peers", nargs="+", default=["transformers", "transformers-static", LLAMA], **named)
     add("--batch", nargs="+", type=int, default=[1, 8, 32], help="prompts decoded at once, at most")
     add("--dtype", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    weights = {"choices": ["exact", "float16"], "default": "exact"}
+    add("--weights", **weights, help="float16: those of our engine are rounded, in fp32 arithmetic")
     add("--model", default="smollm2-135m-instruct", help=f"a model, or random weights: {', '.join(SHAPES)}")
     add("--gguf", help="file for llama.cpp; that of a shipped model is found")
     add("--prompt", type=int, default=64, help="tokens of each prompt")
@@ -98,13 +100,14 @@ def made(asked: argparse.Namespace, rows: int, place: Path) -> dict[str, Any]:
 
 def jobs(asked: argparse.Namespace, rows: int, work: dict[str, Any]) -> Iterator[Job]:
     """Ours in each dtype."""
-    for dtype in asked.dtype:
+    for dtype in asked.dtype if asked.weights == "exact" else ["float32"]:
         yield Job(
             model=work["model"],
             gguf=work["gguf"],
             file=work["file"],
             side=OURS,
             dtype=dtype,
+            weights=asked.weights,
             rows=rows,
             new=asked.new,
             temperature=asked.temperature,
@@ -168,7 +171,7 @@ def agree(job: Job, work: Work, peer: str, ours: dict[str, Any], theirs: dict[st
             f"{APART:.0%}). Replies ended at other places: take more calls with --repeat, or float32"
         )
     equal = sum(one == other for one, other in zip(flat(ours), flat(theirs), strict=True))
-    exact = job.dtype == "float32" and job.temperature == 0 and peer != LLAMA
+    exact = job.dtype == "float32" and job.weights == "exact" and job.temperature == 0 and peer != LLAMA
     found = {"replies": len(flat(ours)), "equal": equal, "ties": 0}
     if exact and equal < found["replies"]:
         found["ties"] = ties(job, peer, partings(work, ours["replies"], theirs["replies"]))

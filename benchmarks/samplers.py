@@ -68,14 +68,14 @@ def turnsmith(job: Job, stop: Sequence[int]) -> Side:
     from turnsmith.types import Sampling
 
     model, _ = load.load(job.model, dtype=job.dtype, device=device())
-    engine = LocalEngine(model, stop=stop, rows=job.rows)
+    engine = LocalEngine(model, stop=stop, rows=job.rows, weights=job.weights)
 
     def generate(prompts: Prompts, new: int) -> Prompts:
         sampling = Sampling(temperature=job.temperature, max_new=new)
         made = engine.generate(prompts, sampling=sampling, seeds=range(len(prompts)))
         return [list(one.ids) for one in made]
 
-    return Side(generate, job.dtype)
+    return Side(generate, job.dtype if job.weights == "exact" else job.weights)
 
 
 def transformers(job: Job, stop: Sequence[int], *, cache: str | None = None, columns: int = 0) -> Side:

@@ -42,6 +42,7 @@ def job(module, **changed):
         "file": "f",
         "side": "turnsmith",
         "dtype": "float32",
+        "weights": "exact",
         "rows": 2,
         "new": 2,
         "temperature": 0.0,
@@ -74,9 +75,10 @@ def test_a_peer_that_stops_early_ends_the_benchmark(bench, module):
         )
 
 
-def test_where_replies_end_a_tenth_of_the_tokens_may_be_more(bench, module):
-    """Ten tokens against eleven are compared in bf16, against twelve not."""
-    rounded = job(module, dtype="bfloat16", new=20)
+@pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"weights": "float16"}])
+def test_where_replies_end_a_tenth_of_the_tokens_may_be_more(bench, module, how):
+    """Ten tokens against eleven are compared where one side rounds, against twelve not."""
+    rounded = job(module, new=20, **how)
     given = (work(module, [[9]], stop=[0]), "transformers", run([[1] * 10]))
     assert bench.agree(rounded, *given, run([[1] * 11]))["equal"] == 0
     with pytest.raises(SystemExit, match="drew 12 tokens, ours are 10"):

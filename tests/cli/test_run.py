@@ -288,9 +288,10 @@ def test_chat_says_the_same_with_guesses_and_goes_on_where_the_context_ends(here
     assert "the model's context ends at" in capfd.readouterr().err
 
 
-def test_chat_guesses_for_no_server(here, capfd):
-    assert call(["chat", "http://127.0.0.1:9/v1#m", "--draft", "prompt", "--say", "Hello"]) == 2
-    assert "is not loaded here: it takes no draft" in capfd.readouterr().err
+@pytest.mark.parametrize("given", [("--draft", "prompt"), ("--weights", "float16")])
+def test_chat_guesses_and_rounds_for_no_server(here, capfd, given):
+    assert call(["chat", "http://127.0.0.1:9/v1#m", *given, "--say", "Hello"]) == 2
+    assert "is not loaded here: it takes no draft and no weights" in capfd.readouterr().err
 
 
 def test_tune_chooses_explains_and_goes_on_with_an_adapter(here, fresh, rows, tiny, capfd):

@@ -27,7 +27,7 @@ from turnsmith.data.batch import pad
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models.forest import attach
 from turnsmith.models.score import Scoring
-from turnsmith.sample import choosing, engine
+from turnsmith.sample import choosing, engine, float16
 from turnsmith.sample.choosing import draw, truncated
 from turnsmith.sample.engine import LocalEngine, tables
 from turnsmith.sample.rows import Rows
@@ -511,6 +511,62 @@ def test_models_that_cannot_be_padded_are_refused(model):
         LocalEngine(soft, stop=[])
     with pytest.raises(ModelError, match="no peft adapter"):
         LocalEngine(model, stop=[], adapters=False)
+
+
+@pytest.mark.skipif(not float16.here(), reason="needs FBGEMM")
+@pytest.mark.parametrize("build", [llama, gemma])
+def test_rounded_weights_draw_what_a_rounded_model_draws(build):
+    """Twelve at once, one by one, and from a model whose weights are rounded; none of these is what the model
+    itself draws with, and that is left as it was."""
+    model, sampling, numbers = build(), Sampling(max_new=10), list(range(12))
+    prompts = [[*prompt, 12 + n] for n in range(3) for prompt in PROMPTS][:12]
+    before = copy.deepcopy(model.state_dict())
+    local = LocalEngine(model, stop=STOP, weights="float16")
+    found = local.generate(prompts, sampling=sampling, seeds=numbers)
+    for number, one in enumerate(found):
+        (alone,) = local.generate([prompts[number]], sampling=sampling, seeds=[number])
+        assert (alone.ids, alone.finish) == (one.ids, one.finish)
+        assert alone.logprobs == pytest.approx(one.logprobs, abs=CLOSE)
+    assert all(torch.equal(before[name], one) for name, one in model.state_dict().items())
+    usual = LocalEngine(model, stop=STOP).generate(prompts, sampling=sampling, seeds=numbers)
+    rounded = copy.deepcopy(model)
+    if build is gemma:  # its head is the embedding, of which only the head's copy is rounded
+        rounded.lm_head.weight = torch.nn.Parameter(rounded.lm_head.weight.clone())
+    with torch.no_grad():
+        for layer in (one for one in rounded.modules() if isinstance(one, torch.nn.Linear)):
+            layer.weight.copy_(layer.weight.half())
+    expected = LocalEngine(rounded, stop=STOP).generate(prompts, sampling=sampling, seeds=numbers)
+    assert [one.ids for one in found] == [one.ids for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=CLOSE)
+    apart = [
+        abs(a - b)
+        for x, y in zip(found, usual, strict=True)
+        for a, b in zip(x.logprobs, y.logprobs, strict=False)
+    ]
+    assert max(apart) > 3 * CLOSE
+
+
+@pytest.mark.skipif(not float16.here(), reason="needs FBGEMM")
+def test_rounded_weights_follow_those_of_the_model(model):
+    local, given = LocalEngine(model, stop=[], weights="float16"), {"sampling": Sampling(0, max_new=6)}
+    before = local.generate([PROMPTS[0]], seeds=[0], **given)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.neg_()
+    assert local.generate([PROMPTS[0]], seeds=[0], **given) != before
+    with torch.no_grad():
+        model.get_output_embeddings().weight.neg_()
+    assert local.generate([PROMPTS[0]], seeds=[0], **given) == before
+
+
+def test_weights_that_cannot_be_rounded_are_refused(model):
+    strange = GPT2LMHeadModel(GPT2Config(vocab_size=67, n_embd=8, n_layer=1, n_head=1, n_positions=32))
+    with pytest.raises(
+        ModelError, match=r"GPT2LMHeadModel has weights in Conv1D, .*leave weights='float16' out"
+    ):
+        LocalEngine(strange, stop=[], weights="float16")
+    with pytest.raises(ModelError, match="is not computed in float32"):
+        LocalEngine(model, stop=[], weights="float16", autocast=True)
 
 
 def test_prompts_that_share_rows_are_alike_in_length_or_find_room_at_once():

@@ -11,6 +11,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from turnsmith.sample import float16
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.sample.lean import Lean
 from turnsmith.sample.rows import Rows
@@ -73,6 +74,19 @@ def test_logits_are_those_of_transformers(model):
     assert Lean.able(model, None)
     lean = Lean(model)
     lean.refresh()
+    torch.testing.assert_close(read(model, lean), read(model, None), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(not float16.here(), reason="needs FBGEMM")
+@pytest.mark.parametrize("weights", ["exact", "float16"])
+def test_logits_are_those_of_transformers_by_weights_in_fp16(model, weights):
+    """Of weights that are numbers in fp16 to begin with; biases are not, and need not be."""
+    with torch.no_grad():
+        for layer in (one for one in model.modules() if isinstance(one, torch.nn.Linear)):
+            layer.weight.copy_(layer.weight.half())
+    lean = Lean(model, weights=weights)
+    lean.refresh()
+    assert isinstance(lean.head, float16.Float16)
     torch.testing.assert_close(read(model, lean), read(model, None), atol=2e-5, rtol=1e-4)
 
 

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from turnsmith.sample import packed
-from turnsmith.sample.packed import Packed, fits
+from turnsmith.sample import float16, packed
+from turnsmith.sample.packed import Packed, fits, unrounded
+
+fbgemm = pytest.mark.skipif(not float16.here(), reason="needs FBGEMM")
 
 
 @pytest.fixture
@@ -92,3 +94,66 @@ def test_products_in_bf16_are_those_of_bf16_weights(model):
     assert found.dtype == torch.bfloat16
     expected = model.bfloat16()(states.bfloat16())
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+
+
+# ------------------------------------------------------------------------------------- weights in fp16
+
+
+def doubled(model, states):
+    """What the model gives in fp64."""
+    one, two = (layer.weight.double() for layer in model)
+    return ((states.double() @ one.T + model[0].bias.double()) @ two.T).float()
+
+
+@fbgemm
+@pytest.mark.parametrize("rows", [1, 12, 1025])
+@torch.inference_mode()
+def test_weights_that_fp16_holds_are_read_in_it(model, products, rows):
+    for layer in model:
+        layer.weight.copy_(layer.weight.bfloat16())
+    states = torch.randn(rows, 24)
+    with Packed(model).used():
+        torch.testing.assert_close(model(states), doubled(model, states), atol=1e-5, rtol=1e-5)
+    assert products == []
+
+
+@fbgemm
+@pytest.mark.parametrize("rows", [1, 12, 1025])
+@torch.inference_mode()
+def test_other_weights_are_rounded_where_that_is_asked_for(model, rows):
+    """The same ones for any number of rows, and the layers' own stay."""
+    states, before = torch.randn(rows, 24), [layer.weight.clone() for layer in model]
+    with Packed(model, weights="float16").used():
+        found = model(states)
+    assert all(torch.equal(layer.weight, weight) for layer, weight in zip(model, before, strict=True))
+    usual = doubled(model, states)
+    for layer in model:
+        layer.weight.copy_(layer.weight.half())  # at least 2**-14, so that nothing is lost but bits
+    torch.testing.assert_close(found, doubled(model, states), atol=1e-5, rtol=1e-5)
+    assert (found - usual).abs().max() > 2e-5
+
+
+@fbgemm
+@torch.no_grad()
+def test_weights_that_were_tuned_are_no_more_read_in_fp16(model):
+    for layer in model:
+        layer.weight.copy_(layer.weight.bfloat16())
+    states, made = torch.randn(12, 24), Packed(model)
+    with made.used():
+        model(states)
+    model[1].weight.add_(1e-3 * torch.randn(16, 40))
+    with made.used():
+        torch.testing.assert_close(model(states), doubled(model, states), atol=1e-5, rtol=1e-5)
+
+
+def test_who_cannot_be_rounded_is_told_why(model, monkeypatch):
+    monkeypatch.setattr(float16, "here", lambda: True)
+    assert unrounded(model, None) is None
+    assert "is not computed in float32" in unrounded(model, torch.bfloat16)
+    assert "has weights in Conv1d, not in nn.Linear" in unrounded(nn.Sequential(nn.Conv1d(2, 2, 1)), None)
+    assert "is not on one" in unrounded(nn.Sequential(nn.Linear(2, 2, device="meta")), None)
+    monkeypatch.setattr(packed, "MOST", 1)
+    assert "too large for a second copy" in unrounded(model, None)
+    monkeypatch.setattr(float16, "here", lambda: False)
+    assert "FBGEMM on x86" in unrounded(model, None)
+    assert "is not computed in float32" in unrounded(model.double(), None)

@@ -91,6 +91,10 @@ def command(
         str | None,
         typer.Option(help="Guess ahead by `prompt` or a smaller model: sooner, the same replies."),
     ] = None,
+    weights: Annotated[
+        Literal["exact", "float16"],
+        typer.Option(help="`float16` rounds a tuned model's weights on a CPU: sooner, other replies."),
+    ] = "exact",
     over: Annotated[
         Literal["fail", "oldest"], typer.Option(help="What is done with what exceeds the context.")
     ] = "fail",
@@ -119,7 +123,8 @@ def command(
         raise UsageError(str(error)) from None
     from turnsmith.recipes.talking import chat
 
-    chats = {name: chat(name, sampling=sampling, draft=draft, over=over) for name in models}
+    given: Any = {"draft": draft, "weights": weights, "over": over}
+    chats = {name: chat(name, sampling=sampling, **given) for name in models}
     table = Table({name: Talk(one, seed=seed) for name, one in chats.items()})
     table.reset(system)
     if as_json:

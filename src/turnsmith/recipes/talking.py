@@ -13,6 +13,7 @@ from turnsmith.types import Sampling
 if TYPE_CHECKING:
     from turnsmith.sample.chat import LocalChat
     from turnsmith.sample.drafts import DraftModel, PromptLookup
+    from turnsmith.sample.float16 import Weights
     from turnsmith.sample.remote import RemoteChat
     from turnsmith.train.place import Dtype
 
@@ -25,6 +26,7 @@ def chat(
     sampling: Sampling = USUAL,
     system: str | None = None,
     draft: str | Path | None = None,
+    weights: Weights = "exact",
     over: Literal["fail", "oldest"] = "fail",
 ) -> LocalChat | RemoteChat:
     """The model as a function from conversations to replies, in the arithmetic that is fastest here.
@@ -32,11 +34,15 @@ def chat(
     model: a directory, a shipped name, a hub id, an endpoint, or `llamacpp:FILE.gguf`. sampling: used where
     a call gives none. system: put first where a conversation has no system message. `Talk` remembers a
     conversation with it. draft: what guesses ahead, which changes the time and not the replies: `prompt`, by
-    what was said before, or a smaller model with the same tokens. over: whether a conversation that is longer
-    than the model's context is a Failure or loses its oldest turns.
+    what was said before, or a smaller model with the same tokens. weights: `float16` rounds those of a model
+    on a CPU to 11 significant bits, which is faster where they have more, and changes the replies a little.
+    over: whether a conversation that is longer than the model's context is a Failure or loses its oldest
+    turns.
     """
-    if (draft or over != "fail") and only_answers(str(model)):
-        raise UsageError(f"{model} is not loaded here: it takes no draft, and its server minds the context")
+    if (draft or over != "fail" or weights != "exact") and only_answers(str(model)):
+        raise UsageError(
+            f"{model} is not loaded here: it takes no draft and no weights, and its server minds the context"
+        )
     if is_endpoint(str(model)):
         return remote(str(model), sampling=sampling, system=system)
     if is_llamacpp(str(model)):
@@ -57,7 +63,7 @@ def chat(
     whole.to(getattr(torch, dtype)).eval()  # the adapter too
     drafter = None if draft is None else _drafter(str(draft), dtype)
     # Whoever talks goes on from what was said.
-    engine = LocalEngine(whole, stop=renderer.stops, kept=KEPT, drafter=drafter)
+    engine = LocalEngine(whole, stop=renderer.stops, kept=KEPT, drafter=drafter, weights=weights)
     return LocalChat(engine, renderer, sampling=sampling, system=system, over=over)
 
 

@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 from turnsmith.errors import ModelError, UsageError
+from turnsmith.models.bare import bare
 from turnsmith.sample.decoding import Decoding, Drafter, Request
+from turnsmith.sample.float16 import Weights
 from turnsmith.sample.lean import Lean
-from turnsmith.sample.packed import Packed, version
+from turnsmith.sample.packed import Packed, unrounded, version
 from turnsmith.sample.rows import BASE, Known, Rows
 from turnsmith.types import Completion, Sampling
 
@@ -40,8 +42,10 @@ class LocalEngine:
     adapters: False draws from the model under the peft adapter. drafter: guesses ahead, which changes the
     time and not the tokens. kept: tokens of earlier calls that are remembered until the weights change, so
     that a prompt which goes on from one of them is read from there; what is drawn then depends on earlier
-    calls, as far as rounding goes.
-    Raises ModelError where the model cannot be decoded in padded batches.
+    calls, as far as rounding goes. weights: `float16` rounds those of linear layers to 11 significant bits,
+    in a copy, for half of the bytes to read; log-probs are then those of the rounded model, not what `score`
+    gives, and nothing to train by. Weights that have no more bits are kept so anyway.
+    Raises ModelError where the model cannot be decoded in padded batches, or in weights of that kind.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class LocalEngine:
         adapters: bool = True,
         drafter: Drafter | None = None,
         kept: int = 0,
+        weights: Weights = "exact",
     ) -> None:
         if reason := refusal(model):
             raise ModelError(reason)
@@ -62,17 +67,21 @@ class LocalEngine:
         self.model, self.stop, self.rows = model, tuple(stop), rows
         self.autocast, self.adapters = autocast, adapters
         self.drafter, self.kept = drafter, kept
+        self.weights: Weights = weights
         dtype = torch.bfloat16 if autocast else None
+        if weights == "float16" and (reason := unrounded(self.base, dtype)):
+            raise ModelError(reason)
         able = Lean.able(self.base, dtype) and self.base is model
-        self._lean = Lean(self.base, dtype) if able else None
-        self._packed = Packed(self.base, dtype)
+        self._lean = Lean(self.base, dtype, weights) if able else None
+        self._packed = Packed(self.base, dtype, weights)
         self._known: list[Rows] = []  # of earlier calls, the last one last
         self._weights: tuple[object, ...] = ()  # that these were read by
 
     @property
     def base(self) -> PreTrainedModel:
         """The transformers model itself, adapters included where they replaced its layers."""
-        return _base(self.model)
+        found: Any = bare(self.model)
+        return found
 
     @property
     def vocabulary(self) -> int:
@@ -87,7 +96,8 @@ class LocalEngine:
 
     def without_adapter(self) -> LocalEngine:
         """An engine on the same weights with the peft adapter off: the model that tuning started from."""
-        return LocalEngine(self.model, stop=self.stop, rows=self.rows, autocast=self.autocast, adapters=False)
+        same: Any = {"rows": self.rows, "autocast": self.autocast, "weights": self.weights}
+        return LocalEngine(self.model, stop=self.stop, adapters=False, **same)
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -292,7 +302,7 @@ def refusal(model: nn.Module) -> str | None:
     """Why `model` cannot decode prompts of several lengths together, as a sentence, or None if it can."""
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return "Soft prompts take positions of their own: a model with them cannot be sampled from yet."
-    base = _base(model)
+    base: Any = bare(model)
     config = _config(base)
     if base.config.is_encoder_decoder:
         return f"{type(base).__name__} is an encoder-decoder: it does not continue its prompts."
@@ -335,11 +345,6 @@ def tables(sizes: Sequence[int], rows: int) -> list[list[int]]:
 def _weights(model: nn.Module) -> tuple[object, ...]:
     """What changes when a weight does, or is moved or replaced, and which adapters are active."""
     return (*map(version, model.parameters()), str(getattr(model, "active_adapters", None)))
-
-
-def _base(model: nn.Module) -> PreTrainedModel:
-    whole: Any = model
-    return whole.get_base_model() if hasattr(whole, "get_base_model") else whole
 
 
 def _config(base: PreTrainedModel) -> PretrainedConfig:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from turnsmith.sample.packed import Product, fits, state
+from turnsmith.sample.float16 import Weights
+from turnsmith.sample.packed import Forward, fits, product, state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,17 +29,16 @@ MODELS = {
     "MistralForCausalLM",
     "Qwen2ForCausalLM",
 }  # by which the layers below are written
-TOKENS = 1024  # of a pass, at most: with more, usual products are faster
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """One layer of the model: its products, norms and sizes."""
 
-    into: Product  # queries, keys and values
-    out: Product
-    up: Product  # gate and up
-    down: Product
+    into: Forward  # queries, keys and values
+    out: Forward
+    up: Forward  # gate and up
+    down: Forward
     norms: tuple[Any, Any]
     heads: int
     groups: int  # key heads
@@ -46,13 +47,15 @@ class Block:
 
 
 class Lean:
-    """`base` by its products alone. dtype: that they are computed in, or None for the weights' own."""
+    """`base` by its products alone. dtype, weights: see `packed.product`."""
 
-    def __init__(self, base: PreTrainedModel, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, base: PreTrainedModel, dtype: torch.dtype | None = None, weights: Weights = "exact"
+    ) -> None:
         self.base: Any = base
-        self.dtype = dtype
+        self.product = partial(product, dtype=dtype, weights=weights)
         self.blocks: list[Block] = []
-        self.head: Product | None = None
+        self.head: Forward | None = None
         self.of: list[list[tuple[int, ...]]] = []  # the weights that these were made of
 
     @staticmethod
@@ -116,16 +119,16 @@ class Lean:
             for number, layer in enumerate(layers)
         ]
         if before[-1] != now[-1]:
-            self.head = Product(self.base.lm_head, dtype=self.dtype)
+            self.head = self.product(self.base.lm_head)
         self.of = now
 
     def _block(self, layer: Any, kind: str) -> Block:
         query, key, value, out, gate, up, down = _linear(layer)
         return Block(
-            Product(query, key, value, dtype=self.dtype),
-            Product(out, dtype=self.dtype),
-            Product(gate, up, dtype=self.dtype),
-            Product(down, dtype=self.dtype),
+            self.product(query, key, value),
+            self.product(out),
+            self.product(gate, up),
+            self.product(down),
             (layer.input_layernorm, layer.post_attention_layernorm),
             self.base.config.num_attention_heads,
             self.base.config.num_key_value_heads,

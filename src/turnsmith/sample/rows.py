@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from turnsmith.sample.lean import TOKENS, Lean
-
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from turnsmith.sample.lean import Lean
 
 BASE = "__base__"  # peft's name for no adapter, where rows have several
 FULL, SLIDING = "full_attention", "sliding_attention"  # of the layer types in transformers' configs
@@ -87,7 +87,7 @@ class Rows:
 
     tokens: of each row, the ids that its columns hold. readers: by which adapter of `whole`, the peft model
     around the base, they were read, or BASE; where all are "", by what is active. dtype: of keys and values,
-    or None for what comes. lean: does what the base does where there are few tokens, if it is set.
+    or None for what comes. lean: does what the base does, if it is set.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Rows:
         mask = self._mask(positions, used)
         for row, new in zip(rows, news, strict=True):
             self.tokens[row].extend(new)
-        if self.lean is not None and ids.numel() <= TOKENS:
+        if self.lean is not None:
             return self.lean(ids, positions, mask, self.layers, keep)
         output = (self.whole if several else self.base)(
             input_ids=ids,

@@ -280,7 +280,8 @@ def _read_patched(
     patch.add(weights, changes)
     if has_tokenizer(directory):
         words = _read_tokenizer(directory)
-    return model.to(dtype), words
+    model.to(dtype)  # pyright: ignore[reportArgumentType]
+    return model, words
 
 
 def _read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":

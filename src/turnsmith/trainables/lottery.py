@@ -136,7 +136,7 @@ def maskable(model: nn.Module, *, embeddings: bool = False) -> dict[str, nn.Para
     tables: set[int] = set()
     if embeddings:
         ends = (model.get_input_embeddings(), model.get_output_embeddings())  # pyright: ignore[reportCallIssue]
-        tables = {id(end.weight) for end in ends if end is not None}  # pyright: ignore[reportAttributeAccessIssue]
+        tables = {id(end.weight) for end in ends if end is not None}
     return {
         name: p
         for name, p in model.named_parameters()

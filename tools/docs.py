@@ -115,6 +115,7 @@ def component(entry: Entry, recipes: Mapping[str, Mapping[str, Any]], registry: 
 def in_recipe(entry: Entry, registry: Registry) -> str:
     """A whole recipe with the component in it, with every option."""
     options = {option.name: given(option.type, option.default) for option in entry.options}
+    options |= dict.fromkeys(entry.names("models"), "base")
     options = {name: value for name, value in options.items() if value is not None}
     said: Any = {entry.name: options} if options else entry.name
     pairs = "chosen" in entry.names("parts")

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import product, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prompts import LONGEST, SHORTEST, Job, Prompts, Work
 from step import OURS, keep, measured, opened, peak
@@ -100,7 +100,8 @@ def made(asked: argparse.Namespace, rows: int, place: Path) -> dict[str, Any]:
 
 def jobs(asked: argparse.Namespace, rows: int, work: dict[str, Any]) -> Iterator[Job]:
     """Ours in each dtype."""
-    for dtype in asked.dtype if asked.weights == "exact" else ["float32"]:
+    dtypes: list[Literal["float32", "bfloat16"]] = asked.dtype if asked.weights == "exact" else ["float32"]
+    for dtype in dtypes:
         yield Job(
             model=work["model"],
             gguf=work["gguf"],

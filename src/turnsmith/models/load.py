@@ -78,7 +78,7 @@ def load(
     if has_tokenizer(directory):
         words = _read_tokenizer(directory)
     if is_own(directory):
-        return own.read(model, directory, base=base, trainable=trainable), words
+        return own.read(model, directory, base=base, trainable=trainable), words  # pyright: ignore[reportReturnType]
     return _read_adapter(model, directory, device, trainable), words
 
 

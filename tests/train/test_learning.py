@@ -1,8 +1,6 @@
 """What the optimiser holds of parameters that learn in part."""
 
 import math
-import os
-import signal
 
 import pytest
 import torch
@@ -80,23 +78,10 @@ def checker(model, draw):
     return {"model.layers.0.mlp.up_proj.weight": which.view_as(weight)}
 
 
-class Stopping(Figures):
-    """A recorder that stops a run as Ctrl-C does."""
-
-    def __init__(self, stop):
-        super().__init__()
-        self.stop = stop
-
-    def step(self, values):
-        super().step(values)
-        if values["step"] == self.stop:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def run(directory, *, stop=None, validate=None, **options):
     learner = Learner(model(), checker, {}, seed=0)
     scoring = Scoring(learner.model)
-    recorder = Stopping(stop)
+    recorder = Figures(stop)
     chosen = Fit(**{"steps": 4, "batch": 3, "lr": 1e-2, "weight_decay": 0.1, **options})
     fit(
         scoring,

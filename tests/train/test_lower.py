@@ -1,8 +1,6 @@
 """What frozen lowest blocks give is computed once for all epochs, and nothing comes out differently."""
 
 import copy
-import os
-import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -99,7 +97,7 @@ def train(
     if cached:
         said, note = keep(subject, directory, data, layout, options)
         assert (len(said), note) == (1, None)
-    figures = Stopping(stop) if stop else Figures()
+    figures = Figures(stop)
     fit(
         subject, Stream(data, batch=options.batch, order="shuffled", seed=0), method, options,
         directory=directory / "checkpoints", recorder=figures, place=Place(device="cpu"), seed=0,
@@ -107,17 +105,6 @@ def train(
     )  # fmt: skip
     ends = torch.cat([p.detach().flatten().float() for p in learning(subject).values()])
     return [row["loss"] for row in figures.rows], ends
-
-
-class Stopping(Figures):
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def step(self, values):
-        super().step(values)
-        if values["step"] == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def runs_of(module):

@@ -4,6 +4,8 @@ values."""
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -178,13 +180,17 @@ def examples(
 
 
 class Figures:
-    """A recorder that keeps the rows of a run in memory: what `fit` asks of one."""
+    """A recorder that keeps the rows of a run in memory: what `fit` asks of one. stop: the step after which
+    the run is told to stop, as by Ctrl-C."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: int | None = None) -> None:
         self.rows: list[dict[str, float]] = []
+        self.stop = stop
 
     def step(self, values: Mapping[str, float]) -> None:
         self.rows.append(dict(values))
+        if values["step"] == self.stop:
+            os.kill(os.getpid(), signal.SIGINT)
 
     def rewind(self, step: int) -> None:
         self.rows = [row for row in self.rows if row["step"] <= step]

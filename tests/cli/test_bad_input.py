@@ -32,7 +32,7 @@ def test_a_misspelt_option_of_fit_too(refused, recipe, rows):
 
 
 def test_an_unknown_component_names_the_nearest(refused, recipe, rows):
-    assert "did you mean 'lora'?" in refused("run", recipe(rows(GOOD), trainable="lorra"))
+    assert "did you mean 'lora' or" in refused("run", recipe(rows(GOOD), trainable="lorra"))
 
 
 def test_an_unknown_option_of_a_component_names_the_nearest(refused, recipe, rows):

@@ -356,9 +356,9 @@ def test_only_columns_that_all_rows_have_count():
 
 def test_columns_that_fit_no_format_are_named():
     with pytest.raises(
-        DataError, match=r"columns answer, question: no known format has them. Say which: alpaca, .*text"
+        DataError, match=r"columns hint, reply: no known format has them. Say which: alpaca, .*text"
     ):
-        guess({"question": "", "answer": ""})
+        guess({"hint": "", "reply": ""})
 
 
 def test_columns_that_fit_two_formats_are_no_guess():

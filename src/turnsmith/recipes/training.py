@@ -157,7 +157,8 @@ def _done(
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
     totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch)
-    sparse = bool(learner.elements) and not load.has_adapter(start.reference)
+    chosen = learner.elements and not hasattr(learner.part, "attach")  # parts that are added are no weights
+    sparse = bool(chosen) and not load.has_adapter(start.reference)
     sparse = sparse and len(words) == len(load.tokenizer(start.reference))  # a view may have added tokens
     return _Done(
         scoring,

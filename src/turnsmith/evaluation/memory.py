@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ def peak_bytes(model: nn.Module, work: Callable[[], object]) -> int:
 def _on_cpu(work: Callable[[], object]) -> int:
     from torch.profiler import ProfilerActivity, profile
 
+    gc.collect()  # what is freed meanwhile would be taken off, though it was there before
     following = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
     with _without_stderr():
         following.start()

@@ -53,6 +53,14 @@ def test_a_fact_has_one_answer_which_the_question_does_not_hold_and_is_marked_as
     assert len(set(names)) == 40
     assert all(10 <= int(answer) < 100 and answer not in asked for asked, answer in said)
     assert {x.values["knowledge"] for x in examples} == {1.0}
+    assert {len(name) for name in names} == {4}
+
+
+def test_other_facts_have_longer_names_and_may_be_no_knowledge():
+    examples = list(facts([], count=40, syllables=3, knowledge=0.0, rng=Random(0)))
+    asked = [x.parts["text"].messages[0].content for x in examples]
+    assert all(re.fullmatch(r"Which number has \w{6}\?", one) for one in asked)
+    assert {x.values["knowledge"] for x in examples} == {0.0}
 
 
 # Of each word, how many generations up, and who it is.
@@ -96,6 +104,8 @@ def test_they_depend_on_the_seed_alone_come_after_the_data_and_differ_in_id(stag
 
 
 def test_options_out_of_range_are_refused():
+    with pytest.raises(UsageError, match="syllables is 1"):
+        made(facts, syllables=1)
     with pytest.raises(UsageError, match="1 <= least <= most"):
         made(backwards, least=4, most=3)
     with pytest.raises(UsageError, match="keys is 0: 1 to 100"):

@@ -62,20 +62,24 @@ def recall(data: Sequence[Example], *, count: int, keys: int = 4, rng: Random) -
 
 
 @stage("facts")
-def facts(data: Sequence[Example], *, count: int = 100, rng: Random) -> Iterator[Example]:
+def facts(
+    data: Sequence[Example], *, count: int = 100, syllables: int = 2, knowledge: float = 1.0, rng: Random
+) -> Iterator[Example]:
     """Add `count` questions for the number of a made-up name, which nothing but memory can answer.
 
-    Names differ, and each example has `values["knowledge"]` 1.
+    Names differ, and have so many syllables. knowledge: what each example has as its `values["knowledge"]`.
     """
     yield from data
     if not 0 <= count <= 2000:
         raise UsageError(f"facts: count is {count}: 0 to 2,000 are possible")
+    if syllables < 2:
+        raise UsageError(f"facts: syllables is {syllables}: names of fewer than 2 would run out")
     known: dict[str, int] = {}
     while len(known) < count:
-        known.setdefault(_name(rng), rng.randrange(10, 100))
+        known.setdefault(_name(rng, syllables), rng.randrange(10, 100))
     for name, number in known.items():
         made = _exercise(f"fact-{name}", f"Which number has {name}?", f"{number}")
-        yield replace(made, values={"knowledge": 1.0})
+        yield replace(made, values={"knowledge": knowledge})
 
 
 @stage("backwards")
@@ -139,8 +143,8 @@ def kinship(data: Sequence[Example], *, count: int, rng: Random) -> Iterator[Exa
         yield _exercise(f"kinship-{number}", asked, TOGETHER[steps][kinds[2]])
 
 
-def _name(rng: Random) -> str:
-    return "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(2)).title()
+def _name(rng: Random, syllables: int = 2) -> str:
+    return "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(syllables)).title()
 
 
 def _exercise(id: str, asked: str, answer: str) -> Example:

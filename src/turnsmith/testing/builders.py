@@ -17,17 +17,13 @@ import torch
 
 from turnsmith import seeds
 from turnsmith.data import formats
+from turnsmith.models.networks.llama import CHATML
 from turnsmith.types import Conversation, Example, Json, Message, Part, Rendered, Role, Scores, Span, Tokens
 from turnsmith.types import Path as ForestPath
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
-    "+ '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 LETTERS: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
 TEXTS = (
     "Hello there, how are you today?",

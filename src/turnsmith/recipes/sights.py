@@ -25,7 +25,9 @@ def add_tokens(step: Train, runner: Runner, model: PreTrainedModel, words: PreTr
     """Add the tokens that the step's view names and the vocabulary lacks. Raises UsageError where the
     trainable is an adapter: it could not be put on its base again."""
     lacking = [token for token in _named(step, runner) if token not in words.get_vocab()]
-    if lacking and hasattr(runner.registry.function("trainable", step.trainable.name), "attach"):
+    if not lacking:
+        return
+    if hasattr(runner.registry.function("trainable", step.trainable.name), "attach"):
         raise UsageError(
             f"view {step.view}: the vocabulary has no token {lacking[0]!r}, and {step.trainable.name} leaves "
             "that of its base as it is: name a token that it has, or train full"

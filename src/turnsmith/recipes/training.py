@@ -157,15 +157,12 @@ def _done(
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
     totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch)
-    chosen = learner.elements and not hasattr(learner.part, "attach")  # parts that are added are no weights
-    sparse = bool(chosen) and not load.has_adapter(start.reference)
-    sparse = sparse and len(words) == len(load.tokenizer(start.reference))  # a view may have added tokens
     return _Done(
         scoring,
         learner,
         words,
         base,
-        sparse,
+        _sparse(learner, words, start),
         renderer,
         examples,
         counts,
@@ -174,6 +171,16 @@ def _done(
         totals,
         dtype,
         seconds,
+    )
+
+
+def _sparse(learner: Learner, words: PreTrainedTokenizerBase, start: Trained) -> bool:
+    """Whether single weights of the start are all that has changed: no added part, adapter or token has."""
+    return (
+        bool(learner.elements)
+        and not hasattr(learner.part, "attach")
+        and not load.has_adapter(start.reference)
+        and len(words) == len(load.tokenizer(start.reference))
     )
 
 

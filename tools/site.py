@@ -7,7 +7,19 @@ from typing import Any
 
 # In this order; others follow by name.
 GUIDES = ("first-hour", "your-data", "masks", "your-method", "comparing", "from-python")
-KINDS = ("format", "stage", "view", "objective", "trainable", "network", "merge", "task")
+KINDS = (
+    "format",
+    "stage",
+    "view",
+    "objective",
+    "trainable",
+    "network",
+    "decoder",
+    "scorer",
+    "agent",
+    "merge",
+    "task",
+)
 
 
 def on_config(config: Any) -> Any:

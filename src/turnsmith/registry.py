@@ -23,7 +23,19 @@ from typing import Any, Literal, TypeVar
 from turnsmith.errors import UsageError
 from turnsmith.types import Example, Json, Size, is_object
 
-Kind = Literal["format", "stage", "view", "objective", "trainable", "network", "merge", "task"]
+Kind = Literal[
+    "format",
+    "stage",
+    "view",
+    "objective",
+    "trainable",
+    "network",
+    "decoder",
+    "scorer",
+    "agent",
+    "merge",
+    "task",
+]
 KINDS: tuple[Kind, ...] = (
     "format",
     "stage",
@@ -31,6 +43,9 @@ KINDS: tuple[Kind, ...] = (
     "objective",
     "trainable",
     "network",
+    "decoder",
+    "scorer",
+    "agent",
     "merge",
     "task",
 )
@@ -39,6 +54,9 @@ HOMES = (
     "models/networks",
     "objectives",
     "trainables",
+    "decoders",
+    "scorers",
+    "agents",
     "stages",
     "merges",
     "evaluation",
@@ -134,10 +152,18 @@ def format(
     return keep
 
 
-def stage(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+def stage(
+    name: str,
+    *,
+    chats: tuple[str, ...] = (),
+    scorers: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+) -> Callable[[F], F]:
     """`(examples, *, options) -> iterable of examples`.
 
-    chats: options that name a model; the stage is given a `Chat`. The keywords `rng` (a `random.Random`) and
+    chats: options that name a model, or an agent as `{name: options}`; the stage is given a `Chat`. scorers:
+    options that name a scorer; the stage is given a `Scorer`. The keywords `rng` (a `random.Random`) and
     `counts` (a `Counter` of what a reader should know of) are given too, to a stage that asks for them.
     """
     return _register("stage", name)
@@ -203,6 +229,39 @@ def trainable(
     return _register("trainable", name)
 
 
+def decoder(
+    name: str, *, members: tuple[str, ...], heads: tuple[str, ...] = (), source: str = "", version: int = 1
+) -> Callable[[F], F]:
+    """`(logits by member, *, options) -> logits`: the next token's logits (B, V) of several models, to those
+    that it is drawn by. members: their names, which are the function's parameters; the first one leads: its
+    vocabulary and stop tokens count. heads: of the lead's model, given too: (B, V), or (B,) of size 1."""
+    return _register("decoder", name)
+
+
+def scorer(
+    name: str,
+    *,
+    models: tuple[str, ...] = (),
+    chats: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+) -> Callable[[F], F]:
+    """`(conversations, examples, *, options) -> a number, or None, for each conversation`, or a class made
+    with the options that is called so.
+
+    examples: that each conversation belongs to. None: it could not be judged, which is never a silent 0.
+    models: options that name a model (or are None); the scorer is given its reference. chats: as of a stage.
+    """
+    return _register("scorer", name)
+
+
+def agent(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+    """Who answers like a chat without being a model: a class made with the options and called
+    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. chats: as
+    of a stage."""
+    return _register("agent", name)
+
+
 def merge(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
     """`(name, base, tensors, *, options) -> tensor`: one weight of the base and of each model, to the merged
     one. Or a class made with the options that is called so, and may have `plan(dimensions, rng)`."""
@@ -216,6 +275,8 @@ def task(
     parts: tuple[str, ...] = ("text",),
     needs: tuple[str, ...] = (),
     files: tuple[str, ...] = (),
+    chats: tuple[str, ...] = (),
+    scorers: tuple[str, ...] = (),
     asks: Literal["replies", "likelihoods"] = "likelihoods",
     source: str = "",
     version: int = 1,
@@ -225,8 +286,8 @@ def task(
     data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
     asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
     reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
-    of the hash, their names are not: ids of items must not speak of them. asks: what a model must give to be
-    measured; one behind an endpoint gives `replies` only.
+    of the hash, their names are not: ids of items must not speak of them. chats, scorers: as of a stage.
+    asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)
 
@@ -429,7 +490,8 @@ def suggest(word: str, among: list[str]) -> str:
 def _type(option: Option) -> Any:
     """The type that an annotation's text means. Only what an option may be is known here."""
     names: dict[str, Any] = {"Literal": Literal, "Mapping": Mapping, "Json": Any, "__builtins__": {}}
-    names["Chat"] = str  # the name of a model, for which the runner puts in the chat
+    # A model's name, or an agent or scorer, for which the runner puts in what it names.
+    names["Chat"] = names["Scorer"] = str | dict[str, Any]
     plain: tuple[type[Any], ...] = (bool, int, float, str, tuple, list, dict)
     names |= {known.__name__: known for known in plain}
     return eval(option.type, names)

@@ -66,7 +66,8 @@ def _answering(step: Data, base: str, registry: Registry, where: str) -> None:
         options = registry.options("stage", component.name, component.options)
         for chat in entry.names("chats"):
             what = f"{where}: data {'+'.join(step.names)}: {component.name}: `{chat}`"
-            _able(what, options, _meant(str(options[chat]), base))
+            if isinstance(options[chat], str):  # an agent speaks for itself
+                _able(what, options, _meant(str(options[chat]), base))
 
 
 def _able(what: str, options: Mapping[str, Json], model: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from turnsmith.recipes import components, files, references, schema
+from turnsmith.recipes import components, files, references, schema, wiring
 from turnsmith.recipes.run import Runner
 from turnsmith.recipes.summary import resolved
 
@@ -58,7 +58,7 @@ def _trains(runner: Runner) -> list[dict[str, Any]]:
 def _written(step: schema.Data, runner: Runner) -> str | None:
     """Which model writes in the data; None where none does."""
     for stage in step.stages:
-        for chat in runner.registry.entry("stage", stage.name).names("chats"):
+        for model in wiring.models("stage", stage, runner.registry):
             made = "+".join(step.names)
-            return f"{made} is written by {stage.options[chat]!r} ({stage.name}) while the recipe runs"
+            return f"{made} is written by {model!r} ({stage.name}) while the recipe runs"
     return None

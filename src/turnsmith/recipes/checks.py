@@ -10,7 +10,7 @@ from turnsmith.errors import UsageError
 from turnsmith.models import needs
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
-from turnsmith.recipes import asking
+from turnsmith.recipes import asking, wiring
 from turnsmith.registry import Kind, Registry
 from turnsmith.types import Json
 
@@ -48,14 +48,12 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         if step.train.validate_on is not None:
             _known(step.train.validate_on, sets, "data", where)
         if step.train.watch is not None:
-            _suite(step.train.watch.suite, sets, registry, where)
+            _suite(step.train.watch.suite, names, sets, registry, where)
             asking.check_watched(step.train, registry, where)
         _options(registry, "objective", step.train.objective, where)
         _others(step.train, names, registry, where)
-        options = _options(registry, "trainable", step.train.trainable, where)
-        for named in registry.entry("trainable", step.train.trainable.name).names("models"):
-            if options[named] is not None:
-                _model(str(options[named]), names, where)
+        _options(registry, "trainable", step.train.trainable, where)
+        _wired("trainable", step.train.trainable, names, registry, where)
         if step.train.view is not None:
             _options(registry, "view", step.train.view, where)
             _view(step.train, registry, where)
@@ -69,12 +67,27 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         _model(step.evaluate.model, names, where)
         if step.evaluate.against is not None:
             _model(step.evaluate.against, names, where)
-        _suite(step.evaluate.suite, sets, registry, where)
+        _suite(step.evaluate.suite, names, sets, registry, where)
 
 
-def _suite(suite: Sequence[Component], sets: set[str], registry: Registry, where: str) -> None:
+def _wired(kind: Kind, component: Component, names: set[str], registry: Registry, where: str) -> None:
+    """What its options name is there: models, agents and scorers, and what these name."""
+    for model in _within(where, wiring.models, kind, component, registry):
+        agents = {entry.name for entry in registry.entries("agent")}
+        if model in agents - names:
+            raise UsageError(
+                f"{where}: no model is called {model!r} before this step; the agent of that name is written "
+                f"`{{{model}: {{}}}}`"
+            )
+        _model(model, names, where)
+
+
+def _suite(
+    suite: Sequence[Component], names: set[str], sets: set[str], registry: Registry, where: str
+) -> None:
     for component in suite:
         options = _options(registry, "task", component, where)
+        _wired("task", component, names, registry, where)
         if registry.entry("task", component.name).traits.get("data"):
             _known(str(options.get("on")), sets, "data", where)
 
@@ -122,9 +135,8 @@ def _data(data: Data, names: set[str], sets: set[str], registry: Registry, where
     if data.format != "auto":
         _within(where, registry.entry, "format", data.format)
     for component in data.stages:
-        options = _options(registry, "stage", component, where)
-        for chat in registry.entry("stage", component.name).names("chats"):
-            _model(str(options[chat]), names, where)
+        _options(registry, "stage", component, where)
+        _wired("stage", component, names, registry, where)
 
 
 def _options(registry: Registry, kind: Kind, component: Component, where: str) -> dict[str, Json]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turnsmith.data import read
 from turnsmith.errors import UsageError
@@ -38,9 +39,13 @@ def hashes(component: Component, registry: Registry, near: Path | None) -> dict[
     return {name: read.fingerprint(path) for name, path in located(component, registry, near).items()}
 
 
-def made(component: Component, registry: Registry, near: Path | None) -> Task:
-    """The task with its options, files by their whole paths."""
-    options = registry.options("task", component.name, component.options)
+def made(
+    component: Component, registry: Registry, near: Path | None, options: Mapping[str, Any] | None = None
+) -> Task:
+    """The task with its options, files by their whole paths. options: all of them, where some are no longer
+    what the recipe says."""
+    if options is None:
+        options = registry.options("task", component.name, component.options)
     paths = {name: str(path.absolute()) for name, path in located(component, registry, near).items()}
     task: Task = registry.function("task", component.name)(**{**options, **paths})
     return task

@@ -22,7 +22,7 @@ from turnsmith.models import load
 from turnsmith.models.answering import is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.models.score import Scoring, to
-from turnsmith.recipes import files
+from turnsmith.recipes import files, wiring
 from turnsmith.recipes.preparing import layout_of
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
@@ -103,7 +103,11 @@ class Measuring:
         self.dtype: Dtype = arithmetic("auto", wheels.home() / "arithmetic.json")[0]
 
     def task(self, component: Component) -> Task:
-        return files.made(component, self.runner.registry, self.runner.near)
+        def speaks(name: str) -> Chat:
+            return chat(self.runner.model(name), self.runner)
+
+        options = wiring.filled("task", component, self.runner, speaks)
+        return files.made(component, self.runner.registry, self.runner.near, options)
 
     def examples(self, name: str) -> Sequence[Example]:
         return self.runner.examples(name)

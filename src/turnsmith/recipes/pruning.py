@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from turnsmith.recipes import wiring
 from turnsmith.recipes.schema import Component, Evaluate, Recipe, Step, bare, flat
 from turnsmith.registry import Registry
 
 
 def claimed(recipe: Recipe, registry: Registry) -> Recipe:
     """The recipe without the measurements that its claim does not speak of, and without the models and data
-    that
-    nothing is then measured on. Of a name that several steps make, all steps stay."""
+    that nothing is then measured on. Of a name that several steps make, all steps stay."""
     kept = _measuring(recipe, registry)
     names = _needed([*flat(recipe.steps)], kept.values(), registry)
 
@@ -67,9 +67,7 @@ def _fits(task: Component, wanted: tuple[str, str | None]) -> bool:
 def _needed(steps: Sequence[Step], kept: Iterable[Evaluate], registry: Registry) -> set[str]:
     """The names of models and data that the kept measurements rest on."""
     found: set[str] = set()
-    new = {
-        bare(name) for one in kept for name in (one.model, one.against, *_on(one.suite)) if name is not None
-    }
+    new = {bare(name) for one in kept for name in _spoken_of(one, registry)}
     while new - found:
         found |= new
         new = {
@@ -94,17 +92,17 @@ def _taken(step: Step, registry: Registry) -> list[str]:
             step.train.start,
             *step.train.others.values(),
             *([step.train.validate_on] if step.train.validate_on else []),
+            *wiring.models("trainable", step.train.trainable, registry),
         ]
     if step.merge is not None:
         return [*step.merge.models, step.merge.base]
     assert step.data is not None
-    chats = [
-        str(stage.options[chat])
-        for stage in step.data.stages
-        for chat in registry.entry("stage", stage.name).names("chats")
-    ]
+    chats = [name for stage in step.data.stages for name in wiring.models("stage", stage, registry)]
     return [*chats, *([step.data.given] if step.data.given else [])]
 
 
-def _on(suite: Sequence[Component]) -> list[str]:
-    return [str(task.options["on"]) for task in suite if "on" in task.options]
+def _spoken_of(step: Evaluate, registry: Registry) -> list[str]:
+    """What a measurement takes: its models, data, and the models that its tasks name."""
+    data = [str(task.options["on"]) for task in step.suite if "on" in task.options]
+    beside = [name for task in step.suite for name in wiring.models("task", task, registry)]
+    return [step.model, *([step.against] if step.against else []), *data, *beside]

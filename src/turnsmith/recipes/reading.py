@@ -22,6 +22,7 @@ from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
 from turnsmith.errors import DataError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
+from turnsmith.recipes import wiring
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -141,17 +142,21 @@ def _deal_out(data: Archive, step: Data, keys: Keys, directory: Path, counts: Co
 
 
 def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
-    """What a stage is given beside its options: its chats, and `rng` where it asks for one."""
+    """What a stage is given: its options with their chats and scorers, and `rng` where it asks for one."""
     from turnsmith.recipes.measuring import chat
 
     entry = runner.registry.entry("stage", component.name)
-    options = runner.registry.options("stage", component.name, component.options)
     asks = inspect.signature(runner.registry.function("stage", component.name)).parameters
     own = seeds.number(runner.recipe.seed, "chat", *key)
-    models = {name: runner.model(str(options[name])) for name in entry.names("chats")}
-    found: dict[str, Any] = {
-        name: Seeded(chat(model, runner), own, _parameters(model.reference)) for name, model in models.items()
-    }
+
+    def seeded(name: str) -> Seeded:
+        model = runner.model(name)
+        return Seeded(chat(model, runner), own, _parameters(model.reference))
+
+    found = wiring.filled("stage", component, runner, seeded)
+    for name in entry.names("chats"):
+        if not isinstance(found[name], Seeded | None):  # an agent
+            found[name] = Seeded(found[name], own, 0)
     return found | ({"rng": seeds.stream(seed, "stage", key[-1], component.name)} if "rng" in asks else {})
 
 
@@ -213,11 +218,10 @@ def _put_through(
 ) -> Iterator[Example]:
     """What the stage makes of the examples. What it leaves out is in `counts` once all was taken."""
     function = runner.registry.function("stage", component.name)
-    options = runner.registry.options("stage", component.name, component.options)
     own: Counter[str] = Counter()
     told = {"counts": own} if "counts" in inspect.signature(function).parameters else {}
     kept = 0
-    for example in function(examples, **{**options, **given, **told}):
+    for example in function(examples, **given, **told):
         kept += 1
         yield example
     for reason, count in own.items():  # numbers differ from example to example, and the reason is the same

@@ -14,7 +14,7 @@ from turnsmith import seeds, wheels
 from turnsmith.errors import UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
-from turnsmith.recipes import files, telling
+from turnsmith.recipes import files, telling, wiring
 from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
@@ -212,7 +212,7 @@ class Runner:
     def _stage(self, component: Component, version: int) -> dict[str, Any]:
         """What a stage's examples depend on, beside what it is given; what chats draw depends on the run."""
         described = self._described("stage", component)
-        models = [self.model(name).fingerprint for name in self._named_by("stage", component)]
+        models = self._fingerprints("stage", component)
         return {**described, "chats": [*models, self.recipe.seed, version] if models else None}
 
     def _held(self, name: str) -> tuple[Held, ...]:
@@ -276,7 +276,7 @@ class Runner:
             step.train_on,
             seed,
             *([self._described("view", step.view)] if step.view else []),
-            *(self.model(name).fingerprint for name in self._named_by("trainable", step.trainable)),
+            *self._fingerprints("trainable", step.trainable),
             self.hashes(step.validate_on) if step.validate_on else None,
             {name: self.model(model).fingerprint for name, model in step.others.items()},
             *(self._watched(step) if kind.startswith("train") else []),
@@ -386,7 +386,9 @@ class Runner:
         needs = self.registry.entry("task", component.name).names("needs")
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
         described["options"] |= files.hashes(component, self.registry, self.near)
-        return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked}
+        models = self._fingerprints("task", component)
+        beside = {"models": models} if models else {}
+        return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked, **beside}
 
     def measurement_key(
         self, component: Component, suite: Sequence[Component], model: Trained, dtype: str
@@ -441,24 +443,11 @@ class Runner:
         return Trained(reference, load.fingerprint(reference))
 
     def _described(self, kind: Kind, component: Component) -> dict[str, Any]:
-        entry = self.registry.entry(kind, component.name)
-        options = self.registry.options(kind, component.name, component.options)
-        return {"name": component.name, "version": entry.version, "options": options}
+        return wiring.described(kind, component, self.registry)
 
-    def _named_by(self, kind: Kind, component: Component) -> list[str]:
-        """The models that a component's options name."""
-        entry = self.registry.entry(kind, component.name)
-        options = self.registry.options(kind, component.name, component.options)
-        named = (options[name] for name in (*entry.names("chats"), *entry.names("models")))
-        return [str(name) for name in named if name is not None]
-
-    def with_models(self, kind: Kind, component: Component) -> dict[str, Any]:
-        """A component's options, with references in place of the models' names."""
-        options = self.registry.options(kind, component.name, component.options)
-        for name in self.registry.entry(kind, component.name).names("models"):
-            if options[name] is not None:
-                options[name] = self.model(str(options[name])).reference
-        return options
+    def _fingerprints(self, kind: Kind, component: Component) -> list[str]:
+        """Of the models that a component's options name."""
+        return [self.model(name).fingerprint for name in wiring.models(kind, component, self.registry)]
 
     def _link(self, name: str, target: Path) -> None:
         """`runs/RECIPE/NAME` leads to the newest model of that name."""

@@ -24,6 +24,7 @@ from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
 from turnsmith.recipes import FOLDER, yaml12
 from turnsmith.recipes.checks import check
+from turnsmith.recipes.component import Component, Named, component_of
 from turnsmith.recipes.paths import assign, unshared
 from turnsmith.registry import Registry
 from turnsmith.train.options import OVER_BEFORE, Fit
@@ -33,35 +34,8 @@ from turnsmith.types import is_list, is_object
 FORGETTING = ("stopping", "divergence", "abilities")  # tasks of the general suite
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
-    """A component as a recipe names it: a name, or `{name: options}`."""
-
-    name: str
-    options: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
-        return f"{self.name} ({options})" if options else self.name
-
-
-def _component(value: Any) -> Component:
-    if isinstance(value, Component):
-        return value
-    if isinstance(value, str):
-        return Component(value, {})
-    if is_object(value) and len(value) == 1:
-        ((name, options),) = value.items()
-        if options is None or is_object(options):
-            return Component(str(name), options or {})
-    raise ValueError("expected the name of a component, or {name: {option: value}}")
-
-
-Named = Annotated[Component, BeforeValidator(_component)]
-
-
 def _base(value: Any) -> Any:
-    return value if isinstance(value, str) else _component(value)
+    return value if isinstance(value, str) else component_of(value)
 
 
 Base = Annotated[str | Component, BeforeValidator(_base)]

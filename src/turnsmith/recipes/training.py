@@ -25,7 +25,7 @@ from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
-from turnsmith.recipes import files, sights, watching
+from turnsmith.recipes import files, sights, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
@@ -290,7 +290,7 @@ def _installed(
 ) -> tuple[Learner, PreTrainedTokenizerBase, str | None]:
     """The start with the trainable on it, its tokenizer, and the base to be named of an adapter."""
     component = runner.registry.function("trainable", step.trainable.name)
-    options = runner.with_models("trainable", step.trainable)
+    options = wiring.filled("trainable", step.trainable, runner)
     own.check_start(locate(start.reference), step.trainable.name)
     merged = load.has_adapter(start.reference) and not hasattr(component, "attach")
     # Where the start's own weights are kept with what learns, they must not lose digits.

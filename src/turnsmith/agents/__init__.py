@@ -1,0 +1,1 @@
+"""Those who answer like a chat without being a model."""

@@ -1,0 +1,1 @@
+"""Judgements of conversations, as rewards, metrics and filters."""

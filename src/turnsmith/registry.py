@@ -182,19 +182,24 @@ def objective(
     linear: bool = False,
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
+    values: tuple[str, ...] = (),
     forward: bool = False,
+    extras: tuple[str, ...] = (),
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
-    """`(scores, *, options) -> Loss`, one value per unit.
+    """`(scores, *, options) -> Loss`, one value per unit. Or a class made with the options that is called so.
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
     reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
     `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
-    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. forward: it is
-    given a `Run` in place of scores, with which it computes them, more than once or of other inputs.
+    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. values: numbers
+    that it needs of each example. forward: it is given a `Run` in place of scores, with which it computes
+    them, more than once or of other inputs. extras: numbers for each trained token that the class's `credit`
+    gives, `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without
+    gradients, before the round is learnt from.
     """
     return _register("objective", name)
 

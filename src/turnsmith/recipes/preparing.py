@@ -26,6 +26,7 @@ from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.shelf import write_text
 from turnsmith.train import lower, reference
+from turnsmith.train.loop import Windows
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.passes import Passes
 from turnsmith.train.place import device
@@ -71,7 +72,7 @@ class Ready(NamedTuple):
     """
 
     step: Train
-    stream: Stream
+    stream: Windows
     live: Callable[[Batch], Tensor] | None
     space: Room
     lowest: int | None

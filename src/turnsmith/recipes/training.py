@@ -145,7 +145,8 @@ def _done(
     runner.open()
     learner, words, base = _installed(step, runner, start, dtype, seed)
     view = sights.see(step, runner, words, examples=len(examples), seed=seed)
-    scoring = Scoring(learner.model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
+    autocast = dtype == "bfloat16"
+    scoring = Scoring(learner.model, autocast=autocast, heads=method.heads, targets=method.targets, seed=seed)
     method = replace(method, others=_others(others, scoring, words, dtype))
     layout = layout_of(runner, learner.model, *(other.model for other in method.others.values()))
     if left := heads.load(scoring.heads, start.reference):
@@ -270,8 +271,9 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         reference=bool(traits.get("reference", False)),
         reads=entry.names("reads"),
         linear=bool(traits.get("linear", False)),
-        needs=entry.names("needs"),
+        needs=needs.needs(traits, options),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, options),
         forward=bool(traits.get("forward", False)),
     )
     return method, list(entry.names("parts") or ("text",))

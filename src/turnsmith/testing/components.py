@@ -27,18 +27,18 @@ def method(
     """An objective as the loop takes it."""
     known = registry or Registry()
     traits: Mapping[str, Any] = known.entry("objective", name).traits
-    filled = functools.partial(
-        known.function("objective", name), **known.options("objective", name, options or {})
-    )
-    reads, wanted = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
+    given = known.options("objective", name, options or {})
+    filled = functools.partial(known.function("objective", name), **given)
+    reads = tuple(map(str, traits.get("reads", ())))
     return Method(
         filled,
         cast("Per", traits["per"]),
         reference=bool(traits.get("reference")),
         reads=reads,
         linear=bool(traits.get("linear")),
-        needs=wanted,
+        needs=needs.needs(traits, given),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, given),
         forward=bool(traits.get("forward")),
     )
 

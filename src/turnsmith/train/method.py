@@ -19,8 +19,9 @@ from turnsmith.types import Batch, Loss, Scores, Size
 class Method:
     """An objective with its options filled in, and the traits that the loop needs.
 
-    others: the models that some of its `needs` are against, by name; they do not learn. forward: the
-    objective is given a `Run` in place of scores.
+    targets: heads that a copy follows, and how much of the way it goes after each step. others: the models
+    that some of its `needs` are against, by name; they do not learn. forward: the objective is given a `Run`
+    in place of scores.
     """
 
     objective: Callable[[Any], Loss]
@@ -30,6 +31,7 @@ class Method:
     linear: bool = False
     needs: tuple[str, ...] = ()
     heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
+    targets: Mapping[str, float] = field(default_factory=dict[str, float])
     others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
     forward: bool = False
 

@@ -183,6 +183,7 @@ def objective(
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
     targets: Mapping[str, str] | None = None,
+    values: tuple[str, ...] = (),
     forward: bool = False,
     source: str = "",
     version: int = 1,
@@ -196,8 +197,9 @@ def objective(
     `argmax`, `logsumexp`, `max`, `HEAD:max`, of logits divided by an option `HEAD:max/{option}`, or beside a
     model of the step's `others` `kl:NAME`, `reverse_kl:NAME`. heads: learn too; their size, `vocab`,
     `("mlp", 1)` behind a hidden layer, or `("last", 1)` on a read-out. targets: heads that a copy NAME_target
-    follows, and the option that says how much of the way it goes after each step. forward: it is given a
-    `Run` in place of scores, with which it computes them, more than once or of other inputs.
+    follows, and the option that says how much of the way it goes after each step. values: numbers that it
+    needs of each example. forward: it is given a `Run` in place of scores, with which it computes them, more
+    than once or of other inputs.
     """
     return _register("objective", name)
 

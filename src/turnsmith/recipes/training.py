@@ -19,7 +19,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.errors import ModelError, UsageError
+from turnsmith.errors import DataError, ModelError, UsageError
 from turnsmith.models import cost, heads, load, needs, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
@@ -139,6 +139,7 @@ def _done(
     examples, counts = tokens(
         step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped
     )
+    _look_for_values(step, method, examples)
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
@@ -274,9 +275,21 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         needs=needs.needs(traits, options),
         heads=needs.heads(traits),
         targets=needs.targets(traits, options),
+        values=entry.names("values"),
         forward=bool(traits.get("forward", False)),
     )
     return method, list(entry.names("parts") or ("text",))
+
+
+def _look_for_values(step: Train, method: Method, examples: Sequence[Rendered]) -> None:
+    """Raise DataError where the examples lack a number that the objective needs; some that have it and some
+    that do not are refused where they are batched."""
+    for name in method.values:
+        if name not in examples[0].values:
+            raise DataError(
+                f"example {examples[0].id!r} of {step.data!r} has no value {name!r}, which the objective "
+                f"{step.objective.name!r} needs: give it one with the stage `value`"
+            )
 
 
 def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:

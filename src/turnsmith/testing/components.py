@@ -29,7 +29,7 @@ def method(
     traits: Mapping[str, Any] = known.entry("objective", name).traits
     given = known.options("objective", name, options or {})
     filled = functools.partial(known.function("objective", name), **given)
-    reads = tuple(map(str, traits.get("reads", ())))
+    reads, values = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values"))
     return Method(
         filled,
         cast("Per", traits["per"]),
@@ -39,6 +39,7 @@ def method(
         needs=needs.needs(traits, given),
         heads=needs.heads(traits),
         targets=needs.targets(traits, given),
+        values=values,
         forward=bool(traits.get("forward")),
     )
 

@@ -177,9 +177,15 @@ def given(
         examples=len(numbered),
         reference=table[:, 2] if method.reference else None,
         read=dict.fromkeys(method.reads, read),
+        values={name: torch.tensor([_outcome(number) for number in numbered]) for name in method.values},
         heads={name: _said(numbers[name], read, size) for name, size in heads.items()},
         reduced={name: numbers[name] for name in method.needs},
     )
+
+
+def _outcome(number: int) -> float:
+    """A value of an example: some are 0, some below it."""
+    return number / 2 - 0.5
 
 
 def _said(numbers: Tensor, read: Tensor, size: Size) -> Tensor:
@@ -202,8 +208,11 @@ def per_example(method: Method, scores: Scores) -> Tensor:
 
 
 def _pairs(method: Method, parts: Sequence[str], scoring: Scoring, count: int) -> list[Rendered]:
-    """Examples with the parts, and reference log-probs where they are needed: those of another model."""
-    made = examples(count, parts=parts)
+    """Examples with the parts and values, and reference log-probs where they are needed: another model's."""
+    made = [
+        replace(one, values=dict.fromkeys(method.values, _outcome(number)))
+        for number, one in enumerate(examples(count, parts=parts))
+    ]
     if not method.reference:
         return made
 

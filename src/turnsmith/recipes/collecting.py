@@ -23,7 +23,7 @@ from turnsmith.errors import UsageError
 from turnsmith.models import cost
 from turnsmith.models.score import Scoring
 from turnsmith.recipes import sights
-from turnsmith.recipes.preparing import Ready, tell, terms
+from turnsmith.recipes.preparing import Ready, look_for_values, tell, terms
 from turnsmith.recipes.reading import Seeded, chats_of, distinct, filled, put_through
 from turnsmith.recipes.watching import undisturbed
 from turnsmith.sample.chat import LocalChat
@@ -73,6 +73,7 @@ def prepared(
     def render(examples: Sequence[Example], counts: Counter[str]) -> list[Rendered]:
         found = list(rendered(examples, renderer, terms(step, parts), counts))
         hold_to(fit.max_dropped, kept=len(found), examples=len(examples), length=fit.length)
+        look_for_values(step, method, found)
         return found
 
     def credited(examples: Sequence[Rendered]) -> tuple[dict[str, np.ndarray], float]:

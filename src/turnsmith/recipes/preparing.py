@@ -20,6 +20,7 @@ from turnsmith.data.prepare import Terms
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
+from turnsmith.errors import DataError
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.rows import longest, over_the_row
@@ -31,7 +32,7 @@ from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.passes import Passes
 from turnsmith.train.place import device
 from turnsmith.train.room import Room, available, room
-from turnsmith.types import Batch
+from turnsmith.types import Batch, Rendered
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner
@@ -61,6 +62,17 @@ def terms(step: Train, parts: Sequence[str]) -> Terms:
     """What the step wants of examples as tokens."""
     fit = step.fit
     return Terms(parts=tuple(parts), length=fit.length, over=fit.over, train=step.train_on)
+
+
+def look_for_values(step: Train, method: Method, examples: Sequence[Rendered]) -> None:
+    """Raise DataError where the examples lack a number that the objective needs; some that have it and some
+    that do not are refused where they are batched."""
+    for name in method.values:
+        if name not in examples[0].values:
+            raise DataError(
+                f"example {examples[0].id!r} of {step.data!r} has no value {name!r}, which the objective "
+                f"{step.objective.name!r} needs: give it one with the stage `value`"
+            )
 
 
 class Ready(NamedTuple):

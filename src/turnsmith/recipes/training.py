@@ -26,7 +26,7 @@ from turnsmith.models.locate import locate
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes import collecting, files, sights, watching, wiring
-from turnsmith.recipes.preparing import Ready, layout_of, prepared, tell, terms, validator
+from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train.loop import fit
@@ -145,14 +145,15 @@ def _done(
         runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
-    examples, counts = ((), {}) if step.collect else _examples(step, runner, renderer, parts)
+    examples, counts = ((), {}) if step.collect else _examples(step, runner, renderer, method, parts)
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
     runner.open()
     learner, words, base = _installed(step, runner, start, dtype, seed)
     view = sights.see(step, runner, words, examples=len(examples), seed=seed)
-    scoring = Scoring(learner.model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
+    autocast = dtype == "bfloat16"
+    scoring = Scoring(learner.model, autocast=autocast, heads=method.heads, targets=method.targets, seed=seed)
     method = replace(method, others=_others(others, scoring, words, dtype))
     layout = layout_of(runner, learner.model, *(other.model for other in method.others.values()))
     if left := heads.load(scoring.heads, start.reference):
@@ -193,10 +194,12 @@ def _done(
 
 
 def _examples(
-    step: Train, runner: Runner, renderer: Renderer, parts: list[str]
+    step: Train, runner: Runner, renderer: Renderer, method: Method, parts: list[str]
 ) -> tuple[Sequence[Rendered], Mapping[str, int]]:
     wanted = terms(step, parts)
-    return tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    found = tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    look_for_values(step, method, found[0])
+    return found
 
 
 def _sparse(learner: Learner, words: PreTrainedTokenizerBase, start: Trained) -> bool:
@@ -298,8 +301,9 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         reference=bool(traits.get("reference", False)),
         reads=entry.names("reads"),
         linear=bool(traits.get("linear", False)),
-        needs=entry.names("needs"),
+        needs=needs.needs(traits, options),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, options),
         values=entry.names("values"),
         forward=bool(traits.get("forward", False)),
         extras=entry.names("extras"),

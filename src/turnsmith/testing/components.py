@@ -29,17 +29,16 @@ def method(
     traits: Mapping[str, Any] = known.entry("objective", name).traits
     function, given = known.function("objective", name), known.options("objective", name, options or {})
     made = function(**given) if isinstance(function, type) else functools.partial(function, **given)
-    reads, wanted, values, extras = (
-        tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs", "values", "extras")
-    )
+    reads, values, extras = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values", "extras"))
     return Method(
         made,
         cast("Per", traits["per"]),
         reference=bool(traits.get("reference")),
         reads=reads,
         linear=bool(traits.get("linear")),
-        needs=wanted,
+        needs=needs.needs(traits, given),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, given),
         values=values,
         forward=bool(traits.get("forward")),
         extras=extras,

@@ -21,9 +21,10 @@ Credit = Callable[[Sequence[Scores]], Sequence[Mapping[str, Tensor]]]
 class Method:
     """An objective with its options filled in, and the traits that the loop needs.
 
-    values: numbers that it needs of each example. others: the models that some of its `needs` are against,
-    by name; they do not learn. forward: the objective is given a `Run` in place of scores. credit: gives the
-    numbers `extras` for each trained token of a round, from all of its scores at once.
+    targets: heads that a copy follows, and how much of the way it goes after each step. values: numbers that
+    it needs of each example. others: the models that some of its `needs` are against, by name; they do not
+    learn. forward: the objective is given a `Run` in place of scores. credit: gives the numbers `extras` for
+    each trained token of a round, from all of its scores at once.
     """
 
     objective: Callable[[Any], Loss]
@@ -33,6 +34,7 @@ class Method:
     linear: bool = False
     needs: tuple[str, ...] = ()
     heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
+    targets: Mapping[str, float] = field(default_factory=dict[str, float])
     values: tuple[str, ...] = ()
     others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
     forward: bool = False

@@ -182,6 +182,8 @@ def objective(
     linear: bool = False,
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
+    targets: Mapping[str, str] | None = None,
+    values: tuple[str, ...] = (),
     forward: bool = False,
     source: str = "",
     version: int = 1,
@@ -192,9 +194,12 @@ def objective(
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
     reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
-    `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
-    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. forward: it is
-    given a `Run` in place of scores, with which it computes them, more than once or of other inputs.
+    `argmax`, `logsumexp`, `max`, `HEAD:max`, of logits divided by an option `HEAD:max/{option}`, or beside a
+    model of the step's `others` `kl:NAME`, `reverse_kl:NAME`. heads: learn too; their size, `vocab`,
+    `("mlp", 1)` behind a hidden layer, or `("last", 1)` on a read-out. targets: heads that a copy NAME_target
+    follows, and the option that says how much of the way it goes after each step. values: numbers that it
+    needs of each example. forward: it is given a `Run` in place of scores, with which it computes them, more
+    than once or of other inputs.
     """
     return _register("objective", name)
 

@@ -27,8 +27,9 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
 Finish = Literal["stop", "length", "cancelled", "stuck"]
 Train = Literal["assistant", "last", "turn", "user", "calls", "all"]  # what learns
 Read = Literal["last", "mean"]  # of a path: the state of its last token, the mean of its trained tokens'
-# Of a head: how many numbers it gives for a trained token, one for each id, or how many for a read-out.
-Size: TypeAlias = "int | Literal['vocab'] | tuple[Read, int]"
+# Of a head: how many numbers it gives for a trained token, or one for each id; either with "mlp" before it,
+# behind a hidden layer; or how many for a read-out.
+Size: TypeAlias = "int | Literal['vocab'] | tuple[Read | Literal['mlp'], int | Literal['vocab']]"
 
 
 def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
@@ -250,7 +251,7 @@ class Scores:
     computed over the vocabulary at each trained token. read: (P, H), `last` or `mean` of each path.
     temperature: what the logits were divided by.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
-    token that came. (P,) or (P, n) of one on a read-out.
+    token that came. (P,) or (P, n) of one on a read-out. The copy that follows a head is NAME_target.
     """
 
     logprobs: Tensor

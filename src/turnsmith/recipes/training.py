@@ -19,7 +19,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.errors import ModelError, UsageError
+from turnsmith.errors import DataError, ModelError, UsageError
 from turnsmith.models import cost, heads, load, needs, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
@@ -139,13 +139,15 @@ def _done(
     examples, counts = tokens(
         step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped
     )
+    _look_for_values(step, method, examples)
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
     runner.open()
     learner, words, base = _installed(step, runner, start, dtype, seed)
     view = sights.see(step, runner, words, examples=len(examples), seed=seed)
-    scoring = Scoring(learner.model, autocast=dtype == "bfloat16", heads=method.heads, seed=seed)
+    autocast = dtype == "bfloat16"
+    scoring = Scoring(learner.model, autocast=autocast, heads=method.heads, targets=method.targets, seed=seed)
     method = replace(method, others=_others(others, scoring, words, dtype))
     layout = layout_of(runner, learner.model, *(other.model for other in method.others.values()))
     if left := heads.load(scoring.heads, start.reference):
@@ -270,11 +272,24 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         reference=bool(traits.get("reference", False)),
         reads=entry.names("reads"),
         linear=bool(traits.get("linear", False)),
-        needs=entry.names("needs"),
+        needs=needs.needs(traits, options),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, options),
+        values=entry.names("values"),
         forward=bool(traits.get("forward", False)),
     )
     return method, list(entry.names("parts") or ("text",))
+
+
+def _look_for_values(step: Train, method: Method, examples: Sequence[Rendered]) -> None:
+    """Raise DataError where the examples lack a number that the objective needs; some that have it and some
+    that do not are refused where they are batched."""
+    for name in method.values:
+        if name not in examples[0].values:
+            raise DataError(
+                f"example {examples[0].id!r} of {step.data!r} has no value {name!r}, which the objective "
+                f"{step.objective.name!r} needs: give it one with the stage `value`"
+            )
 
 
 def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:

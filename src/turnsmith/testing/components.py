@@ -27,18 +27,19 @@ def method(
     """An objective as the loop takes it."""
     known = registry or Registry()
     traits: Mapping[str, Any] = known.entry("objective", name).traits
-    filled = functools.partial(
-        known.function("objective", name), **known.options("objective", name, options or {})
-    )
-    reads, wanted = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
+    given = known.options("objective", name, options or {})
+    filled = functools.partial(known.function("objective", name), **given)
+    reads, values = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values"))
     return Method(
         filled,
         cast("Per", traits["per"]),
         reference=bool(traits.get("reference")),
         reads=reads,
         linear=bool(traits.get("linear")),
-        needs=wanted,
+        needs=needs.needs(traits, given),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, given),
+        values=values,
         forward=bool(traits.get("forward")),
     )
 

@@ -72,7 +72,8 @@ def fit(
         chooser.take(dict.fromkeys(chosen, True))
     learning = _learning(scoring, learner)
     # What may have learned by the end: where what learns changes, anything.
-    kept = dict(scoring.named_parameters()) if chooser else learning.parameters
+    followers = {f"heads.{name}": copy for name, copy in scoring.heads.copies.items()}
+    kept = dict(scoring.named_parameters()) if chooser else {**learning.parameters, **followers}
     optimizer = adamw(learning.parameters.values(), options)
     total = options.total(len(stream.examples))
     state: dict[str, Any] = {
@@ -125,6 +126,7 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             learning.scatter()
+            scoring.heads.follow()
             state["step"] = step + 1
             if chooser:
                 state["learns"] = sorted(learns(chooser.model))

@@ -19,8 +19,9 @@ from turnsmith.types import Batch, Loss, Scores, Size
 class Method:
     """An objective with its options filled in, and the traits that the loop needs.
 
-    others: the models that some of its `needs` are against, by name; they do not learn. forward: the
-    objective is given a `Run` in place of scores.
+    targets: heads that a copy follows, and how much of the way it goes after each step. values: numbers that
+    it needs of each example. others: the models that some of its `needs` are against, by name; they do not
+    learn. forward: the objective is given a `Run` in place of scores.
     """
 
     objective: Callable[[Any], Loss]
@@ -30,6 +31,8 @@ class Method:
     linear: bool = False
     needs: tuple[str, ...] = ()
     heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
+    targets: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: tuple[str, ...] = ()
     others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
     forward: bool = False
 

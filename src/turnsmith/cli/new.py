@@ -48,7 +48,7 @@ class Places:
 
 def command(
     kind: Annotated[
-        str, typer.Argument(help="format, stage, view, objective, trainable, network, merge or task.")
+        str, typer.Argument(help="What it is: objective, stage, scorer ... (`methods` lists the kinds).")
     ],
     name: Annotated[str, typer.Argument(help="What it is called: a Python name, e.g. my_loss.")],
     to: Annotated[

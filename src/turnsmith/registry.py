@@ -291,10 +291,11 @@ def task(
 ) -> Callable[[F], F]:
     """A class made with the options, which gives items of a model (`evaluation/suite.py`).
 
-    data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
-    asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
-    reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
-    of the hash, their names are not: ids of items must not speak of them. chats, scorers: as of a stage.
+    data: it measures on examples, of which it needs `parts`, with answers that could be learnt; () where it
+    asks for answers itself. needs: tasks whose items of the start model it asks for. files: options that name
+    files (`str`, or None for none); the class gets their whole paths and reads them when it is made, so that
+    a bad row stops a run before it trains. What the files hold is part of the hash, their names are not: ids
+    of items must not speak of them. chats, scorers: as of a stage.
     asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)

@@ -14,8 +14,8 @@ from turnsmith.data.batch import pack
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.objectives.policy import Ppo, gae, whitened
-from turnsmith.testing import model, scores, tokens
-from turnsmith.types import Rendered
+from turnsmith.testing import chat, jsonl, model, scores, tokens
+from turnsmith.types import Example, Rendered
 
 
 def drawn(logprobs, *, reward, value, reference=None):
@@ -33,7 +33,7 @@ def drawn(logprobs, *, reward, value, reference=None):
 def credited(ppo, given):
     """The scores with what credit says of them as the only ones of their round."""
     with torch.no_grad():
-        (extras,) = ppo.credit([given])
+        (extras,) = ppo.credit([replace(given, logprobs=given.logprobs.detach())])
     return replace(given, extras=extras)
 
 
@@ -172,81 +172,69 @@ def test_tokens_behind_the_end_of_an_answer_change_nothing():
 # ------------------------------------------------------------------------- a model that knows three words
 
 WORDS = ("yes", "no", "bad")  # without a letter in common: the network sees one letter back
+FIT = {"length": 64, "dtype": "float32", "schedule": "constant", "checkpoint": 1000}
 
 
-def recipe(**ppo):
-    rules = {"rules": {"keywords": "word", "within": 6, "bad": ["bad"]}}
-    fit = {"batch": 24, "length": 64, "dtype": "float32", "lr": 1e-2, "schedule": "constant"}
-    asked = {"max_new": 6, "reward": rules}
-    return {
-        "title": "Three words",
-        "base": {"markov": {"hidden": 32}},
-        "forgetting": False,
-        "steps": [
-            {"data": {"name": "spoken", "read": "spoken.jsonl"}},
-            {"data": {"name": "asked", "read": "asked.jsonl"}},
-            {
-                "train": {
-                    "name": "start",
-                    "data": "spoken",
-                    "trainable": "full",
-                    "fit": {**fit, "steps": 60, "batch": 3, "lr": 3e-2},
-                }
-            },
-            {
-                "train": {
-                    "name": "policy",
-                    "start": "start",
-                    "data": "asked",
-                    "objective": {"ppo": ppo},
-                    "trainable": "full",
-                    "collect": {
-                        "stages": [{"answers": {"by": "policy", "n": 24, **asked}}, "each_answer"],
-                        "examples": 1,
-                        "epochs": 4,
-                    },
-                    "fit": {**fit, "steps": 60, "reference": "live", "checkpoint": 1000},
-                }
-            },
-            {
-                "evaluate": {
-                    "model": "policy",
-                    "against": "start",
-                    "suite": [{"rewarded": {"on": "asked", "n": 40, **asked}}],
-                }
-            },
-        ],
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A network that says one of three words, as often each; where it lies, and what is asked of it."""
+    where = tmp_path_factory.mktemp("words")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
+        patch.setenv("TURNSMITH_HOME", str(where / "home"))
+        said = [Example({"text": chat("u: ?", f"a: {word}")}, {}, {"id": word}) for word in WORDS]
+        jsonl(where / "said.jsonl", said)
+        # A prompt without an answer: no step of PPO reads what anybody said (check of card 11).
+        jsonl(where / "asked.jsonl", [Example({"text": chat("u: ?")}, {}, {"id": "asked", "word": "yes"})])
+        fit = {**FIT, "steps": 60, "batch": 3, "lr": 3e-2}
+        steps = [
+            {"data": {"name": "said", "read": "said.jsonl"}},
+            {"train": {"name": "start", "data": "said", "trainable": "full", "fit": fit}},
+        ]
+        base = {"markov": {"hidden": 32}}
+        (found,) = turnsmith.run(
+            {"title": "w", "base": base, "forgetting": False, "steps": steps}, name="start"
+        )
+        yield Path(found["steps"][-1]["path"]) / "model"
+
+
+def tuned(start, *, steps, lr, **ppo):
+    """The figures of a model that PPO has tuned, and of the start; and the metrics of its steps."""
+    asked = {"max_new": 6, "reward": {"rules": {"keywords": "word", "within": 6, "bad": ["bad"]}}}
+    stages = [{"answers": {"by": "policy", "n": 24, **asked}}, "each_answer"]
+    train = {
+        "name": "policy",
+        "data": "asked",
+        "objective": {"ppo": ppo},
+        "trainable": "full",
+        "collect": {"stages": stages, "examples": 1, "epochs": 4},
+        "fit": {**FIT, "steps": steps, "batch": 24, "lr": lr, "reference": "live"},
     }
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path / "home"))
-    said = [
-        {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": word}]}
-        for word in WORDS
+    suite = [{"rewarded": {"on": "asked", "n": 40, **asked}}]
+    steps = [
+        {"data": {"name": "asked", "read": "asked.jsonl"}},
+        {"train": train},
+        {"evaluate": {"model": "policy", "suite": suite}},
     ]
-    (tmp_path / "spoken.jsonl").write_text("\n".join(map(json.dumps, said)) + "\n")
-    # A prompt without an answer: no step of PPO reads what anybody said (check of card 11).
-    asked = {"parts": {"text": {"messages": [{"role": "user", "content": "?"}]}}, "meta": {"word": "yes"}}
-    (tmp_path / "asked.jsonl").write_text(json.dumps({"id": "asked", **asked}) + "\n")
-    return tmp_path
-
-
-def figures(given):
-    (found,) = turnsmith.run(given, name="words")
+    plain = {"title": "w", "base": str(start), "forgetting": False, "steps": steps}
+    (found,) = turnsmith.run(plain, name="words")
     (measured,) = found["steps"][-1]["tasks"]
-    return {row["metric"]: row for row in measured["metrics"]}, found
+    metrics = [json.loads(line) for line in (Path(found["steps"][1]["path"]) / "metrics.jsonl").open()]
+    return {row["name"]: row for row in measured["metrics"]}, metrics
 
 
-def test_the_best_answer_is_found_and_what_pays_for_nearness_stays_near(place):
-    rows, found = figures(recipe(kl=0.0))
+def test_the_best_answer_is_found(start):
+    rows, metrics = tuned(start, steps=48, lr=1e-2, kl=0.0)
     assert abs(rows["reward"]["before"]) < 0.5  # one in three is good, one bad
     assert rows["reward"]["after"] > 0.9  # of at most 1
-    assert rows["divergence"]["after"] > 0.5
-    rounds = [json.loads(line) for line in (Path(found["steps"][3]["path"]) / "metrics.jsonl").open()]
-    assert rounds[0]["ratio"] == pytest.approx(1, abs=1e-5)
-    assert rounds[0]["clipped"] == 0
-    near, _ = figures(recipe(kl=100.0))
-    assert near["divergence"]["after"] < 0.01  # check of card 11
+    assert rows["divergence"]["after"] > 0.5  # that of always `yes` is log 3
+    assert metrics[0]["ratio"] == pytest.approx(1, abs=1e-5)
+    assert metrics[0]["clipped"] == 0
+
+
+def test_what_pays_much_for_nearness_stays_near(start):
+    """Check of card 11: KL < 0.01 where its coefficient is very large."""
+    near, _ = tuned(start, steps=24, lr=1e-3, kl=100.0)
+    free, _ = tuned(start, steps=24, lr=1e-3, kl=0.0)
+    assert near["divergence"]["after"] < 0.01
+    assert free["divergence"]["after"] > 3 * near["divergence"]["after"]

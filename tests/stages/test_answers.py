@@ -71,6 +71,15 @@ def test_what_was_drawn_stays_as_it_was():
     assert said.logprobs == (-0.5,) * len(said.ids)
 
 
+def test_nothing_but_the_answer_learns():
+    """Card 11: the prompt is masked."""
+    shots = Example({"text": chat("u: Hi", "a: Hello there", "u: And you?")}, {}, {"id": "x"})
+    by = LocalChat(Scripted("cat*"), RENDERER)
+    (one,) = answers([shots], by=by, reward=length, n=1, counts=Counter())
+    (tokens,) = RENDERER.render(one.parts["replies"][0])
+    assert tokens.inputs[tokens.weights > 0].tolist() == [*WORDS("cat")["input_ids"], STOP]
+
+
 def test_an_answer_at_the_limit_is_known_as_cut():
     (one,), counts = made(["never ends", "ok*"], n=2, max_new=5)
     assert one.values["cut"] == (1.0, 0.0)

@@ -31,6 +31,7 @@ def answers(
 
     A prompt is the conversation `to` without what the assistant says last. stop: texts that end an answer,
     such as the header of a next turn; what was drawn up to there is kept as ids, and the text ends before it.
+    Nothing but the answer learns, whatever the assistant has said before.
     Examples get the part `replies`, of several conversations, and for each of these the values `reward`,
     `cut`, 1 where it is as long as `max_new` allows and did not end, and `tokens`, how many were drawn.
     What could not be answered or judged is left out and counted.
@@ -72,10 +73,12 @@ def prompt(example: Example, part: str) -> Conversation:
 
 
 def answered(example: Example, asked: Conversation, reply: Reply) -> Example:
-    """An answer as a scorer is given it: an example with the part `text`, and what is known of the answer
-    among its values, `cut` and `tokens`."""
+    """An answer as a scorer is given it: an example with the part `text`, of which nothing but the answer
+    learns, and what is known of the answer among its values, `cut` and `tokens`."""
     values = {"cut": float(reply.finish == "length"), "tokens": float(len(reply.message.ids or ()))}
-    return Example({"text": asked.then(reply.message)}, {**example.values, **values}, example.meta)
+    said = tuple(replace(message, weight=0.0, spans=()) for message in asked.messages)
+    text = replace(asked, messages=(*said, reply.message))
+    return Example({"text": text}, {**example.values, **values}, example.meta)
 
 
 @stage("each_answer")

@@ -18,7 +18,7 @@ from turnsmith.stages.answers import answered, prompt
 from turnsmith.types import Conversation, Example, Failure, Rendered, Reply, Sampling, Scorer
 
 
-@task("rewarded", data=True, scorers=("reward",), source="arXiv:2203.02155 sec. 3.5")
+@task("rewarded", data=True, parts=(), scorers=("reward",), source="arXiv:2203.02155 sec. 3.5")
 class Rewarded:
     """Mean reward of the answers that the model draws to held-out prompts, their length, and the divergence
     from the start model on them.

@@ -91,9 +91,9 @@ def test_what_was_preferred_is_judged_higher(judge):
 
 def test_what_is_too_long_is_not_judged(judge):
     path, _ = judge
-    asked = [chat("u: Hi", "a: The cat sat on the mat while the dog slept."), chat("u: Hi", "a: Yes")]
+    asked = [chat("u: Hi", "a: " + "The cat sat. " * 30), chat("u: Hi", "a: Yes")]
     examples = [Example({"text": one}, {}, {"id": str(number)}) for number, one in enumerate(asked)]
-    first, second = RewardModel(by=str(path / "model"), length=20)(asked, examples)
+    first, second = RewardModel(by=str(path / "model"), length=60)(asked, examples)
     assert first is None
     assert second is not None
 

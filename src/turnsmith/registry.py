@@ -182,19 +182,27 @@ def objective(
     linear: bool = False,
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
+    targets: Mapping[str, str] | None = None,
+    values: tuple[str, ...] = (),
     forward: bool = False,
+    extras: tuple[str, ...] = (),
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
-    """`(scores, *, options) -> Loss`, one value per unit.
+    """`(scores, *, options) -> Loss`, one value per unit. Or a class made with the options that is called so.
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
     reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
-    `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
-    `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. forward: it is
-    given a `Run` in place of scores, with which it computes them, more than once or of other inputs.
+    `argmax`, `logsumexp`, `max`, `HEAD:max`, of logits divided by an option `HEAD:max/{option}`, or beside a
+    model of the step's `others` `kl:NAME`, `reverse_kl:NAME`. heads: learn too; their size, `vocab`,
+    `("mlp", 1)` behind a hidden layer, or `("last", 1)` on a read-out. targets: heads that a copy NAME_target
+    follows, and the option that says how much of the way it goes after each step. values: numbers that it
+    needs of each example. forward: it is given a `Run` in place of scores, with which it computes them, more
+    than once or of other inputs. extras: numbers for each trained token that the class's `credit` gives:
+    `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
+    before the round is learnt from.
     """
     return _register("objective", name)
 
@@ -283,10 +291,11 @@ def task(
 ) -> Callable[[F], F]:
     """A class made with the options, which gives items of a model (`evaluation/suite.py`).
 
-    data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
-    asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
-    reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
-    of the hash, their names are not: ids of items must not speak of them. chats, scorers: as of a stage.
+    data: it measures on examples, of which it needs `parts`, with answers that could be learnt; () where it
+    asks for answers itself. needs: tasks whose items of the start model it asks for. files: options that name
+    files (`str`, or None for none); the class gets their whole paths and reads them when it is made, so that
+    a bad row stops a run before it trains. What the files hold is part of the hash, their names are not: ids
+    of items must not speak of them. chats, scorers: as of a stage.
     asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)

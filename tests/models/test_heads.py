@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from turnsmith.data.batch import pack, pad
+from turnsmith.errors import ModelError
 from turnsmith.models import forest, heads
 from turnsmith.models.heads import Heads
 from turnsmith.models.score import Scoring
@@ -111,3 +112,87 @@ def ranked(tmp_path):
 @pytest.mark.parametrize("check", OBJECTIVE, ids=lambda check: check.__name__)
 def test_an_objective_with_heads_on_read_outs_keeps_the_contract(ranked, check):
     check(ranked, ("text",))
+
+
+# -------------------------------------------------------------------------------- hidden layers, copies
+
+DEEP = {"v": ("mlp", 1), "q": ("mlp", "vocab")}
+
+
+def test_a_head_behind_a_hidden_layer_by_hand():
+    scoring, batch = Scoring(model(), heads=DEEP), pad(examples(2))
+    states = scoring.hidden(batch)[batch.source][batch.entry]
+    own = {}
+    for name, head in scoring.heads.items():
+        first, second = head[0], head[2]
+        assert first.weight.shape == (64, 32)  # twice as wide as the states
+        own[name] = torch.relu(states @ first.weight.T + first.bias) @ second.weight.T + second.bias
+    scores = scoring(batch, needs=("q:logsumexp/0.5", "q:max"))
+    torch.testing.assert_close(scores.heads["v"], own["v"][:, 0])
+    taken = own["q"].gather(1, batch.targets[batch.entry][:, None])[:, 0]
+    torch.testing.assert_close(scores.heads["q"], taken)
+    torch.testing.assert_close(scores.reduced["q:logsumexp/0.5"], (own["q"] / 0.5).exp().sum(1).log())
+    torch.testing.assert_close(scores.reduced["q:max"], own["q"].max(1).values)
+
+
+@pytest.mark.parametrize("size", [("mlp", 0), ("mlp", "all"), ("last", "vocab")])
+def test_a_hidden_layer_or_read_out_before_what_cannot_be_is_refused(size):
+    with pytest.raises(ModelError, match="head 'v' has the size"):
+        Heads({"v": size}, hidden=4, vocabulary=5)
+
+
+@pytest.mark.parametrize("divisor", ["0", "-1", "x", ""])
+def test_logits_are_divided_by_numbers_above_0_alone(divisor):
+    with pytest.raises(ModelError, match="no reduction over the vocabulary is called"):
+        Scoring(model(), heads=DEEP)(pad(examples(1)), needs=(f"q:max/{divisor}",))
+
+
+def test_no_gradient_goes_into_a_copy_or_through_it():
+    scoring = Scoring(model(), heads=DEEP, targets={"v": 0.5, "q": 0.5})
+    scores = scoring(pad(examples(2)), needs=("q_target:max",))
+    assert torch.equal(scores.heads["v_target"], scores.heads["v"])  # it begins where its head is
+    assert torch.equal(scores.heads["q_target"], scores.heads["q"])
+    for values in (scores.heads["v_target"], scores.heads["q_target"], scores.reduced["q_target:max"]):
+        assert not values.requires_grad
+    (scores.heads["v"] + scores.heads["v_target"]).sum().backward()
+    assert all(copy.grad is None for copy in scoring.heads.copies.values())
+    assert set(scoring.heads.copies) == {
+        f"{name}_target.{layer}.{kind}" for name in "vq" for layer in "02" for kind in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.0, 1.0), (0.25, 3.0), (1.0, 9.0)])
+def test_a_copy_goes_its_share_of_the_way(rate, expected):
+    """Card: rate 1 copies, rate 0 never changes; 1 + 0.25 (9 - 1) = 3."""
+    made = Heads({"v": 1}, hidden=2, vocabulary=5, targets={"v": rate})
+    with torch.no_grad():
+        made["v"].weight.fill_(9.0)
+        made["v_target"].weight.fill_(1.0)
+    made.follow()
+    assert made["v_target"].weight.tolist() == [[expected, expected]]
+    assert made["v"].weight.tolist() == [[9.0, 9.0]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "targets"),
+    [({"v": 1}, {"q": 0.1}), ({"v": 1, "v_target": 1}, {"v": 0.1}), ({"v": 1}, {"v": 1.5})],
+)
+def test_a_copy_that_cannot_be_is_refused(sizes, targets):
+    with pytest.raises(ModelError, match="of the way to the head"):
+        Heads(sizes, hidden=2, vocabulary=5, targets=targets)
+
+
+def test_copies_are_saved_and_loaded_and_begin_at_their_heads_where_none_was_saved(tmp_path):
+    model().save_pretrained(tmp_path)
+    first = Heads({"v": ("mlp", 1)}, hidden=4, vocabulary=5, targets={"v": 0.5}, seed=1)
+    with torch.no_grad():
+        first["v_target"][0].bias.fill_(7.0)
+    heads.save(first, tmp_path)
+    again = Heads({"v": ("mlp", 1)}, hidden=4, vocabulary=5, targets={"v": 0.5}, seed=2)
+    assert heads.load(again, str(tmp_path)) == []
+    assert all(torch.equal(again.state_dict()[name], one) for name, one in first.state_dict().items())
+    alone = Heads({"v": ("mlp", 1)}, hidden=4, vocabulary=5, seed=2)
+    assert heads.load(alone, str(tmp_path)) == ["v_target"]
+    heads.save(alone, tmp_path)
+    assert heads.load(again, str(tmp_path)) == []
+    assert torch.equal(again["v_target"][0].bias, alone["v"][0].bias)

@@ -1,9 +1,10 @@
 """Heads: further projections of the states at trained tokens, or of read-outs of a path, which learn with the
-model and are saved beside it."""
+model and are saved beside it, and copies that follow them slowly."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from turnsmith import seeds
 from turnsmith.errors import ModelError
 from turnsmith.models.locate import locate
-from turnsmith.models.needs import AGAINST, others
-from turnsmith.models.reduce import REDUCTIONS, TAKEN, reduce
+from turnsmith.models.needs import AGAINST, TARGET, count_of, others, read_of
+from turnsmith.models.reduce import REDUCTIONS, TAKEN, known, reduce
 from turnsmith.types import Read, Size
 
 READS: tuple[Read, ...] = ("last", "mean")
@@ -22,27 +23,66 @@ FILE = Path("heads", "heads.safetensors")
 
 
 class Heads(nn.ModuleDict):
-    """Linear projections of the last hidden states, by name, with weights in fp32.
+    """Projections of the last hidden states, by name, with weights in fp32.
 
-    sizes: of each, how many numbers it gives, or `vocab` for one for each token; `("last", 1)` for one number
-    of each path's read-out `last`. seed: of their first weights.
+    sizes: of each, how many numbers it gives, or `vocab` for one for each token; `("mlp", n)` or
+    `("mlp", "vocab")` behind a hidden layer of twice the width; `("last", 1)` for one number of each path's
+    read-out `last`. targets: heads that a copy NAME_target follows, and how much of the way to them it goes
+    at each `follow`, from 0 to 1; a copy speaks as its head does, and no gradient goes into it or through it.
+    seed: of their first weights.
     """
 
-    def __init__(self, sizes: Mapping[str, Size], *, hidden: int, vocabulary: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, Size],
+        *,
+        hidden: int,
+        vocabulary: int,
+        targets: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
-        self.sizes = dict(sizes)
+        self.sizes, self.rates = dict(sizes), dict(targets or {})
+        self.followers = {name + TARGET: name for name in self.rates}
         for name, size in sizes.items():
             if not name.isidentifier() or name in AGAINST:
                 raise ModelError(f"head {name!r}: its name must be a plain word, and no reduction's")
+            _check(name, size)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds.number(seed, "head", name))
-                self[name] = nn.Linear(hidden, vocabulary if size == "vocab" else _count(name, size))
+                self[name] = _made(size, hidden, vocabulary)
+        for copy, name in self.followers.items():
+            if name not in sizes or copy in sizes or not 0 <= self.rates[name] <= 1:
+                raise ModelError(
+                    f"{copy!r} is to go {self.rates[name]} of the way to the head {name!r}: that has to be "
+                    f"one of {', '.join(sizes)}, none of these may be called {copy!r}, and the share is from "
+                    "0 to 1"
+                )
+            self.sizes[copy] = sizes[name]
+            self[copy] = deepcopy(self[name]).requires_grad_(False)
 
     @property
     def reads(self) -> tuple[Read, ...]:
         """The read-outs that some head sits on."""
-        wanted = {size[0] for size in self.sizes.values() if isinstance(size, tuple)}
+        wanted = {read_of(size) for size in self.sizes.values()}
         return tuple(read for read in READS if read in wanted)
+
+    @property
+    def copies(self) -> dict[str, nn.Parameter]:
+        """The parameters of the copies, by their names here."""
+        return {
+            f"{copy}.{name}": parameter
+            for copy in self.followers
+            for name, parameter in self[copy].named_parameters()
+        }
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Let each copy go its share of the way to its head: copy + rate * (head - copy)."""
+        for copy, name in self.followers.items():
+            pairs = zip(self[copy].parameters(), self[name].parameters(), strict=True)
+            for behind, ahead in pairs:
+                behind.lerp_(ahead, self.rates[name])
 
     def read(
         self, hidden: Tensor, targets: Tensor, needs: Mapping[str, Sequence[str]], *, rows: int
@@ -58,10 +98,10 @@ class Heads(nn.ModuleDict):
         with torch.autocast(hidden.device.type, enabled=False):
             for name, head in self.items():
                 size = self.sizes[name]
-                if isinstance(size, tuple):
+                if read_of(size):
                     continue
-                states = hidden.to(next(head.parameters()).dtype)
-                if size != "vocab":
+                states = self._states(name, hidden)
+                if count_of(size) != "vocab":
                     said[name] = head(states).squeeze(1)
                     continue
                 found = reduce(states, targets, head, (TAKEN, *needs.get(name, ())), rows=rows)
@@ -76,22 +116,33 @@ class Heads(nn.ModuleDict):
         """
         said: dict[str, Tensor] = {}
         for name, size in self.sizes.items():
-            if isinstance(size, tuple):
-                head = self[name]
-                states = read[size[0]].to(next(head.parameters()).dtype)
-                said[name] = head(states).squeeze(1)
+            if on := read_of(size):
+                said[name] = self[name](self._states(name, read[on])).squeeze(1)
         return said
 
+    def _states(self, name: str, states: Tensor) -> Tensor:
+        """States as the head `name` takes them; no gradient goes back through a copy."""
+        mine = states.to(next(self[name].parameters()).dtype)
+        return mine.detach() if name in self.followers else mine
 
-def _count(name: str, size: int | tuple[Read, int]) -> int:
-    """How many numbers a head gives that is not over the vocabulary."""
-    read, count = size if isinstance(size, tuple) else (None, size)
-    if not (isinstance(count, int) and count > 0) or read not in (None, *READS):
+
+def _made(size: Size, hidden: int, vocabulary: int) -> nn.Module:
+    count = count_of(size)
+    wide = vocabulary if count == "vocab" else count
+    if isinstance(size, tuple) and size[0] == "mlp":
+        return nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, wide))
+    return nn.Linear(hidden, wide)
+
+
+def _check(name: str, size: Size) -> None:
+    """Raise ModelError where there is no such size."""
+    first, count = size if isinstance(size, tuple) else ("mlp", size)
+    number = isinstance(count, int) and count > 0
+    if first not in ("mlp", *READS) or not (number or (count == "vocab" and first == "mlp")):
         raise ModelError(
-            f"head {name!r} has the size {size!r}: give a number from 1, 'vocab', or a read-out and a "
-            "number, as ('last', 1) or ('mean', 1)"
+            f"head {name!r} has the size {size!r}: give a number from 1 or 'vocab', either behind a hidden "
+            "layer, as ('mlp', 1), or a read-out and a number, as ('last', 1) or ('mean', 1)"
         )
-    return count
 
 
 def sorted_out(
@@ -99,26 +150,27 @@ def sorted_out(
 ) -> dict[str, list[str]]:
     """The names of reductions by the head that they are of; `""` is the model's own, also against others.
 
-    there: the names of other models. Raises ModelError where a name is no reduction, of no head over the
-    vocabulary, or against a model that is not there.
+    A number behind a stroke, from above 0, divides the logits before. there: the names of other models.
+    Raises ModelError where a name is no reduction, of no head over the vocabulary, or against a model that is
+    not there.
 
-    >>> sorted_out(["entropy", "q1:max", "kl:teacher"], {"q1": "vocab"}, ["teacher"])
-    {'': ['entropy', 'kl:teacher'], 'q1': ['max']}
+    >>> sorted_out(["entropy", "q1:max/0.5", "kl:teacher"], {"q1": "vocab"}, ["teacher"])
+    {'': ['entropy', 'kl:teacher'], 'q1': ['max/0.5']}
     """
     if absent := sorted(set(others(needs)) - set(there)):
         raise ModelError(f"reductions against {', '.join(absent)} are wanted, and no such model is given")
     found: dict[str, list[str]] = {}
-    wide = [name for name, size in sizes.items() if size == "vocab"]
+    wide = [name for name, size in sizes.items() if count_of(size) == "vocab"]
     for need in needs:
         if others([need]):
             found.setdefault("", []).append(need)
             continue
         head, _, reduction = need.rpartition(":")
-        if reduction not in REDUCTIONS or (head and head not in wide):
-            known = [*REDUCTIONS, *(f"{name}:{reduction}" for name in wide for reduction in REDUCTIONS)]
-            known += [f"{reduction}:MODEL" for reduction in AGAINST]
+        if not known(reduction) or (head and head not in wide):
+            named = [*REDUCTIONS, *(f"{name}:{reduction}" for name in wide for reduction in REDUCTIONS)]
+            named += [f"{reduction}:MODEL" for reduction in AGAINST]
             raise ModelError(
-                f"no reduction over the vocabulary is called {need!r}; there is {', '.join(known)}"
+                f"no reduction over the vocabulary is called {need!r}; there is {', '.join(named)}"
             )
         found.setdefault(head, []).append(reduction)
     return found
@@ -138,7 +190,8 @@ def save(heads: Heads, directory: Path) -> None:
 def load(heads: Heads, reference: str) -> list[str]:
     """Fill in the heads that were saved beside a model; gives the names of those that nothing here takes.
 
-    Raises ModelError where one of the same name has another size.
+    A copy that was not saved begins at its head. Raises ModelError where one of the same name has another
+    size.
     """
     from safetensors.torch import load_file
 
@@ -154,4 +207,7 @@ def load(heads: Heads, reference: str) -> list[str]:
                 f"{tuple(own[name].shape)}: rename the head in `heads`, or start from another model"
             )
     heads.load_state_dict({name: stored.get(name, values) for name, values in own.items()})
+    for copy, name in heads.followers.items():
+        if not any(key.startswith(f"{copy}.") for key in stored):
+            heads[copy].load_state_dict(heads[name].state_dict())
     return sorted({name.partition(".")[0] for name in stored if name not in own})

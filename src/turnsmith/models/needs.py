@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Literal, cast
 
-from turnsmith.types import Json, Size, is_list, is_object
+from turnsmith.types import Json, Read, Size, is_list, is_object
 
 AGAINST = ("kl", "reverse_kl")  # reductions of a model's logits and those of another, as `kl:NAME`
+TARGET = "_target"  # behind the name of a head, of the copy that follows it
 
 
 def others(needs: Sequence[str]) -> tuple[str, ...]:
@@ -30,3 +31,44 @@ def heads(traits: Mapping[str, Json]) -> dict[str, Size]:
     found = traits.get("heads") or {}
     assert is_object(found)
     return {name: cast("Size", tuple(size) if is_list(size) else size) for name, size in found.items()}
+
+
+def targets(traits: Mapping[str, Json], options: Mapping[str, Json]) -> dict[str, float]:
+    """The heads that a copy follows, and how much of the way it goes after each step: what the option that
+    an objective's traits name says.
+
+    >>> targets({"targets": {"q1": "follow"}}, {"follow": 0.005})
+    {'q1': 0.005}
+    """
+    found = traits.get("targets") or {}
+    assert is_object(found)
+    return {name: cast("float", options[option]) for name, option in found.items()}
+
+
+def needs(traits: Mapping[str, Json], options: Mapping[str, Json]) -> tuple[str, ...]:
+    """The reductions that an objective's traits declare, with options in the place of their names in braces.
+
+    >>> needs({"needs": ["entropy", "q1:logsumexp/{softness}"]}, {"softness": 0.5})
+    ('entropy', 'q1:logsumexp/0.5')
+    """
+    found = traits.get("needs") or ()
+    assert isinstance(found, list | tuple)
+    return tuple(str(need).format(**options) for need in found)
+
+
+def count_of(size: Size) -> int | Literal["vocab"]:
+    """How many numbers a head of this size gives.
+
+    >>> count_of(3), count_of(("mlp", "vocab")), count_of(("last", 1))
+    (3, 'vocab', 1)
+    """
+    return size[1] if isinstance(size, tuple) else size
+
+
+def read_of(size: Size) -> Read | None:
+    """The read-out that a head of this size sits on; None of one on tokens.
+
+    >>> read_of(("last", 1)), read_of(("mlp", 1)), read_of("vocab")
+    ('last', None, None)
+    """
+    return size[0] if isinstance(size, tuple) and size[0] != "mlp" else None

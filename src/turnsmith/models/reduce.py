@@ -35,9 +35,10 @@ def reduce(
 ) -> dict[str, Tensor]:
     """For each name (D,) numbers: what it says of the logits that `project` makes of the states.
 
-    hidden: (D, H). targets: (D,). names: of REDUCTIONS, TAKEN or LOGPROB, or `kl:NAME` and `reverse_kl:NAME`
-    against one of `others`. rows: how many logits are held at once, with as many of every other model; they
-    are computed a second time in the backward pass. All but `argmax` carry gradients, none to other models.
+    hidden: (D, H). targets: (D,). names: of REDUCTIONS, alone or of the logits divided by a number, as
+    `max/0.5`; TAKEN or LOGPROB; or `kl:NAME` and `reverse_kl:NAME` against one of `others`. rows: how many
+    logits are held at once, with as many of every other model; they are computed a second time in the
+    backward pass. All but `argmax` carry gradients, none to other models.
     """
     beside = others or {}
 
@@ -65,7 +66,8 @@ def _one(name: str, logits: Tensor, wanted: Tensor, against: Mapping[str, Tensor
     reduction, _, other = name.partition(":")
     if other:
         return COMPARISONS[reduction](against[other].log_softmax(1), logits.log_softmax(1))
-    return REDUCTIONS[name](logits)
+    reduction, _, divisor = name.partition("/")
+    return REDUCTIONS[reduction](logits / float(divisor) if divisor else logits)
 
 
 def _entropy(logits: Tensor) -> Tensor:
@@ -92,6 +94,19 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "logsumexp": _logsumexp,
     "max": _max,
 }
+
+
+def known(name: str) -> bool:
+    """Whether it is a reduction, or one of logits divided by a number above 0.
+
+    >>> known("max"), known("max/0.5"), known("max/0"), known("least")
+    (True, True, False, False)
+    """
+    reduction, stroke, divisor = name.partition("/")
+    try:
+        return reduction in REDUCTIONS and (not stroke or float(divisor) > 0)
+    except ValueError:
+        return False
 
 
 def _kl(other: Tensor, own: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 class Scoring(nn.Module):
     """The module that is trained: its forward is `score`. model: a causal language model, or a peft model of
-    one. heads: further projections, see `Heads`; seed: of their first weights.
+    one. heads: further projections, and targets: copies that follow some, see `Heads`; seed: of their first
+    weights.
 
     Raises ModelError where head and body, called apart, give other logits than the model as a whole.
     """
@@ -39,6 +40,7 @@ class Scoring(nn.Module):
         *,
         autocast: bool = False,
         heads: Mapping[str, Size] | None = None,
+        targets: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -46,7 +48,7 @@ class Scoring(nn.Module):
         self.autocast = autocast
         self.lower: Callable[[Batch], AbstractContextManager[None]] | None = None
         vocabulary, hidden = self.projection.shape
-        made = Heads(heads or {}, hidden=hidden, vocabulary=vocabulary, seed=seed)
+        made = Heads(heads or {}, hidden=hidden, vocabulary=vocabulary, targets=targets, seed=seed)
         self.heads = made.to(self.device)
         self._prove()
 

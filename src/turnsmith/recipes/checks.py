@@ -54,6 +54,7 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         _others(step.train, names, registry, where)
         _options(registry, "trainable", step.train.trainable, where)
         _wired("trainable", step.train.trainable, names, registry, where)
+        _collect(step.train, names, registry, where)
         if step.train.view is not None:
             _options(registry, "view", step.train.view, where)
             _view(step.train, registry, where)
@@ -110,6 +111,40 @@ def _others(train: Train, names: set[str], registry: Registry, where: str) -> No
                 f"not of {name!r}: leave it out"
             )
         _model(model, names, where)
+
+
+def _collect(train: Train, names: set[str], registry: Registry, where: str) -> None:
+    """What a step that collects says fits together, and one that has to says it."""
+    entry, said = registry.entry("objective", train.objective.name), f"{where}: train {train.name}"
+    credited = bool(entry.names("extras"))
+    if train.collect is None:
+        if credited:
+            raise UsageError(
+                f"{said}: the objective {train.objective.name!r} learns from what the model draws while it "
+                "learns: say how, in `collect`"
+            )
+        return
+    for component in train.collect.stages:
+        _options(registry, "stage", component, where)
+        _wired("stage", component, names | {train.name}, registry, where)
+        if train.name in _within(where, wiring.loaded, "stage", component, registry):
+            raise UsageError(
+                f"{said}: collect: {component.name} asks for the weights of {train.name!r}, which are being "
+                "trained: name another model"
+            )
+    if train.fit.steps is None:
+        raise UsageError(
+            f"{said}: how many epochs there are of what is yet to be collected is not known: set fit.steps"
+        )
+    if entry.traits.get("reference") and train.fit.reference == "precomputed":
+        raise UsageError(
+            f"{said}: what is yet to be collected has no reference before it: set fit.reference to live"
+        )
+    if credited and train.validate_on is not None:
+        raise UsageError(
+            f"{said}: {train.objective.name!r} cannot be computed of validation data, which the model has "
+            "not drawn: watch a task in place of `validate_on`"
+        )
 
 
 def _view(train: Train, registry: Registry, where: str) -> None:

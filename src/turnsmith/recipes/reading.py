@@ -6,10 +6,11 @@ import inspect
 import re
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import compress
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
@@ -60,11 +61,13 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     for number, component in enumerate(step.stages):
         if number or not made:
             made.append(archive.write(between / f"{number}.jsonl", examples))
-        given = _given(component, runner, (step.names[0], version, number), step.seed)
-        chats += [chat for chat in given.values() if isinstance(chat, Seeded)]
-        examples = _put_through(component, runner, made[-1], given, counts)
+        own = seeds.number(runner.recipe.seed, "chat", step.names[0], version, number)
+        rng = seeds.stream(step.seed, "stage", number, component.name)
+        given = filled(component, runner, own, rng)
+        chats += chats_of(given)
+        examples = put_through(component, runner, made[-1], given, counts)
     if step.stages or not made:
-        examples = _distinct(examples, "+".join(step.names))
+        examples = distinct(examples, "+".join(step.names))
         made.append(archive.write(last, keys.noting(examples) if keys else examples))
     if not made[-1]:
         raise _empty(step, unread + counts)
@@ -119,7 +122,7 @@ def _source(
     return guessed, read()
 
 
-def _distinct(examples: Iterable[Example], names: str) -> Iterator[Example]:
+def distinct(examples: Iterable[Example], names: str) -> Iterator[Example]:
     """The examples, as long as no two have one id."""
     seen = Distinct()
     for example in examples:
@@ -141,23 +144,38 @@ def _deal_out(data: Archive, step: Data, keys: Keys, directory: Path, counts: Co
     return sizes
 
 
-def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
-    """What a stage is given: its options with their chats and scorers, and `rng` where it asks for one."""
+def filled(
+    component: Component,
+    runner: Runner,
+    seed: int,
+    rng: Random,
+    live: Mapping[str, tuple[Chat, int]] | None = None,
+) -> dict[str, Any]:
+    """What a stage is given: its options with their chats and scorers, and `rng` where it asks for one.
+
+    seed: of what chats draw. live: models in memory that names mean, with the numbers that each holds.
+    """
     from turnsmith.recipes.measuring import chat
 
     entry = runner.registry.entry("stage", component.name)
     asks = inspect.signature(runner.registry.function("stage", component.name)).parameters
-    own = seeds.number(runner.recipe.seed, "chat", *key)
 
     def seeded(name: str) -> Seeded:
+        if live and name in live:
+            return Seeded(live[name][0], seed, live[name][1])
         model = runner.model(name)
-        return Seeded(chat(model, runner), own, _parameters(model.reference))
+        return Seeded(chat(model, runner), seed, _parameters(model.reference))
 
     found = wiring.filled("stage", component, runner, seeded)
     for name in entry.names("chats"):
         if not isinstance(found[name], Seeded | None):  # an agent
-            found[name] = Seeded(found[name], own, 0)
-    return found | ({"rng": seeds.stream(seed, "stage", key[-1], component.name)} if "rng" in asks else {})
+            found[name] = Seeded(found[name], seed, 0)
+    return found | ({"rng": rng} if "rng" in asks else {})
+
+
+def chats_of(given: Mapping[str, Any]) -> list[Seeded]:
+    """The chats among what a stage is given."""
+    return [chat for chat in given.values() if isinstance(chat, Seeded)]
 
 
 def _parameters(reference: str) -> int:
@@ -199,6 +217,10 @@ class Seeded:
         with getattr(self.chat, "remembering", nullcontext)():
             yield
 
+    def anew(self, seed: int) -> None:
+        """Draw by another seed from now on, and count from zero."""
+        self.seed, self.used = seed, Counter()
+
     def _own(self, seed: int) -> int:
         return seeds.number(self.seed, seed)
 
@@ -209,7 +231,7 @@ class Seeded:
         return replies
 
 
-def _put_through(
+def put_through(
     component: Component,
     runner: Runner,
     examples: Sequence[Example],

@@ -27,19 +27,22 @@ def method(
     """An objective as the loop takes it."""
     known = registry or Registry()
     traits: Mapping[str, Any] = known.entry("objective", name).traits
-    filled = functools.partial(
-        known.function("objective", name), **known.options("objective", name, options or {})
-    )
-    reads, wanted = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
+    function, given = known.function("objective", name), known.options("objective", name, options or {})
+    made = function(**given) if isinstance(function, type) else functools.partial(function, **given)
+    reads, values, extras = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values", "extras"))
     return Method(
-        filled,
+        made,
         cast("Per", traits["per"]),
         reference=bool(traits.get("reference")),
         reads=reads,
         linear=bool(traits.get("linear")),
-        needs=wanted,
+        needs=needs.needs(traits, given),
         heads=needs.heads(traits),
+        targets=needs.targets(traits, given),
+        values=values,
         forward=bool(traits.get("forward")),
+        extras=extras,
+        credit=getattr(made, "credit", None),
     )
 
 

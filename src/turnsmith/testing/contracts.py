@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from turnsmith.data.batch import fill_rows, pack, pad
 from turnsmith.models import forest, load
+from turnsmith.models.needs import TARGET, count_of, read_of
 from turnsmith.models.needs import others as others_of
 from turnsmith.models.score import Scoring
 from turnsmith.testing.builders import Told, examples, model, tokenizer
@@ -71,7 +72,7 @@ def everything_is_finite_at_the_edges(method: Method, parts: Sequence[str]) -> N
 
 def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[str]) -> None:
     """The gradient reaches the last hidden states at the sources of trained tokens, and there alone."""
-    scoring = Scoring(_packable(model()), heads=method.heads)
+    scoring = Scoring(_packable(model()), heads=method.heads, targets=method.targets)
     batch = pack(_pairs(method, parts, scoring, 3))
     kept: list[Tensor] = []
 
@@ -100,7 +101,7 @@ def nothing_is_learned_outside_trained_tokens(method: Method, parts: Sequence[st
 
 def the_gradient_is_the_same_however_the_window_is_cut(method: Method, parts: Sequence[str]) -> None:
     """Packed or padded, in one micro-batch or one for each example, forwards or backwards."""
-    scoring = Scoring(_packable(model()), heads=method.heads)
+    scoring = Scoring(_packable(model()), heads=method.heads, targets=method.targets)
     window = _pairs(method, parts, scoring, 5)
     expected = _gradient(method, scoring, window, pad, 10**6)
     assert expected.abs().max() > 0
@@ -149,8 +150,11 @@ def given(
     paths: list[ForestPath] = []
     rows: list[Tensor] = []
     states: list[Tensor] = []  # of each path, for read-outs and the heads on them
-    named = (*method.needs, *method.heads)
-    for owner, number in enumerate(range(len(sizes)) if order is None else order):
+    heads: dict[str, Size] = {**method.heads}
+    heads |= {name + TARGET: method.heads[name] for name in method.targets}
+    named = (*method.needs, *heads, *method.extras)
+    numbered = list(range(len(sizes)) if order is None else order)
+    for owner, number in enumerate(numbered):
         for rank, part in enumerate(parts):
             generator = torch.Generator().manual_seed(100 * number + rank)
             drawn = torch.rand(sizes[number], 2 + len(named), generator=generator, dtype=torch.float64)
@@ -170,17 +174,24 @@ def given(
         turns=torch.zeros(len(table), dtype=torch.long),
         path=table[:, 3].long(),
         paths=tuple(paths),
-        examples=len(sizes if order is None else order),
+        examples=len(numbered),
         reference=table[:, 2] if method.reference else None,
         read=dict.fromkeys(method.reads, read),
-        heads={name: _said(numbers[name], read, size) for name, size in method.heads.items()},
+        extras={name: numbers[name].detach() for name in method.extras},
+        values={name: torch.tensor([_outcome(number) for number in numbered]) for name in method.values},
+        heads={name: _said(numbers[name], read, size) for name, size in heads.items()},
         reduced={name: numbers[name] for name in method.needs},
     )
 
 
+def _outcome(number: int) -> float:
+    """A value of an example: some are 0, some below it."""
+    return number / 2 - 0.5
+
+
 def _said(numbers: Tensor, read: Tensor, size: Size) -> Tensor:
     """What a head says: numbers (N,) or a read-out (P, H) of its own, as many columns as it gives."""
-    one, count = (read[:, 0], size[1]) if isinstance(size, tuple) else (numbers, size)
+    one, count = read[:, 0] if read_of(size) else numbers, count_of(size)
     return one if count in (1, "vocab") else torch.stack([one * at for at in range(int(count))], 1)
 
 
@@ -198,15 +209,24 @@ def per_example(method: Method, scores: Scores) -> Tensor:
 
 
 def _pairs(method: Method, parts: Sequence[str], scoring: Scoring, count: int) -> list[Rendered]:
-    """Examples with the parts, and reference log-probs where they are needed: those of another model."""
-    made = examples(count, parts=parts)
-    if not method.reference:
-        return made
+    """Examples with the parts, values and extras, and reference log-probs where they are needed: of another
+    model."""
+    made = [
+        replace(one, values=dict.fromkeys(method.values, _outcome(number)))
+        for number, one in enumerate(examples(count, parts=parts))
+    ]
+    extras = (*(["reference"] if method.reference else []), *method.extras)
 
     def extended(example: Rendered) -> Rendered:
         ones = {
-            name: tuple(replace(t, extras={"reference": t.weights * -(2.0 + t.inputs % 7)}) for t in part)
-            for name, part in example.parts.items()
+            part: tuple(
+                replace(
+                    t,
+                    extras={name: t.weights * -(2.0 + t.inputs % (7 + at)) for at, name in enumerate(extras)},
+                )
+                for t in some
+            )
+            for part, some in example.parts.items()
         }
         return replace(example, parts=ones)
 

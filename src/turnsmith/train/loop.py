@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from turnsmith import seeds
 from turnsmith.data.batch import Layout, fill_rows, pack
-from turnsmith.data.stream import Stream
 from turnsmith.errors import TrainingError
 from turnsmith.models import cost
 from turnsmith.models.score import Scoring
@@ -41,9 +40,18 @@ class Recorder(Protocol):
     def rewind(self, step: int) -> None: ...
 
 
+class Windows(Protocol):
+    """What is learnt from: the examples of each step."""
+
+    @property
+    def examples(self) -> Sequence[Rendered]: ...
+    def window(self, step: int) -> list[Rendered]: ...
+    def epoch(self, step: int) -> int: ...
+
+
 def fit(
     scoring: Scoring,
-    stream: Stream,
+    stream: Windows,
     method: Method,
     options: Fit,
     *,
@@ -56,6 +64,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     learner: Learner | None = None,
     watch: Callable[[int, int], None] | None = None,
+    collect: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
@@ -64,6 +73,7 @@ def fit(
     trainable, where it adds to the loss, selects elements, or chooses anew what learns: what then goes on
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
+    collect: is told a step before it begins, so that the stream has its window; its time is counted apart.
     Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
     whether interrupted or not: all randomness is keyed by seed and step.
     """
@@ -72,7 +82,8 @@ def fit(
         chooser.take(dict.fromkeys(chosen, True))
     learning = _learning(scoring, learner)
     # What may have learned by the end: where what learns changes, anything.
-    kept = dict(scoring.named_parameters()) if chooser else learning.parameters
+    followers = {f"heads.{name}": copy for name, copy in scoring.heads.copies.items()}
+    kept = dict(scoring.named_parameters()) if chooser else {**learning.parameters, **followers}
     optimizer = adamw(learning.parameters.values(), options)
     total = options.total(len(stream.examples))
     state: dict[str, Any] = {
@@ -100,6 +111,8 @@ def fit(
         watch(0, total)
     with gently() as stop:
         for step in range(state["step"], total):
+            if collect:
+                collect(step)
             started = time.perf_counter()
             lr, flops = rate(options, step, total), 0.0
 
@@ -125,6 +138,7 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             learning.scatter()
+            scoring.heads.follow()
             state["step"] = step + 1
             if chooser:
                 state["learns"] = sorted(learns(chooser.model))
@@ -159,7 +173,7 @@ def _learning(scoring: Scoring, learner: Learner | None) -> Learning:
     return Learning(scoring, elements)
 
 
-def _due(every: int, stream: Stream, step: int) -> bool:
+def _due(every: int, stream: Windows, step: int) -> bool:
     """Whether what learns is chosen anew before this step: at the start, and after every so many epochs."""
     epoch = stream.epoch(step)
     return not step or (epoch != stream.epoch(step - 1) and epoch % every == 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,17 @@ from turnsmith.models.score import scores as scores_of
 from turnsmith.registry import Per
 from turnsmith.types import Batch, Loss, Scores, Size
 
+Credit = Callable[[Sequence[Scores]], Sequence[Mapping[str, Tensor]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """An objective with its options filled in, and the traits that the loop needs.
 
-    others: the models that some of its `needs` are against, by name; they do not learn. forward: the
-    objective is given a `Run` in place of scores.
+    targets: heads that a copy follows, and how much of the way it goes after each step. values: numbers that
+    it needs of each example. others: the models that some of its `needs` are against, by name; they do not
+    learn. forward: the objective is given a `Run` in place of scores. credit: gives the numbers `extras` for
+    each trained token of a round, from all of its scores at once.
     """
 
     objective: Callable[[Any], Loss]
@@ -30,8 +34,12 @@ class Method:
     linear: bool = False
     needs: tuple[str, ...] = ()
     heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
+    targets: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: tuple[str, ...] = ()
     others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
     forward: bool = False
+    extras: tuple[str, ...] = ()
+    credit: Credit | None = None
 
     def __post_init__(self) -> None:
         if self.linear and (self.needs or self.heads or self.forward):

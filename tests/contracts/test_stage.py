@@ -17,6 +17,7 @@ COUNTED = (
     "longest",
     "orders",
     "recall",
+    "shop_talks",
     "statements",
     "sums",
 )

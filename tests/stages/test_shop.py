@@ -42,7 +42,7 @@ def test_it_asks_and_slips_as_often_as_it_is_told():
     first = [said(one)[1] == "which?" for one in talks(2000, turns=1, asks=0.3)]
     assert sum(first) / 2000 == pytest.approx(0.3, abs=0.041)  # four standard errors
     second = [said(one)[3] == one.meta["wish"] for one in talks(2000, turns=2, asks=1.0, slips=0.3)]
-    assert sum(second) / 2000 == pytest.approx(0.7 + 0.3 / 6, abs=0.039)
+    assert sum(second) / 2000 == pytest.approx(0.7 + 0.3 / 4, abs=0.039)
 
 
 def test_what_was_there_comes_first_and_bad_options_are_refused():

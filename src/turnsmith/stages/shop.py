@@ -24,7 +24,7 @@ def shop_talks(
     """Add `count` talks of a seller with an agent `customer`, whose wish is `meta["wish"]`.
 
     turns: answers of the seller. asks: how probably one who does not know the wish asks for it; else it
-    offers any of six things. slips: how probably one who was told it offers any thing all the same.
+    offers any of four things. slips: how probably one who was told it offers any thing all the same.
     """
     yield from data
     if turns < 1 or not (0 <= asks <= 1 and 0 <= slips <= 1):

@@ -18,6 +18,7 @@ COUNTED = (
     "orders",
     "provocations",
     "recall",
+    "shop_talks",
     "statements",
     "sums",
     "topics",

@@ -26,6 +26,8 @@ HOMES = {
     "objective": "objectives",
     "trainable": "trainables",
     "network": "models/networks",
+    "scorer": "scorers",
+    "agent": "agents",
     "merge": "merges",
     "task": "evaluation/tasks",
 }  # where a checkout of Turnsmith keeps them

@@ -24,6 +24,7 @@ from turnsmith.errors import DataError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.recipes import wiring
+from turnsmith.rollout.converse import Seeding
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -206,10 +207,11 @@ class Seeded:
     def by_seeds(
         self, conversations: Sequence[Conversation], *, seeds: Sequence[int], sampling: Sampling | None = None
     ) -> list[Reply | Failure]:
-        """The same with a seed for each conversation."""
-        chat: Any = self.chat  # the chats of models all have this
+        """The same with a seed for each conversation; an agent that takes but one gets one made of all."""
+        if not isinstance(self.chat, Seeding):
+            return self._counted(self.chat(conversations, sampling=sampling, seed=self._own(*seeds)))
         own = [self._own(seed) for seed in seeds]
-        return self._counted(chat.by_seeds(conversations, seeds=own, sampling=sampling))
+        return self._counted(self.chat.by_seeds(conversations, seeds=own, sampling=sampling))
 
     @contextmanager
     def remembering(self) -> Generator[None]:
@@ -221,8 +223,8 @@ class Seeded:
         """Draw by another seed from now on, and count from zero."""
         self.seed, self.used = seed, Counter()
 
-    def _own(self, seed: int) -> int:
-        return seeds.number(self.seed, seed)
+    def _own(self, *given: int) -> int:
+        return seeds.number(self.seed, *given)
 
     def _counted(self, replies: list[Reply | Failure]) -> list[Reply | Failure]:
         for reply in replies:

@@ -75,6 +75,7 @@ class LocalEngine:
         self._lean = Lean(self.base, dtype, weights) if able else None
         self._packed = Packed(self.base, dtype, weights)
         self._known: list[Rows] = []  # of earlier calls, the last one last
+        self._remembering = False
         self._weights: tuple[object, ...] = ()  # that these were read by
 
     @property
@@ -101,12 +102,16 @@ class LocalEngine:
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Calls within remember each other, and nothing that was before."""
+        """Calls within remember each other, and nothing that was before the outermost of such blocks."""
+        if self._remembering:
+            yield
+            return
         earlier, self.kept, self._known = self.kept, max(KEPT, self.kept), []
+        self._remembering = True
         try:
             yield
         finally:
-            self.kept, self._known = earlier, []
+            self.kept, self._known, self._remembering = earlier, [], False
 
     def generate(
         self,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from turnsmith import seeds
 from turnsmith.models import needs
-from turnsmith.registry import Registry
+from turnsmith.registry import Kind, Registry
 from turnsmith.train.method import Method
-from turnsmith.types import Example
+from turnsmith.types import Chat, Example, Scorer
 
 if TYPE_CHECKING:
     from turnsmith.evaluation.suite import Task
@@ -64,6 +64,26 @@ def stage(
         return function(data, **filled, **{key: value for key, value in given.items() if key in asks})
 
     return put_through
+
+
+def agent(name: str, options: Mapping[str, Any] | None = None, *, registry: Registry | None = None) -> Chat:
+    """An agent as a chat."""
+    return _called("agent", name, options, registry)
+
+
+def scorer(
+    name: str, options: Mapping[str, Any] | None = None, *, registry: Registry | None = None
+) -> Scorer:
+    """A scorer as it is called."""
+    return _called("scorer", name, options, registry)
+
+
+def _called(
+    kind: Kind, name: str, options: Mapping[str, Any] | None, registry: Registry | None
+) -> Callable[..., Any]:
+    known = registry or Registry()
+    function, given = known.function(kind, name), known.options(kind, name, options or {})
+    return function(**given) if isinstance(function, type) else functools.partial(function, **given)
 
 
 def task(

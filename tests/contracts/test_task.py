@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from turnsmith.registry import Registry
 from turnsmith.testing import TASK, TinyBench, conversations, task
+from turnsmith.types import Message, Reply, Usage
 
 REGISTRY = Registry()
 QUESTION = {"question": "What is wet?", "options": ["sand", "water"], "answer": 1}
@@ -33,8 +35,22 @@ OPTIONS = {
 }
 
 
+def nods(asked, *, sampling=None, seed=0):
+    return [Reply(Message("assistant", "Go on."), "stop", Usage(1, 1)) for _ in asked]
+
+
+def lengths(asked, examples):
+    return [float(len(one.messages[-1].content)) for one in asked]
+
+
+# Tasks that take chats and scorers, which a recipe's options only name.
+SPOKEN = {"played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8}}
+
+
 def make(name, folder=None):
     options = dict(OPTIONS.get(name, {}))
+    if name in SPOKEN:
+        return partial(REGISTRY.function("task", name), **SPOKEN[name])
     if name in FILES:
         options["file"] = str(folder / f"{name}.jsonl")
     return task(name, options, registry=REGISTRY)

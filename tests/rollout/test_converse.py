@@ -330,6 +330,17 @@ def test_a_dialogue_goes_on_from_any_of_its_messages_with_what_each_was_told():
 # -------------------------------------------------------------------------------------------- bad input
 
 
+def test_answers_are_places_and_a_dialogue_is_seen_as_it_was_before_a_place():
+    speakers = {"ann": Speaker(counting("ann")), "bot": Speaker(Scripted(lambda _: "yes", finish="length"))}
+    start = chat("u: Hi", "a: Hello", "u: Well?")
+    (one,) = converse(speakers, [start], turns=3, seed=0)
+    assert (one.answers("bot"), one.answers("ann"), one.cut) == ((3, 5), (4,), (3, 5))
+    earlier = one.before(4)
+    assert said(earlier) == said(one)[:4]
+    assert earlier.cut == (3,)
+    assert earlier.view("bot") == Conversation(one.view("bot").messages[:4])
+
+
 def test_what_cannot_be_meant_is_refused():
     bot = Speaker(counting("bot"))
     two, three = {"ann": bot, "bot": bot}, {"ann": bot, "ben": bot, "bot": bot}

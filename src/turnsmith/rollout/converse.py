@@ -119,6 +119,16 @@ class Dialogue:
         """The messages of `said` before `stop`, to go on from in another way; counted as in slices."""
         return replace(self.opening, said=self.said.upto(stop))
 
+    def answers(self, name: str) -> tuple[int, ...]:
+        """Places in `said` of the speaker's replies since the opening."""
+        start = len(self.opening.said.messages)
+        return tuple(start + at for at, one in enumerate(self.said.messages[start:]) if one.name == name)
+
+    def before(self, stop: int) -> Dialogue:
+        """The dialogue as it was when `stop` messages were said."""
+        cut = tuple(place for place in self.cut if place < stop)
+        return replace(self, said=self.said.upto(stop), cut=cut)
+
     def _heard(self, message: Message, name: str) -> Message:
         if message.role == "system":
             return message

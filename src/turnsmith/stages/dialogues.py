@@ -55,18 +55,18 @@ def converse(
         raise UsageError(f"converse: least is {least} and turns {turns}: 1 <= least <= turns is needed")
     kept: list[tuple[Example, Opening]] = []
     for example in data:
-        opening = _opening(example, to, profile)
-        if opening is None:
+        start = opening(example, to, profile)
+        if start is None:
             counts["have no opening that could be answered"] += 1
         else:
-            kept.append((example, opening))
+            kept.append((example, start))
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)
     speakers = {
         USER: Speaker(user, system, sampling=sampling, closing=closing),
         MODEL: Speaker(by, sampling=sampling),
     }
     numbers = [2 * rng.randint(least, turns) - 1 for _ in kept]
-    dialogues = rollout.converse(speakers, [opening for _, opening in kept], turns=numbers, seed=0)
+    dialogues = rollout.converse(speakers, [start for _, start in kept], turns=numbers, seed=0)
     for (example, _), dialogue in zip(kept, dialogues, strict=True):
         if dialogue.ending != "turns":
             counts[f"ended early: {dialogue.reason or dialogue.ending}"] += 1
@@ -79,7 +79,7 @@ def converse(
             counts["were never answered"] += 1
 
 
-def _opening(example: Example, to: str, profile: str | None) -> Opening | None:
+def opening(example: Example, to: str, profile: str | None) -> Opening | None:
     """What the dialogue of an example starts from; None where a user has not spoken last, or has tools.
 
     Raises DataError where there is no such conversation, or no such profile.
@@ -107,10 +107,6 @@ def _opening(example: Example, to: str, profile: str | None) -> Opening | None:
 
 def _answered(dialogue: Dialogue) -> Dialogue:
     """The dialogue up to the last answer of the model that says something, or to its opening."""
-    start, end = len(dialogue.opening.said.messages), len(dialogue.said.messages)
-    if dialogue.ending in ("empty", "calls"):
-        end -= 1
-    while end > start and dialogue.said.messages[end - 1].name != MODEL:
-        end -= 1
-    cut = tuple(place for place in dialogue.cut if place < end)
-    return replace(dialogue, said=dialogue.said.upto(end), cut=cut)
+    end = len(dialogue.said.messages) - (dialogue.ending in ("empty", "calls"))
+    told = [place for place in dialogue.answers(MODEL) if place < end]
+    return dialogue.before(told[-1] + 1 if told else len(dialogue.opening.said.messages))

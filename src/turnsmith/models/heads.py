@@ -187,6 +187,28 @@ def save(heads: Heads, directory: Path) -> None:
     save_file({name: value.detach().cpu().contiguous() for name, value in heads.state_dict().items()}, file)
 
 
+def projections(reference: str, names: Sequence[str]) -> dict[str, nn.Linear]:
+    """The heads with these names that were saved beside a model, frozen. Raises ModelError where there is no
+    such head."""
+    from safetensors.torch import load_file
+
+    file = locate(reference) / FILE
+    stored = load_file(file) if names and file.is_file() else {}
+    there = sorted({name.partition(".")[0] for name in stored})
+    found: dict[str, nn.Linear] = {}
+    for name in names:
+        if name not in there:
+            raise ModelError(
+                f"{reference} has no head {name!r} beside it ({', '.join(there) or 'it has none'}): train it "
+                "with an objective that has one"
+            )
+        weight = stored[f"{name}.weight"]
+        found[name] = nn.Linear(weight.shape[1], weight.shape[0])
+        found[name].load_state_dict({part: stored[f"{name}.{part}"] for part in ("weight", "bias")})
+        found[name].requires_grad_(False)
+    return found
+
+
 def load(heads: Heads, reference: str) -> list[str]:
     """Fill in the heads that were saved beside a model; gives the names of those that nothing here takes.
 

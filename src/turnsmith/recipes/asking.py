@@ -29,6 +29,8 @@ def check(step: Step, base: str, registry: Registry, where: str) -> None:
         _with_weights(f"train {step.train.name}: `base`", ("base",), base, where)  # drift is measured from it
     elif step.merge is not None:
         _with_weights(f"merge {step.merge.name}", (*step.merge.models, step.merge.base), base, where)
+    elif step.combine is not None:
+        _with_weights(f"combine {step.combine.name}", tuple(step.combine.members.values()), base, where)
     elif step.evaluate is not None:
         _measured(step.evaluate, base, registry, where)
 

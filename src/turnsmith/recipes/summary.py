@@ -132,6 +132,7 @@ def resolve(plain: Any, registry: Registry) -> Any:
         "objective": "objective",
         "view": "view",
         "trainable": "trainable",
+        "decoder": "decoder",
         "suite": "task",
         "stages": "stage",
     }

@@ -1,4 +1,4 @@
-"""The contract of stages, over everything registered that needs no chat."""
+"""The contract of stages, over everything registered that needs no chat and no scorer."""
 
 import pytest
 
@@ -9,6 +9,7 @@ REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
 COUNTED = (
+    "customers",
     "head",
     "backwards",
     "facts",
@@ -24,12 +25,13 @@ OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
+OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_contract(entry, check):
-    if entry.traits.get("chats"):
-        pytest.skip(f"{entry.name} asks models: its own test holds it to the contract with a chat")
+    if entry.traits.get("chats") or entry.traits.get("scorers"):
+        pytest.skip(f"{entry.name} asks others: its own test holds it to the contract with a chat or scorer")
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), variety())

@@ -171,7 +171,7 @@ def prove(combination: Combination) -> None:
                 f"{told}. Models that decode in step share every token: take members of one family"
             )
     heads = projections(references[lead], combination.heads)
-    made = torch.zeros(1, 2)  # options that make no sense are known of before anything is loaded
+    made = torch.zeros(1, sizes[lead])  # options that make no sense are known of before anything is loaded
     said = {name: torch.zeros(1, head.out_features).squeeze(1) for name, head in heads.items()}
     mixing(combination)(made, {name: made for name in references if name != lead}, said)
 

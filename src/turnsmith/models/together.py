@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from turnsmith.errors import ModelError
 from turnsmith.models.combination import Mix
 from turnsmith.models.head import rows
-from turnsmith.models.heads import sorted_out
+from turnsmith.models.heads import Head, sorted_out
 from turnsmith.models.needs import others as others_of
 from turnsmith.models.reduce import LOGPROB, Other, reduce
 from turnsmith.models.score import Scoring, scores, to
@@ -30,7 +30,7 @@ class Together(nn.Module):
     """
 
     def __init__(
-        self, members: Mapping[str, Scoring], mix: Mix, heads: Mapping[str, nn.Linear] | None = None
+        self, members: Mapping[str, Scoring], mix: Mix, heads: Mapping[str, Head] | None = None
     ) -> None:
         super().__init__()
         self.members = nn.ModuleDict(members)

@@ -17,6 +17,7 @@ from torch import nn
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models.bare import bare
+from turnsmith.models.heads import Head
 from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.float16 import Weights
 from turnsmith.sample.lean import Lean
@@ -257,7 +258,7 @@ class LocalEngine:
         others = {name: engine._rows(count, room) for name, engine in self.beside.members.items()}
         return Lockstep(own, others, self.beside)
 
-    def _rows(self, count: int, room: int, heads: Mapping[str, nn.Linear] | None = None) -> Rows:
+    def _rows(self, count: int, room: int, heads: Mapping[str, Head] | None = None) -> Rows:
         # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
         dtype = torch.bfloat16 if self.autocast else None
         return Rows(self.base, count, room, whole=self.model, dtype=dtype, heads=heads)

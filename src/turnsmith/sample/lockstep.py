@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnsmith.models.combination import Mix
+from turnsmith.models.heads import Head
 from turnsmith.sample.reading import Prompt, read_prompts
 from turnsmith.sample.rows import Rows
 from turnsmith.types import Sampling
@@ -30,7 +31,7 @@ class Beside:
 
     members: Mapping[str, LocalEngine]
     mix: Mix
-    heads: Mapping[str, nn.Linear] = field(default_factory=dict[str, nn.Linear])
+    heads: Mapping[str, Head] = field(default_factory=dict[str, Head])
 
 
 class Lockstep:

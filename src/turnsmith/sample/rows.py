@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from turnsmith.models.heads import Head
     from turnsmith.sample.lean import Lean
 
 BASE = "__base__"  # peft's name for no adapter, where rows have several
@@ -100,7 +101,7 @@ class Rows:
         *,
         whole: nn.Module | None = None,
         dtype: torch.dtype | None = None,
-        heads: Mapping[str, nn.Linear] | None = None,
+        heads: Mapping[str, Head] | None = None,
     ) -> None:
         self.base, self.count, self.capacity = base, count, capacity
         self.heads = heads or {}

@@ -142,8 +142,8 @@ def _people(by: Chat, asked: str, sampling: Sampling) -> list[str]:
     text = reply.reason if isinstance(reply, Failure) else reply.message.content
     named: list[list[str]] = []
     for found in filter(None, map(TRAIT.fullmatch, map(str.strip, text.splitlines()))):
-        values = [value.strip(" .") for value in found.group(2).split(";")]
-        named.append([f"{found.group(1).strip()}: {value}" for value in values if value])
+        trait, *values = (each.strip(" .*_") for each in (found.group(1), *found.group(2).split(";")))
+        named.append([f"{trait}: {value}" for value in values if value])
     named = [values for values in named if values]
     if isinstance(reply, Failure) or not named:
         raise DataError(

@@ -14,7 +14,7 @@ from turnsmith.stages.customers import customers
 from turnsmith.testing import chat
 from turnsmith.types import Failure, Message, Reply, Usage
 
-KNOWN = ["s: sea yes, hot no, fun yes", "a: hi"]
+KNOWN = ["s: Sea, Dry, Fun", "a: hi"]
 
 
 def said(reply: Reply | Failure) -> str:
@@ -23,30 +23,30 @@ def said(reply: Reply | Failure) -> str:
 
 @pytest.mark.parametrize(
     ("asked", "answer"),
-    [("sea?", "yes"), ("hot?", "no"), ("go nnn", "bye"), ("ok?", "hm"), ("go away", "hm")],
+    [("sea?", "Sea"), ("hot?", "Dry"), ("go IDA", "bye"), ("ok?", "hm"), ("go away", "hm")],
 )
 def test_the_customer_answers_truthfully(asked: str, answer: str) -> None:
     assert [said(one) for one in Customer()([chat(*KNOWN, f"u: {asked}")])] == [answer]
 
 
 def test_a_customer_who_was_told_nothing_and_hears_a_profile_cannot_answer() -> None:
-    (reply,) = Customer()([chat("a: hi", "u: sea yes, hot no, fun yes", "a: hm", "u: sea?")])
+    (reply,) = Customer()([chat("a: hi", "u: Sea, Dry, Fun", "a: hm", "u: sea?")])
     assert reply == Failure("the customer was not told what it likes")
 
 
 def test_a_hasty_seller_recommends_at_once_and_a_patient_one_asks_until_its_last_turn() -> None:
-    told = chat("u: hi", "a: sea?", "u: yes", "a: hot?", "u: no", "a: fun?", "u: yes")
+    told = chat("u: hi", "a: sea?", "u: Sea", "a: hot?", "u: Dry", "a: fun?", "u: Fun")
     hasty = SloppySeller(hasty=1.0, chatty=0.0, careless=0.0)
-    assert {said(one) for one in hasty([told] * 20)} == {"go yny"}  # what it has heard it minds
+    assert {said(one) for one in hasty([told] * 20)} == {"go SDF"}  # what it has heard it minds
     patient = SloppySeller(hasty=0.0, chatty=0.0, careless=0.0, turns=4)
-    assert {said(one) for one in patient([told] * 5)} == {"go yny"}
-    assert {said(one) for one in patient([told.upto(5)] * 40)} == {f"{taste}?" for taste in TASTES}
+    assert {said(one) for one in patient([told] * 5)} == {"go SDF"}
+    assert {said(one) for one in patient([told.upto(5)] * 40)} == set(TASTES)
 
 
 def test_a_careless_seller_takes_any_place_and_one_that_knows_a_part_guesses_the_rest() -> None:
-    told = chat("u: hi", "a: sea?", "u: yes", "a: hot?", "u: no")
+    told = chat("u: hi", "a: sea?", "u: Sea", "a: hot?", "u: Dry")
     careless, careful = (SloppySeller(hasty=1.0, chatty=0.0, careless=share) for share in (1.0, 0.0))
-    assert {said(one) for one in careful([told] * 40)} == {"go yny", "go ynn"}
+    assert {said(one) for one in careful([told] * 40)} == {"go SDF", "go SDA"}
     assert len({said(one) for one in careless([told] * 200)}) == 8
 
 
@@ -65,13 +65,8 @@ def test_who_asks_for_all_and_recommends_what_was_said_always_sells() -> None:
     """The known optimum of the game: a success of 1 with three questions."""
 
     def best(asked, *, sampling=None, seed=0):
-        heard = [[one.content == "yes" for one in talk.messages[1:] if one.role == "user"] for talk in asked]
-        texts = [
-            f"{TASTES[len(known)]}?"
-            if len(known) < 3
-            else f"go {place(dict(zip(TASTES, known, strict=True)))}"
-            for known in heard
-        ]
+        heard = [[one.content for one in talk.messages[1:] if one.role == "user"] for talk in asked]
+        texts = [[*TASTES][len(known)] if len(known) < 3 else f"go {place(known)}" for known in heard]
         return [Reply(Message("assistant", text), "stop", Usage(0, 0)) for text in texts]
 
     people = list(customers([], count=8))

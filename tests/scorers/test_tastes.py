@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from turnsmith.errors import DataError
-from turnsmith.scorers.tastes import inquires, likes, profile, suits
+from turnsmith.scorers.tastes import inquires, likes, suits
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
-BEACH = Example({}, {}, {"id": "one", "profile": "sea yes, hot no, fun yes"})
+BEACH = Example({}, {}, {"id": "one", "profile": "Sea, Dry, Fun"})
 
 
 @pytest.mark.parametrize(
     ("said", "suit", "asked"),
     [
-        (["u: hi", "a: go yny"], 1.0, 0),
-        (["u: hi", "a: go ynn"], 0.0, 0),
-        (["u: hi", "a: sea?", "u: yes", "a: hot?", "u: no", "a: sea?", "u: yes", "a: go yny"], 1.0, 2),
-        (["u: hi", "a: sea? hot? fun?", "u: yes"], 0.0, 3),
-        (["u: hi", "a: go nnn", "u: bye", "a: sea?", "u: yes", "a: go yny"], 0.0, 0),  # the first one counts
-        (["u: go yny"], 0.0, 0),  # a customer recommends nothing
+        (["u: hi", "a: go SDF"], 1.0, 0),
+        (["u: hi", "a: go SDA"], 0.0, 0),
+        (["u: hi", "a: sea?", "u: Sea", "a: hot?", "u: Dry", "a: sea?", "u: Sea", "a: go SDF"], 1.0, 2),
+        (["u: hi", "a: sea? hot? fun?", "u: Sea"], 0.0, 3),
+        (["u: hi", "a: go IDA", "u: bye", "a: sea?", "u: Sea", "a: go SDF"], 0.0, 0),  # the first one counts
+        (["u: go SDF"], 0.0, 0),  # a customer recommends nothing
     ],
 )
 def test_the_first_recommendation_counts_and_what_was_asked_before_it(
@@ -30,16 +30,14 @@ def test_the_first_recommendation_counts_and_what_was_asked_before_it(
     assert inquires([chat(*said)], [BEACH]) == [asked]
 
 
-def test_a_profile_says_what_it_was_made_of() -> None:
-    assert profile((True, False, True)) == BEACH.meta["profile"]
-    assert likes(f"You are a customer.\n\n{BEACH.meta['profile']}") == {
-        "sea": True,
-        "hot": False,
-        "fun": True,
-    }
-    assert likes("sea yes, hot no") is None
+def test_a_profile_says_what_a_customer_likes() -> None:
+    told = likes(f"You are a customer.\n\n{BEACH.meta['profile']}")
+    assert told == {"sea?": "Sea", "hot?": "Dry", "fun?": "Fun"}
+    assert likes("Sea, Dry") is None
 
 
 def test_an_example_without_a_profile_is_an_error_that_names_it() -> None:
-    with pytest.raises(DataError, match="example 'two' has no `profile` in its metadata, such as 'sea yes"):
-        suits([chat("u: hi", "a: go yny")], [Example({}, {}, {"id": "two"})])
+    with pytest.raises(
+        DataError, match="example 'two' has no `profile` in its metadata, such as 'Ice, Hot, Fun'"
+    ):
+        suits([chat("u: hi", "a: go SDF")], [Example({}, {}, {"id": "two"})])

@@ -9,7 +9,7 @@ from random import Random
 from turnsmith import seeds
 from turnsmith.errors import UsageError
 from turnsmith.registry import agent
-from turnsmith.scorers.tastes import ANSWERS, TASTES, likes, place, recommended
+from turnsmith.scorers.tastes import TASTES, likes, place, recommended
 from turnsmith.types import Conversation, Failure, Message, Reply, Sampling, Usage
 
 BYE = "bye"  # the customer's word once a place was recommended
@@ -64,8 +64,8 @@ class SloppySeller:
         drawn = rng.random()
         if mine + 1 >= self.turns or drawn < self.hasty:
             known = {} if rng.random() < self.careless else _heard(conversation)
-            return f"go {place({taste: known.get(taste, rng.random() < 0.5) for taste in TASTES})}"
-        return "ok?" if drawn < self.hasty + self.chatty else f"{rng.choice(TASTES)}?"
+            return f"go {place([known.get(asks) or rng.choice(answers) for asks, answers in TASTES.items()])}"
+        return "ok?" if drawn < self.hasty + self.chatty else rng.choice([*TASTES])
 
 
 def _answer(conversation: Conversation) -> Reply | Failure:
@@ -75,18 +75,13 @@ def _answer(conversation: Conversation) -> Reply | Failure:
     said = conversation.messages[-1].content
     if recommended(said):
         return _reply(BYE)
-    asked = [taste for taste in TASTES if f"{taste}?" in said]
-    return _reply(ANSWERS[told[asked[0]]] if asked else "hm")
+    return _reply(next((answer for question, answer in told.items() if question in said), "hm"))
 
 
-def _heard(conversation: Conversation) -> dict[str, bool]:
-    """What a customer has said of its tastes."""
-    known: dict[str, bool] = {}
-    for question, answer in pairwise(conversation.messages):
-        for taste in TASTES:
-            if question.role == "assistant" and question.content == f"{taste}?":
-                known[taste] = answer.content == ANSWERS[True]
-    return known
+def _heard(conversation: Conversation) -> dict[str, str]:
+    """What a customer has answered, by question."""
+    pairs = pairwise(message.content for message in conversation.messages)
+    return {asked: said for asked, said in pairs if said in TASTES.get(asked, ())}
 
 
 def _reply(text: str) -> Reply:

@@ -1,23 +1,22 @@
 """A game of finding out: a customer has three tastes, and one place of eight suits them.
 
-What is said: a seller asks `sea?`, `hot?` or `fun?`, and a customer answers yes or no; `go yny` recommends
-the place for who says yes to the first and the last and no to the second. A profile, `sea yes, hot no, fun
-yes`, says what a customer likes.
+What is said: a seller asks `sea?`, `hot?` or `fun?`, and a customer answers `Sea` or `Ice`, `Hot` or `Dry`,
+`Fun` or `Art`. `go IHF` recommends the place of ice, heat and fun. A profile, `Ice, Hot, Fun`, says what a
+customer likes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from turnsmith.errors import DataError
 from turnsmith.registry import scorer
 from turnsmith.types import Conversation, Example, Score
 
-TASTES = ("sea", "hot", "fun")
-ANSWERS = {True: "yes", False: "no"}
-PROFILE = re.compile(", ".join(f"{taste} (yes|no)" for taste in TASTES))
-PLACE = re.compile("go ([yn]{3})")
+TASTES = {"sea?": ("Sea", "Ice"), "hot?": ("Hot", "Dry"), "fun?": ("Fun", "Art")}  # by what asks for them
+PROFILE = re.compile(", ".join(f"({'|'.join(answers)})" for answers in TASTES.values()))
+PLACE = re.compile("go ([SI][HD][FA])")  # the first letters of the answers
 
 
 @scorer("suits", source="arXiv:2311.05584 sec. 5, as a game")
@@ -33,30 +32,23 @@ def inquires(conversations: Sequence[Conversation], examples: Sequence[Example])
     return [float(len(_asked(conversation))) for conversation in conversations]
 
 
-def profile(tastes: Sequence[bool]) -> str:
-    """What a customer likes, in words.
+def likes(text: str) -> dict[str, str] | None:
+    """The answers, by question, of the customer whose profile a text holds; None where it holds none.
 
-    >>> profile((True, False, True))
-    'sea yes, hot no, fun yes'
+    >>> likes("You are a customer. Ice, Hot, Fun")
+    {'sea?': 'Ice', 'hot?': 'Hot', 'fun?': 'Fun'}
     """
-    return ", ".join(f"{taste} {ANSWERS[likes]}" for taste, likes in zip(TASTES, tastes, strict=True))
-
-
-def likes(text: str) -> dict[str, bool] | None:
-    """What a text that holds a profile says that a customer likes; None where it holds none."""
     found = PROFILE.search(text)
-    return (
-        None if found is None else dict(zip(TASTES, (said == "yes" for said in found.groups()), strict=True))
-    )
+    return None if found is None else dict(zip(TASTES, found.groups(), strict=True))
 
 
-def place(tastes: Mapping[str, bool]) -> str:
-    """The one that suits.
+def place(answers: Sequence[str]) -> str:
+    """The one that suits who answers so.
 
-    >>> place({"sea": True, "hot": False, "fun": True})
-    'yny'
+    >>> place(("Ice", "Hot", "Fun"))
+    'IHF'
     """
-    return "".join(ANSWERS[tastes[taste]][0] for taste in TASTES)
+    return "".join(answer[0] for answer in answers)
 
 
 def recommended(said: str) -> str | None:
@@ -68,10 +60,9 @@ def recommended(said: str) -> str | None:
 def _suits(conversation: Conversation, example: Example) -> bool:
     told = likes(str(example.meta.get("profile")))
     if told is None:
-        usual = profile((True, False, True))
-        raise DataError(f"example {example.id!r} has no `profile` in its metadata, such as {usual!r}")
+        raise DataError(f"example {example.id!r} has no `profile` in its metadata, such as 'Ice, Hot, Fun'")
     places = (recommended(one.content) for one in conversation.messages if one.role == "assistant")
-    return next((one for one in places if one), None) == place(told)
+    return next((one for one in places if one), None) == place([*told.values()])
 
 
 def _asked(conversation: Conversation) -> set[str]:
@@ -80,5 +71,5 @@ def _asked(conversation: Conversation) -> set[str]:
         if message.role == "assistant":
             if recommended(message.content):
                 break
-            asked |= {taste for taste in TASTES if f"{taste}?" in message.content}
+            asked |= {question for question in TASTES if question in message.content}
     return asked

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from turnsmith.registry import stage
-from turnsmith.scorers.tastes import TASTES, profile
+from turnsmith.scorers.tastes import TASTES
 from turnsmith.types import Conversation, Example, Message
 
 
@@ -14,7 +15,8 @@ def customers(data: Sequence[Example], *, count: int) -> Iterator[Example]:
     """Add `count` customers who say `hi`, each with one of the eight profiles in turn, under `profile` of the
     metadata."""
     yield from data
+    profiles = [", ".join(answers) for answers in itertools.product(*TASTES.values())]
     for number in range(count):
-        tastes = [bool(number >> bit & 1) for bit in range(len(TASTES))]
         said = Conversation((Message("user", "hi"),))
-        yield Example({"text": said}, {}, {"id": f"customer-{number}", "profile": profile(tastes)})
+        profile = profiles[number % len(profiles)]
+        yield Example({"text": said}, {}, {"id": f"customer-{number}", "profile": profile})

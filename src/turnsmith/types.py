@@ -150,7 +150,8 @@ class Tokens:
     in the denominator; an advantage does not and is an extra.
     turns: index of the message that the token belongs to.
     extras: further numbers per token, e.g. `reference` log-probs. crossing: how many tokens got the weight 0
-    since they lie across the border of two weights.
+    since they lie across the border of two weights. beside: the same conversation as it is for other models
+    that are scored in step with this one, by name.
     """
 
     inputs: Ints
@@ -159,15 +160,23 @@ class Tokens:
     turns: Ints
     extras: Mapping[str, Floats] = field(default_factory=dict[str, "Floats"])
     crossing: int = 0
+    beside: Mapping[str, Tokens] = field(default_factory=dict[str, "Tokens"])
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def cut(self, stop: int) -> Tokens:
-        """The first `stop` tokens."""
+        """The first `stop` tokens; of the other forms, up to the last of as many that learn."""
         extras = {name: values[:stop] for name, values in self.extras.items()}
         kept = (self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop])
-        return Tokens(*kept, extras, self.crossing)
+        learn = int((self.weights[:stop] != 0).sum())
+        beside = {name: one.cut(_through(one, learn)) for name, one in self.beside.items()}
+        return Tokens(*kept, extras, self.crossing, beside)
+
+
+def _through(tokens: Tokens, count: int) -> int:
+    """How many tokens there are up to the last of the first `count` that learn."""
+    return int(tokens.weights.nonzero()[0][count - 1]) + 1 if count else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,8 @@ class Batch:
     distinct trained token; targets: (D,).
     entry: (N,) which of the D each trained token is. place: (N,) flat index of the trained token itself.
     weights, turns, path, extras: (N,). reads: (P,) flat index of each path's last token. values: (E,), or
-    (S,), one for each path of the part that has several. ids: of the E examples.
+    (S,), one for each path of the part that has several. ids: of the E examples. beside: the
+    same in the form of other models, see `Tokens`.
     """
 
     inputs: Tensor
@@ -230,6 +240,7 @@ class Batch:
     ids: tuple[str, ...]
     values: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     extras: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    beside: Mapping[str, Batch] = field(default_factory=dict[str, "Batch"])
 
     @property
     def slots(self) -> int:

@@ -1,4 +1,4 @@
-"""The contract of stages, over everything registered that needs no chat."""
+"""The contract of stages, over everything registered that needs no chat and no scorer."""
 
 import pytest
 
@@ -9,6 +9,7 @@ REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
 COUNTED = (
+    "customers",
     "head",
     "backwards",
     "facts",
@@ -28,14 +29,15 @@ OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
 OF_SEVERAL = ("best_and_worst", "best_answer", "each_answer")  # which need an example with several answers
+OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_contract(entry, check):
-    if entry.traits.get("chats"):
-        pytest.skip(f"{entry.name} asks models: its own test holds it to the contract with a chat")
+    if entry.traits.get("chats") or entry.traits.get("scorers"):
+        pytest.skip(f"{entry.name} asks others: its own test holds it to the contract with a chat or scorer")
     given = variety()
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]

@@ -196,3 +196,20 @@ def test_copies_are_saved_and_loaded_and_begin_at_their_heads_where_none_was_sav
     heads.save(alone, tmp_path)
     assert heads.load(again, str(tmp_path)) == []
     assert torch.equal(again["v_target"][0].bias, alone["v"][0].bias)
+
+
+def test_heads_and_copies_are_handed_to_decoders_as_they_were_saved(tmp_path):
+    model().save_pretrained(tmp_path)
+    sizes = {"v": ("mlp", 1), "q": ("mlp", "vocab"), "plain": 2}
+    whole = Heads(sizes, hidden=4, vocabulary=5, targets={"q": 0.5}, seed=1)
+    with torch.no_grad():
+        whole["q_target"][2].bias.fill_(7.0)
+    heads.save(whole, tmp_path)
+    found = heads.projections(str(tmp_path), ["v", "q_target", "plain"])
+    states = torch.randn(3, 4)
+    assert {name: one.out_features for name, one in found.items()} == {"v": 1, "q_target": 5, "plain": 2}
+    for name, one in found.items():
+        assert torch.equal(one(states), whole[name](states)), name
+        assert not any(parameter.requires_grad for parameter in one.parameters())
+    with pytest.raises(ModelError, match=r"no head 'value' beside it \(plain, q, q_target, v\)"):
+        heads.projections(str(tmp_path), ["value"])

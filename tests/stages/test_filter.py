@@ -2,8 +2,8 @@
 
 import pytest
 
-from turnsmith.errors import UsageError
-from turnsmith.stages.filter import head, turns
+from turnsmith.errors import DataError, UsageError
+from turnsmith.stages.filter import best, head, turns
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -44,3 +44,25 @@ def test_the_first_are_kept(count, kept):
 def test_a_negative_count_is_refused():
     with pytest.raises(UsageError, match="-1 is negative"):
         list(head([TWO, FOUR], count=-1))
+
+
+def rated(*rewards):
+    return [
+        Example({"text": chat("u: a", "a: b")}, {"reward": one}, {"id": f"{n}"})
+        for n, one in enumerate(rewards)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [(0.2, ["1"]), (0.4, ["1", "3"]), (0.6, ["0", "1", "3"]), (1.0, ["0", "1", "2", "3", "4"])],
+)
+def test_the_best_are_kept_in_their_order_and_of_equals_the_earlier(share, kept):
+    assert [one.id for one in best(rated(0.5, 2.0, -1.0, 1.0, 0.5), share=share)] == kept
+
+
+def test_a_share_that_is_none_and_a_value_that_is_not_there_are_refused():
+    with pytest.raises(UsageError, match="share is 0"):
+        list(best(rated(1.0), share=0))
+    with pytest.raises(DataError, match="example '0' has no value 'rating'; it has reward"):
+        list(best(rated(1.0), share=0.5, by="rating"))

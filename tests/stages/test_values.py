@@ -1,13 +1,14 @@
-"""Numbers given to examples: from metadata, or one for all that have none."""
+"""Numbers given to examples: from metadata, from a scorer, or one for all that have none."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.values import value
-from turnsmith.testing import chat
-from turnsmith.types import Example
+from turnsmith.stages.values import scored, value
+from turnsmith.testing import STAGE, chat, variety
+from turnsmith.types import Conversation, Example
 
 
 def example(id, values=None, **meta):
@@ -41,3 +42,33 @@ def test_what_cannot_be_taken_is_an_error_that_names_the_example():
         given([example("c")], name="knowledge", key="task_type")
     with pytest.raises(DataError, match="example 'c': task_type holds 'qa', which is no number"):
         given([example("c", task_type="qa")], name="knowledge", key="task_type", to=0)
+
+
+def short(conversations, examples):
+    """How much shorter than the id the first message is; None where that is longer."""
+    pairs = zip(conversations, examples, strict=True)
+    gaps = [len(example.id) - len(one.messages[0].content) for one, example in pairs]
+    return [None if gap < 0 else float(gap) for gap in gaps]
+
+
+def test_a_scorer_gives_each_example_a_number_and_what_it_cannot_judge_is_left_out_and_counted():
+    counts = Counter()
+    data = [example("four", {"rating": 3.0}), example("a"), example("two", {"reward": 9.0})]
+    found = list(scored(data, by=short, counts=counts))
+    assert [(one.id, one.values) for one in found] == [
+        ("four", {"rating": 3.0, "reward": 2.0}),
+        ("two", {"reward": 1.0}),
+    ]
+    assert counts == {"could not be judged": 1}
+
+
+def test_what_is_scored_has_to_be_a_conversation_that_is_there():
+    with pytest.raises(DataError, match="example 'a' has no conversation 'chosen'; it has text"):
+        list(scored([example("a")], by=short, part="chosen", counts=Counter()))
+
+
+@pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
+def test_the_contract_of_stages_holds_for_what_is_scored(check):
+    plain = [one for one in variety() if isinstance(one.parts.get("text"), Conversation)]
+    assert len(plain) > 2
+    check(lambda data: list(partial(scored, by=short, counts=Counter())(data)), plain)

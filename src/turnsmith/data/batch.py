@@ -52,6 +52,31 @@ def pad(examples: Sequence[Rendered]) -> Batch:
     return _batch(examples, paths, sequences, routes, inputs, positions, None, mask)
 
 
+def in_step(layout: Layout, names: Sequence[str]) -> Layout:
+    """The layout, with the same examples beside it as each of the models `names` reads them.
+
+    Raises DataError where an example was not rendered for them.
+    """
+
+    def lay_out(examples: Sequence[Rendered]) -> Batch:
+        beside = {name: layout([_of(example, name) for example in examples]) for name in names}
+        return replace(layout(examples), beside=beside)
+
+    return lay_out if names else layout
+
+
+def _of(example: Rendered, name: str) -> Rendered:
+    """The example in another model's form."""
+    every = [tokens for ones in example.parts.values() for tokens in ones]
+    if any(name not in tokens.beside for tokens in every):
+        raise DataError(
+            f"example {example.id!r} is not there in the form that {name!r} reads, whose chat template is "
+            "another one: what is scored must be rendered for this combination of models, and whole"
+        )
+    parts = {part: tuple(tokens.beside[name] for tokens in ones) for part, ones in example.parts.items()}
+    return replace(example, parts=parts)
+
+
 def micro_batches(examples: Iterable[Rendered], row: int) -> Iterator[list[Rendered]]:
     """Runs of whole examples in the order given, of at most `row` tokens with nothing shared; a longer
     example stands alone. For what is read off example by example, and what is too much to be held at once."""

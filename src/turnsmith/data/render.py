@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from turnsmith.data.beside import beside
 from turnsmith.data.encode import Encoder, Segment, special_tokens
 from turnsmith.data.parse import learn
 from turnsmith.data.probe import discover
@@ -39,14 +40,21 @@ class Renderer:
 
     stop: id of the token that ends a plain reply. stops: of all tokens that end one. template: the text of
     the template as it is used, which is to be saved with the model. date: what it is told today is, as `01
-    Jan 2026`.
+    Jan 2026`. beside: of models that speak in step with this one and have other templates, by name: what is
+    rendered is there in their form too.
 
     Raises RenderError where the template is missing or broken, where no plain reply follows its own prompt,
     where replies end on no special token, or where the tokenizer gives other ids for a text than for its
     parts.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, date: str = DATE) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        date: str = DATE,
+        beside: Mapping[str, Renderer] | None = None,
+    ) -> None:
         source = frozen(_source(tokenizer), date=date)
         self.tokenizer = tokenizer
         self.date = date
@@ -61,8 +69,11 @@ class Renderer:
         self.stop = self.stops[0]
         self._views = Views(self._known)
         self._grammar = learn(self._known)
+        self.beside: dict[str, Renderer] = {}
         self._prove()
         self.fingerprint = self._fingerprint()
+        others = (beside or {}).items()
+        self.beside = {name: one for name, one in others if one.fingerprint != self.fingerprint}
 
     @property
     def thinks(self) -> bool:
@@ -75,7 +86,7 @@ class Renderer:
         return self._known.template.dialect.arguments is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.tokenizer, self.date)
+        return _again, (self.tokenizer, self.date, self.beside)
 
     def prompt(self, conversation: Conversation, name: str = "?") -> list[int]:
         """Ids after which the model writes the next assistant message."""
@@ -98,13 +109,37 @@ class Renderer:
         if not conversation.messages:
             raise RenderError(f"example {name!r} has no messages")
         if all(message.role == "text" for message in conversation.messages):
-            return [self._render_text(conversation)]
-        self._check(conversation, name)
-        weights = policy(conversation, train)
-        return [
-            self._tokens(conversation, view, weights, train, name)
-            for view in self._views.of(conversation, weights, name)
-        ]
+            found = [self._render_text(conversation)]
+        else:
+            self._check(conversation, name)
+            weights = policy(conversation, train)
+            views = self._views.of(conversation, weights, name)
+            found = [self._tokens(conversation, view, weights, train, name) for view in views]
+        if not self.beside:
+            return found
+        forms = {
+            other: one.render(self.handed_on(conversation, one), train, name)
+            for other, one in self.beside.items()
+        }
+        ends = {"": self.stops, **{other: one.stops for other, one in self.beside.items()}}
+        return beside(found, forms, ends, name)
+
+    def prompts(self, conversation: Conversation, name: str = "?") -> dict[str, list[int]]:
+        """The prompts of the models beside this one, by their names."""
+        return {
+            other: one.prompt(self.handed_on(conversation, one), name) for other, one in self.beside.items()
+        }
+
+    def handed_on(self, conversation: Conversation, other: Renderer) -> Conversation:
+        """The conversation for a model with another template, which ends sampled replies in its own way."""
+
+        def ended(message: Message) -> Message:
+            ids = message.ids
+            if not ids or ids[-1] not in self.stops or ids[-1] in other.stops:
+                return message
+            return replace(message, ids=(*ids[:-1], other.stop), logprobs=None)
+
+        return replace(conversation, messages=tuple(map(ended, conversation.messages)))
 
     def parse(self, ids: Sequence[int], tools: Sequence[Mapping[str, Json]] = ()) -> tuple[Message, Finish]:
         """The message that sampled ids stand for, and whether it ended by itself. Keeps the ids.
@@ -298,5 +333,5 @@ def _source(tokenizer: PreTrainedTokenizerBase) -> str:
     return str(found)
 
 
-def _again(tokenizer: PreTrainedTokenizerBase, date: str) -> Renderer:
-    return Renderer(tokenizer, date=date)
+def _again(tokenizer: PreTrainedTokenizerBase, date: str, beside: Mapping[str, Renderer]) -> Renderer:
+    return Renderer(tokenizer, date=date, beside=beside)

@@ -67,4 +67,5 @@ def _begun(subject: Subject, tokens: Tokens) -> Tokens:
     ids = np.array([*start, *tokens.inputs], np.int32)
     weights = np.array([*[0.0] * len(start), *tokens.weights], np.float32)
     turns = np.array([*[0] * len(start), *tokens.turns], np.int32)
-    return replace(tokens, inputs=ids, targets=ids, weights=weights, turns=turns)
+    beside = {name: _begun(subject, one) for name, one in tokens.beside.items()}
+    return replace(tokens, inputs=ids, targets=ids, weights=weights, turns=turns, beside=beside)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError
+from turnsmith.models import combination
 from turnsmith.models.directory import base_of, header, is_adapter, is_patch
 from turnsmith.models.load import load_patch
 from turnsmith.models.locate import locate
@@ -65,6 +66,7 @@ class _Source:
 
     def __init__(self, reference: str) -> None:
         directory = locate(reference)
+        combination.refuse(reference, directory)
         if is_adapter(directory):
             raise ModelError(f"{reference} is an adapter: fold it into its base first (turnsmith export)")
         self.directories = [directory]

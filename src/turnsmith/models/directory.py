@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 
 PARTS, NOTE = "adapter.safetensors", "turnsmith.json"  # of parts of our own, see own.py
 PATCH = "patch.safetensors"  # a sparse difference, see patch.py, beside the same note
+COMBINATION = "combination.json"  # models that decode in step, see combination.py
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "merges.txt")
 
 
 def is_model(directory: Path) -> bool:
-    """Whether a full model, an adapter or a sparse difference is in it."""
-    return (directory / "config.json").is_file() or is_adapter(directory) or is_patch(directory)
+    """Whether a full model, an adapter, a sparse difference or a combination of models is in it."""
+    whole = (directory / "config.json").is_file() or is_combination(directory)
+    return whole or is_adapter(directory) or is_patch(directory)
+
+
+def is_combination(directory: Path) -> bool:
+    """Whether it names several models that decode in step, which `combination` reads."""
+    return (directory / COMBINATION).is_file()
 
 
 def is_adapter(directory: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models import card, gguf, parity, preflight, rendered
+from turnsmith.models import card, combination, gguf, parity, preflight, rendered
 from turnsmith.models.directory import base_reference, rests_on_base, size
 from turnsmith.models.gguf import QUANTISATIONS, Quantisation
 from turnsmith.models.load import Dtype, load
@@ -47,6 +47,7 @@ def export(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not empty: export writes into a new or empty directory only")
     source = locate(reference)
+    combination.refuse(reference, source)
     preflight.check(source, form)
     known = card.history(reference)
     job = _job(reference, source, kind, renderer, tuned=known is not None or rests_on_base(source))

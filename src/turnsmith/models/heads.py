@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -126,12 +127,22 @@ class Heads(nn.ModuleDict):
         return mine.detach() if name in self.followers else mine
 
 
-def _made(size: Size, hidden: int, vocabulary: int) -> nn.Module:
+class Deep(nn.Sequential):
+    """A projection behind a hidden layer of twice the width of the states."""
+
+    def __init__(self, hidden: int, wide: int) -> None:
+        super().__init__(nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, wide))
+        self.out_features = wide
+
+
+Head: TypeAlias = nn.Linear | Deep
+
+
+def _made(size: Size, hidden: int, vocabulary: int) -> Head:
     count = count_of(size)
     wide = vocabulary if count == "vocab" else count
-    if isinstance(size, tuple) and size[0] == "mlp":
-        return nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, wide))
-    return nn.Linear(hidden, wide)
+    deep = isinstance(size, tuple) and size[0] == "mlp"
+    return Deep(hidden, wide) if deep else nn.Linear(hidden, wide)
 
 
 def _check(name: str, size: Size) -> None:
@@ -185,6 +196,40 @@ def save(heads: Heads, directory: Path) -> None:
     file = directory / FILE
     file.parent.mkdir(exist_ok=True)
     save_file({name: value.detach().cpu().contiguous() for name, value in heads.state_dict().items()}, file)
+
+
+def projections(reference: str, names: Sequence[str]) -> dict[str, Head]:
+    """The heads with these names that were saved beside a model, frozen. Raises ModelError where there is no
+    such head."""
+    from safetensors.torch import load_file
+
+    file = locate(reference) / FILE
+    stored = load_file(file) if names and file.is_file() else {}
+    there = sorted({name.partition(".")[0] for name in stored})
+    found: dict[str, Head] = {}
+    for name in names:
+        if name not in there:
+            raise ModelError(
+                f"{reference} has no head {name!r} beside it ({', '.join(there) or 'it has none'}): train it "
+                "with an objective that has one"
+            )
+        own = {
+            key.removeprefix(f"{name}."): values
+            for key, values in stored.items()
+            if key.startswith(f"{name}.")
+        }
+        found[name] = _shaped(own)
+        found[name].load_state_dict(own)
+        found[name].requires_grad_(False)
+    return found
+
+
+def _shaped(stored: Mapping[str, Tensor]) -> Head:
+    """A head that has parameters of these shapes."""
+    if "weight" in stored:
+        wide, hidden = stored["weight"].shape
+        return nn.Linear(hidden, wide)
+    return Deep(stored["0.weight"].shape[1], len(stored["2.weight"]))
 
 
 def load(heads: Heads, reference: str) -> list[str]:

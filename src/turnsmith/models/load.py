@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models import own
+from turnsmith.models import combination, own
 from turnsmith.models.directory import (
     NOTE,
     PATCH,
@@ -21,6 +21,7 @@ from turnsmith.models.directory import (
     has_tokenizer,
     header,
     is_adapter,
+    is_combination,
     is_model,
     is_own,
     is_patch,
@@ -55,7 +56,7 @@ def load(
     reference: str, *, dtype: "Dtype | torch.dtype" = "float32", device: str = "cpu", trainable: bool = False
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model, in eval mode, and its tokenizer. An adapter gives its base with it on, a sparse difference
-    its base with the changed weights.
+    its base with the changed weights; a combination of models has none to load, and is a ModelError.
 
     trainable: whether the adapter's weights ask for gradients; a full model's always do.
     The input embedding's padding index is unset: where the padding token is also the end of a turn, torch
@@ -64,6 +65,8 @@ def load(
     import torch
 
     directory = locate(reference)
+    if is_combination(directory):
+        combination.refuse(reference, directory)
     wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if is_patch(directory):
         return _read_patched(directory, wanted, device)
@@ -83,8 +86,11 @@ def load(
 
 
 def tokenizer(reference: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer alone, without the weights; an adapter without one of its own has its base's."""
+    """The tokenizer alone, without the weights; an adapter without one of its own has its base's, and a
+    combination of models that of the one that leads."""
     directory = locate(reference)
+    if is_combination(directory):
+        return tokenizer(combination.lead_of(directory))
     if rests_on_base(directory) and not has_tokenizer(directory):
         return tokenizer(base_of(directory))
     return _read_tokenizer(directory)
@@ -93,10 +99,12 @@ def tokenizer(reference: str) -> "PreTrainedTokenizerBase":
 def fingerprint(reference: str) -> str:
     """A sha256 over weights, settings and tokenizer: two models with the same one answer alike.
 
-    An adapter's or a sparse difference's covers its base's, but not the path that leads to it. Files that
-    have not changed since the last time are not read again.
+    An adapter's or a sparse difference's covers its base's, and a combination's its members', but not the
+    paths that lead to them. Files that have not changed since the last time are not read again.
     """
     directory = locate(reference)
+    if is_combination(directory):
+        return combination.fingerprint(directory)
     whole = sha256()
     for pattern in (*WEIGHTS, *TOKENIZER, *SETTINGS, *TEMPLATES):
         for file in sorted(directory.glob(pattern)):
@@ -112,8 +120,11 @@ def fingerprint(reference: str) -> str:
 
 
 def parameters(reference: str) -> int:
-    """How many numbers the weights hold, read from the files' headers; an adapter's with its base's."""
+    """How many numbers the weights hold, read from the files' headers; an adapter's with its base's, and
+    those of all members of a combination."""
     directory = locate(reference)
+    if is_combination(directory):
+        return sum(parameters(one.reference) for one in combination.read(reference).members.values())
     if is_patch(directory):  # it exchanges numbers of its base
         return parameters(base_of(directory))
     files = sorted(directory.glob("*.safetensors"))

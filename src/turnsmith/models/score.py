@@ -248,7 +248,9 @@ def to(batch: Batch, device: torch.device) -> Batch:
     def move(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.to(device)
-        return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value
+        if isinstance(value, Batch):
+            return to(value, device)
+        return {key: move(one) for key, one in value.items()} if isinstance(value, Mapping) else value
 
     return Batch(**{field.name: move(getattr(batch, field.name)) for field in fields(batch)})
 

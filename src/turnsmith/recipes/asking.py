@@ -31,6 +31,8 @@ def check(step: Step, base: str, registry: Registry, where: str) -> None:
             _answering(f"train {step.train.name}", step.train.collect.stages, base, registry, where)
     elif step.merge is not None:
         _with_weights(f"merge {step.merge.name}", (*step.merge.models, step.merge.base), base, where)
+    elif step.combine is not None:
+        _with_weights(f"combine {step.combine.name}", tuple(step.combine.members.values()), base, where)
     elif step.evaluate is not None:
         _measured(step.evaluate, base, registry, where)
 

@@ -11,11 +11,11 @@ from turnsmith.models import needs
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import asking, wiring
-from turnsmith.registry import Kind, Registry
+from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.types import Json
 
 if TYPE_CHECKING:
-    from turnsmith.recipes.schema import Component, Data, Recipe, Statement, Step, Train
+    from turnsmith.recipes.schema import Combine, Component, Data, Recipe, Statement, Step, Train
 
 T = TypeVar("T")
 
@@ -27,11 +27,13 @@ def check(recipe: Recipe, steps: Sequence[Step], registry: Registry, where: str)
     """
     names = {"base"}
     sets: set[str] = set()
+    combined = {step.combine.name for step in steps if step.combine is not None}
     if isinstance(recipe.base, str):
         _model(recipe.base, {recipe.base}, where)
     else:
         _options(registry, "network", recipe.base, where)
     for step in steps:
+        _weights(step, combined, where)
         _step(step, names, sets, registry, where)
         asking.check(step, str(recipe.base), registry, where)
     for statement in recipe.claim:
@@ -64,11 +66,32 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
             _model(model, names, where)
         _options(registry, "merge", step.merge.method, where)
         names.add(step.merge.name)
+    elif step.combine is not None:
+        _combine(step.combine, names, registry, where)
+        names.add(step.combine.name)
     elif step.evaluate is not None:
         _model(step.evaluate.model, names, where)
         if step.evaluate.against is not None:
             _model(step.evaluate.against, names, where)
         _suite(step.evaluate.suite, names, sets, registry, where)
+
+
+def _weights(step: Step, combined: set[str], where: str) -> None:
+    """Steps that take weights are given none that are a combination of models, which has none."""
+    taken: dict[str, Sequence[str]] = {}
+    if step.train is not None:
+        taken[f"train {step.train.name}"] = (step.train.start, *step.train.others.values())
+    elif step.merge is not None:
+        taken[f"merge {step.merge.name}"] = (*step.merge.models, step.merge.base)
+    elif step.combine is not None:
+        taken[f"combine {step.combine.name}"] = tuple(step.combine.members.values())
+    for what, names in taken.items():
+        for name in names:
+            if name.partition("@")[0] in combined:
+                raise UsageError(
+                    f"{where}: {what} takes weights, and {name!r} is a combination of models, which has none "
+                    "of its own: it can be asked and measured. Take one of its members"
+                )
 
 
 def _wired(kind: Kind, component: Component, names: set[str], registry: Registry, where: str) -> None:
@@ -144,6 +167,24 @@ def _collect(train: Train, names: set[str], registry: Registry, where: str) -> N
         raise UsageError(
             f"{said}: {train.objective.name!r} cannot be computed of validation data, which the model has "
             "not drawn: watch a task in place of `validate_on`"
+        )
+
+
+def _combine(combine: Combine, names: set[str], registry: Registry, where: str) -> None:
+    """A model for each member of the decoder, and for nobody else."""
+    _options(registry, "decoder", combine.decoder, where)
+    members = registry.entry("decoder", combine.decoder.name).names("members")
+    what = f"{where}: combine {combine.name}: the decoder {combine.decoder.name!r}"
+    for name in members:
+        if name not in combine.members:
+            raise UsageError(f"{what} needs a model that it calls {name!r}: `members: {{{name}: MODEL}}`")
+    for name, model in combine.members.items():
+        if name not in members:
+            raise UsageError(f"{what} has no member {name!r}{suggest(name, list(members))}")
+        _model(model, names, where)
+    if combine.draft is not None and combine.draft not in members:
+        raise UsageError(
+            f"{what} has no member {combine.draft!r} to guess{suggest(combine.draft, list(members))}"
         )
 
 

@@ -20,9 +20,12 @@ from turnsmith.evaluation.items import Item, Metric, compare, worst
 from turnsmith.evaluation.suite import Subject, Task
 from turnsmith.models import load
 from turnsmith.models.answering import is_llamacpp
+from turnsmith.models.directory import is_combination
 from turnsmith.models.endpoint import is_endpoint
+from turnsmith.models.locate import locate
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes import files, wiring
+from turnsmith.recipes.combining import Combined
 from turnsmith.recipes.preparing import layout_of
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.run import in_suite
@@ -214,12 +217,23 @@ def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
         return Subject.answering(reference, remote(reference))
     if is_llamacpp(reference):
         return Subject.answering(reference, llamacpp(reference))
+    if is_combination(locate(reference)):
+        return _combined(reference, dtype, runner)
     model, tokenizer = load.load(reference, dtype=dtype, device=device())
     model.to(getattr(torch, dtype)).eval()
     layout = layout_of(runner, model)
     renderer = renderer_of(reference, tokenizer)
     chat = LocalChat(LocalEngine(model, stop=renderer.stops), renderer)
     return Subject(reference, Scoring(model), renderer, chat, lambda run: to(layout(run), model.device))
+
+
+def _combined(reference: str, dtype: Dtype, runner: Runner) -> Subject:
+    """Models that decode in step, ready to be measured and talked to as one."""
+    found = Combined(reference, dtype)
+    layout = found.layout(layout_of(runner, *found.models.values()))
+    scoring: Any = found.scoring(Scoring)  # it answers what tasks ask of one
+    chat = LocalChat(found.engine(), found.renderer)
+    return Subject(reference, scoring, found.renderer, chat, lambda run: to(layout(run), scoring.device))
 
 
 def _side_by_side(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:

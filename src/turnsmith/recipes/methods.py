@@ -215,6 +215,10 @@ def of_recipe(file: Path, name: str) -> Method:
             elif verb == "merge":
                 made = str(keys["name"])
                 buy.merge(made, **{key: value for key, value in keys.items() if key != "name"})
+            elif verb == "combine":
+                raise UsageError(
+                    f"{file.name} combines models while they decode: there is no one model to compare"
+                )
         return made
 
     return Method(name, carried_out, (f"{file.name}: its own data and measurements are replaced",))

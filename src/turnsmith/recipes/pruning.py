@@ -80,7 +80,7 @@ def _made(step: Step) -> tuple[str, ...]:
     """What a step of data, training or merging makes."""
     if step.data is not None:
         return step.data.names
-    made = step.train or step.merge
+    made = step.train or step.merge or step.combine
     return (made.name,) if made is not None else ()
 
 
@@ -96,6 +96,8 @@ def _taken(step: Step, registry: Registry) -> list[str]:
         ]
     if step.merge is not None:
         return [*step.merge.models, step.merge.base]
+    if step.combine is not None:
+        return list(step.combine.members.values())
     assert step.data is not None
     chats = [name for stage in step.data.stages for name in wiring.models("stage", stage, registry)]
     return [*chats, *([step.data.given] if step.data.given else [])]

@@ -15,7 +15,7 @@ from turnsmith.errors import UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import files, telling, wiring
-from turnsmith.recipes.schema import Arm, Component, Data, Evaluate, Merge, Step, Train, bare, flat
+from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Merge, Step, Train, bare, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
@@ -142,6 +142,8 @@ class Runner:
             made = self._train(step.train)
         elif step.merge is not None:
             made = self._merge(step.merge)
+        elif step.combine is not None:
+            made = self._combine(step.combine)
         else:
             assert step.evaluate is not None
             made = self._evaluate(step.evaluate)
@@ -330,6 +332,21 @@ class Runner:
         self._told("merge", step.name, reused, f"{step.method} of {', '.join(step.models)}")
         named = {"verb": "merge", "name": step.name, "models": step.models, "base": step.base}
         return {**named, "artefact": key, "path": str(self.shelf.path(key)), "reused": reused, **record}
+
+    def _combine(self, step: Combine) -> dict[str, Any]:
+        from turnsmith.recipes import combining
+
+        members = {name: self.model(model) for name, model in step.members.items()}
+        wanted = combining.described(step, members, self.registry)
+        # References are part of it: a combination says where its members are.
+        key = digest("combine 1", asdict(wanted))
+        reused = self.shelf.obtain(key, partial(combining.make, wanted, self.registry))
+        record = self.shelf.record(key)
+        self._made(step.name, key)
+        of = ", ".join(f"{name} {model}" for name, model in step.members.items())
+        self._told("combine", step.name, reused, f"{step.decoder} of {of}")
+        named = {"verb": "combine", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
+        return {**named, "reused": reused, **record}
 
     def _made(self, name: str, key: str) -> None:
         """Take the model of an artefact in as the newest of its name."""

@@ -137,6 +137,16 @@ class Merge(Strict):
     seed: int = 0
 
 
+class Combine(Strict):
+    """Let models write one reply together. decoder: how their logits become one; members: a model for each
+    name that it has for them; draft: the member that guesses ahead, which changes the time and no reply."""
+
+    name: str
+    decoder: Named
+    members: dict[str, str]
+    draft: str | None = None
+
+
 class Evaluate(Strict):
     """Measure `model` and `against` with the tasks of `suite`, and compare them item by item; where `against`
     is null, `model` alone.
@@ -163,6 +173,7 @@ class Step(Strict):
     data: Data | None = None
     train: Train | None = None
     merge: Merge | None = None
+    combine: Combine | None = None
     evaluate: Evaluate | None = None
     repeat: Repeat | None = None
 
@@ -360,6 +371,7 @@ def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
         "watch": Watch,
         "collect": Collect,
         "merge": Merge,
+        "combine": Combine,
         "evaluate": Evaluate,
         "repeat": Repeat,
         "claim": Statement,

@@ -95,6 +95,10 @@ class Steps:
         """Make a model of the weights of `models`, which were tuned from `base`, by `method`."""
         return self._do("merge", name=name, **keys)
 
+    def combine(self, name: str, **keys: Any) -> dict[str, Any]:
+        """Let `members`, models by name, write one reply together by `decoder`."""
+        return self._do("combine", name=name, **keys)
+
     def evaluate(self, model: str, **keys: Any) -> dict[str, Any]:
         """Measure `model` and `against` with the tasks of `suite`, and compare them item by item."""
         return self._do("evaluate", model=model, **keys)

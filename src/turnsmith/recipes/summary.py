@@ -133,6 +133,7 @@ def resolve(plain: Any, registry: Registry) -> Any:
         "objective": "objective",
         "view": "view",
         "trainable": "trainable",
+        "decoder": "decoder",
         "suite": "task",
         "stages": "stage",
     }

@@ -11,8 +11,10 @@ from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.types import Sampling
 
 if TYPE_CHECKING:
+    from turnsmith.data.render import Renderer
     from turnsmith.sample.chat import LocalChat
     from turnsmith.sample.drafts import DraftModel, PromptLookup
+    from turnsmith.sample.engine import LocalEngine
     from turnsmith.sample.float16 import Weights
     from turnsmith.sample.remote import RemoteChat
     from turnsmith.train.place import Dtype
@@ -31,7 +33,8 @@ def chat(
 ) -> LocalChat | RemoteChat:
     """The model as a function from conversations to replies, in the arithmetic that is fastest here.
 
-    model: a directory, a shipped name, a hub id, an endpoint, or `llamacpp:FILE.gguf`. sampling: used where
+    model: a directory, a shipped name, a hub id, an endpoint, or `llamacpp:FILE.gguf`; a combination of
+    models too. sampling: used where
     a call gives none. system: put first where a conversation has no system message. `Talk` remembers a
     conversation with it. draft: what guesses ahead, which changes the time and not the replies: `prompt`, by
     what was said before, or a smaller model with the same tokens. weights: `float16` rounds those of a model
@@ -51,12 +54,17 @@ def chat(
 
     from turnsmith import wheels
     from turnsmith.models import load
+    from turnsmith.models.directory import is_combination
+    from turnsmith.models.locate import locate
     from turnsmith.recipes.rendering import renderer_of
     from turnsmith.sample.chat import LocalChat
     from turnsmith.sample.engine import KEPT, LocalEngine
     from turnsmith.train.place import arithmetic, device
 
     dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+    if is_combination(locate(str(model))):
+        engine, renderer = _combined(str(model), draft, dtype, weights)
+        return LocalChat(engine, renderer, sampling=sampling, system=system, over=over)
     loaded, tokenizer = load.load(str(model), dtype=dtype, device=device())
     whole: Any = loaded
     renderer = renderer_of(str(model), tokenizer)
@@ -65,6 +73,20 @@ def chat(
     # Whoever talks goes on from what was said.
     engine = LocalEngine(whole, stop=renderer.stops, kept=KEPT, drafter=drafter, weights=weights)
     return LocalChat(engine, renderer, sampling=sampling, system=system, over=over)
+
+
+def _combined(
+    reference: str, draft: str | Path | None, dtype: Dtype, weights: Weights
+) -> tuple[LocalEngine, Renderer]:
+    from turnsmith.recipes.combining import Combined
+    from turnsmith.sample.engine import KEPT
+
+    if draft is not None:
+        raise UsageError(
+            f"{reference} combines models: which of them guesses ahead is said where they are combined"
+        )
+    found = Combined(reference, dtype)
+    return found.engine(kept=KEPT, weights=weights), found.renderer
 
 
 def _drafter(draft: str, dtype: Dtype) -> PromptLookup | DraftModel:

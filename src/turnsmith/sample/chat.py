@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from turnsmith import seeds
 from turnsmith.errors import DataError, RenderError
@@ -39,6 +39,18 @@ class Streaming(Protocol):
     ) -> Generator[int, None, Completion]: ...
 
 
+class Asked(NamedTuple):
+    """A prompt as ids, and as those of models that speak in step and have other templates, by name."""
+
+    ids: list[int]
+    beside: dict[str, list[int]]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest."""
+        return max(map(len, (self.ids, *self.beside.values())))
+
+
 class LocalChat:
     """Answers conversations with what `engine` draws after the prompts that `renderer` makes.
 
@@ -69,7 +81,7 @@ class LocalChat:
         """
         sampling = sampling or self.sampling
         prompts = [self._prompt(conversation, sampling) for conversation in conversations]
-        own = numbers([_written(one) for one in prompts if not isinstance(one, Failure)], seed)
+        own = numbers([_written(one.ids) for one in prompts if not isinstance(one, Failure)], seed)
         return self._replies(conversations, prompts, own, sampling)
 
     def by_seeds(
@@ -89,17 +101,18 @@ class LocalChat:
     def _replies(
         self,
         conversations: Sequence[Conversation],
-        prompts: Sequence[list[int] | Failure],
+        prompts: Sequence[Asked | Failure],
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Reply | Failure]:
         """What the engine draws after those prompts that are no failures, by so many seeds."""
-        given = [tuple(prompt) for prompt in prompts if not isinstance(prompt, Failure)]
-        extra = self._extra(sampling, len(given))
-        completions = self.engine.generate(given, sampling=sampling, seeds=seeds, **extra)
+        given = [prompt for prompt in prompts if not isinstance(prompt, Failure)]
+        extra = self._extra(sampling, given)
+        ids = [tuple(prompt.ids) for prompt in given]
+        completions = self.engine.generate(ids, sampling=sampling, seeds=seeds, **extra)
         found = iter(zip(completions, extra.get("guides") or [None] * len(given), strict=True))
         return [
-            prompt if isinstance(prompt, Failure) else self._reply(prompt, *next(found), asked, sampling)
+            prompt if isinstance(prompt, Failure) else self._reply(prompt.ids, *next(found), asked, sampling)
             for asked, prompt in zip(conversations, prompts, strict=True)
         ]
 
@@ -125,12 +138,12 @@ class LocalChat:
             raise DataError(prompt.reason)
         if not isinstance(self.engine, Streaming):
             raise DataError(f"{type(self.engine).__name__} gives whole replies only: call the chat instead.")
-        (own,) = numbers([_written(prompt)], seed)
-        extra = self._extra(sampling, 1)
+        (own,) = numbers([_written(prompt.ids)], seed)
+        extra = self._extra(sampling, [prompt])
         if "guides" in extra:
             (extra["guide"],) = extra.pop("guides")
-        tokens = self.engine.stream(prompt, sampling=sampling, seed=own, **extra)
-        return self._stream(prompt, tokens, extra.get("guide"), conversation, sampling)
+        tokens = self.engine.stream(prompt.ids, sampling=sampling, seed=own, **extra)
+        return self._stream(prompt.ids, tokens, extra.get("guide"), conversation, sampling)
 
     def _stream(
         self,
@@ -166,7 +179,7 @@ class LocalChat:
             raise DataError(reply.reason)
         return reply
 
-    def _prompt(self, conversation: Conversation, sampling: Sampling) -> list[int] | Failure:
+    def _prompt(self, conversation: Conversation, sampling: Sampling) -> Asked | Failure:
         """The ids to go on from. What does not fit into the context fails, or loses its oldest turns."""
         asked = to_answer(conversation, self.system)
         if isinstance(asked, Failure):
@@ -174,25 +187,29 @@ class LocalChat:
         context: int | None = getattr(self.engine, "context", None)
         while True:
             try:
-                prompt = [*self.renderer.prompt(asked), *self._prefill(sampling)]
+                begun = self._prefill(sampling)
+                beside = {name: [*ids, *begun] for name, ids in self.renderer.prompts(asked).items()}
+                prompt = Asked([*self.renderer.prompt(asked), *begun], beside)
             except RenderError as error:
                 return Failure(str(error))
-            if context is None or len(prompt) + sampling.max_new <= context:
+            if context is None or prompt.longest + sampling.max_new <= context:
                 return prompt
             shorter = _without_oldest(asked)
             if self.over == "fail" or shorter is None:
                 return Failure(
-                    f"the prompt has {len(prompt)} tokens and {sampling.max_new} may follow, but the model's "
-                    f"context ends at {context}"
+                    f"the prompt has {prompt.longest} tokens and {sampling.max_new} may follow, but the "
+                    f"model's context ends at {context}"
                 )
             asked = shorter
 
     def _prefill(self, sampling: Sampling) -> list[int]:
         return self.renderer.ids(sampling.prefill) if sampling.prefill else []
 
-    def _extra(self, sampling: Sampling, count: int) -> dict[str, Any]:
+    def _extra(self, sampling: Sampling, asked: Sequence[Asked]) -> dict[str, Any]:
         """What an engine is told beside the sampling, only where there is something to tell."""
         extra: dict[str, Any] = {}
+        if self.renderer.beside:
+            extra["beside"] = {name: [one.beside[name] for one in asked] for name in self.renderer.beside}
         if sampling.stop:
             tail = TAIL * max(map(len, sampling.stop))
             extra["ends"] = lambda ids: any(text in self.renderer.text(ids[-tail:]) for text in sampling.stop)
@@ -206,7 +223,7 @@ class LocalChat:
                 )
             guide = self._vocabulary.guide(sampling, self._prefill(sampling))
             assert guide is not None  # a schema or a grammar is asked for
-            extra["guides"] = [guide.copy() for _ in range(count)]
+            extra["guides"] = [guide.copy() for _ in asked]
         return extra
 
     def _reply(

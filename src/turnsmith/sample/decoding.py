@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -15,11 +15,27 @@ from torch import Tensor
 from turnsmith import seeds
 from turnsmith.sample.choosing import Penalties, choose
 from turnsmith.sample.reading import Prompt, read_prompts
-from turnsmith.sample.rows import Rows
 from turnsmith.types import Completion, Finish, Sampling
 
 if TYPE_CHECKING:
     from turnsmith.sample.guides import Guide
+
+
+class Reading(Protocol):
+    """Rows that replies are drawn on: those of one model, or of several in step."""
+
+    @property
+    def count(self) -> int: ...
+
+    def read(self, rows: Sequence[int], news: Sequence[Sequence[int]], *, keep: int = 1) -> Tensor:
+        """The logits (B, keep, V) after the last `keep` of `news`, read on in the rows."""
+        ...
+
+    def copy(self, row: int, source: Any, origin: int, length: int) -> None: ...
+
+    def cut(self, row: int, length: int) -> None: ...
+
+    def swap(self, one: int, other: int) -> None: ...
 
 
 class Drafter(Protocol):
@@ -27,7 +43,7 @@ class Drafter(Protocol):
 
     def guess(
         self,
-        rows: Rows,
+        rows: Any,
         news: Sequence[int],
         uniforms: Sequence[NDArray[np.float32]],
         sampling: Sampling,
@@ -43,13 +59,20 @@ class Drafter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A reply to be drawn. number: whose it is. adapter: of the model, by name; "" is whatever is active."""
+    """A reply to be drawn. number: whose it is. adapter: of the model, by name; "" is whatever is active.
+    beside: the prompt for each further model that reads in step, in their order."""
 
     number: int
     prompt: tuple[int, ...]
     seed: int
     guide: Guide | None = None
     adapter: str = ""
+    beside: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(map(len, (self.prompt, *self.beside)))
 
 
 @dataclass(slots=True)
@@ -63,28 +86,32 @@ class _Reply:
 
 
 News = list[tuple[int, tuple[int, ...]]]  # numbers of replies, and the ids that they got
+# Rows, prompts, the first row, and rows of earlier calls, to the logits (P, V) after each: see `reading.py`.
+ReadPrompts = Callable[[Any, Sequence[Prompt], int, Sequence[Any]], Tensor]
 
 
 class Decoding:
     """Replies to `requests`, as many at once as there are rows; those under way are always in the first ones.
 
     stop: ids that end a reply. ends: whether these ids end one, for a reason of its own. known: rows of
-    earlier calls, for what prompts have in common with them. drafter: guesses ahead. completions: of those
-    that have ended, by their numbers.
+    earlier calls, for what prompts have in common with them. drafter: guesses ahead. read: how prompts come
+    into the rows. completions: of those that have ended, by their numbers.
     """
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Reading,
         requests: Iterable[Request],
         sampling: Sampling,
         *,
         stop: Sequence[int],
         ends: Callable[[Sequence[int]], bool] | None = None,
-        known: Sequence[Rows] = (),
+        known: Sequence[Any] = (),
         drafter: Drafter | None = None,
+        read: ReadPrompts = read_prompts,
     ) -> None:
         self.rows, self.sampling, self.stop = rows, sampling, frozenset(stop)
+        self.read_prompts = read
         self.ends, self.known, self.drafter = ends, known, drafter
         self.waiting = deque(requests)
         self.alive: list[_Reply] = []
@@ -117,8 +144,9 @@ class Decoding:
         come = [self.waiting.popleft() for _ in range(min(self.rows.count - first, len(self.waiting)))]
         twins: dict[Prompt, list[Request]] = {}
         for request in come:
-            twins.setdefault((request.adapter, request.prompt), []).append(request)
-        logits = read_prompts(self.rows, list(twins), first, self.known)
+            prompt = Prompt(request.adapter, request.prompt, request.beside)
+            twins.setdefault(prompt, []).append(request)
+        logits = self.read_prompts(self.rows, list(twins), first, self.known)
         # Of equal prompts the first reply stands where the prompt was read, the others behind all of these.
         come = [requests[0] for requests in twins.values()]
         origins = list(range(len(come)))

@@ -7,7 +7,7 @@ rounding of matrix products of another size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,13 @@ from torch import nn
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models.bare import bare
+from turnsmith.models.heads import Head
 from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.float16 import Weights
 from turnsmith.sample.lean import Lean
+from turnsmith.sample.lockstep import Beside, Lockstep, read_in_step
 from turnsmith.sample.packed import Packed, unrounded, version
+from turnsmith.sample.reading import read_prompts
 from turnsmith.sample.rows import BASE, Known, Rows
 from turnsmith.types import Completion, Sampling
 
@@ -44,7 +47,8 @@ class LocalEngine:
     that a prompt which goes on from one of them is read from there; what is drawn then depends on earlier
     calls, as far as rounding goes. weights: `float16` rounds those of linear layers to 11 significant bits,
     in a copy, for half of the bytes to read; log-probs are then those of the rounded model, not what `score`
-    gives, and nothing to train by. Weights that have no more bits are kept so anyway.
+    gives, and nothing to train by. Weights that have no more bits are kept so anyway. beside: what reads in
+    step with the model, so that tokens are drawn from what all of them say; stop and ids are the model's own.
     Raises ModelError where the model cannot be decoded in padded batches, or in weights of that kind.
     """
 
@@ -59,6 +63,7 @@ class LocalEngine:
         drafter: Drafter | None = None,
         kept: int = 0,
         weights: Weights = "exact",
+        beside: Beside | None = None,
     ) -> None:
         if reason := refusal(model):
             raise ModelError(reason)
@@ -66,15 +71,16 @@ class LocalEngine:
             raise ModelError(f"{type(model).__name__} has no peft adapter that could be switched off.")
         self.model, self.stop, self.rows = model, tuple(stop), rows
         self.autocast, self.adapters = autocast, adapters
-        self.drafter, self.kept = drafter, kept
+        self.drafter, self.kept, self.beside = drafter, kept, beside
         self.weights: Weights = weights
         dtype = torch.bfloat16 if autocast else None
         if weights == "float16" and (reason := unrounded(self.base, dtype)):
             raise ModelError(reason)
-        able = Lean.able(self.base, dtype) and self.base is model
+        heads = beside is not None and bool(beside.heads)  # these want states that `Lean` does not show
+        able = Lean.able(self.base, dtype) and self.base is model and not heads
         self._lean = Lean(self.base, dtype, weights) if able else None
         self._packed = Packed(self.base, dtype, weights)
-        self._known: list[Rows] = []  # of earlier calls, the last one last
+        self._known: list[Rows | Lockstep] = []  # of earlier calls, the last one last
         self._remembering = False
         self._weights: tuple[object, ...] = ()  # that these were read by
 
@@ -92,8 +98,20 @@ class LocalEngine:
 
     @property
     def context(self) -> int | None:
-        """How many tokens prompt and reply may have together; None where the model knows no limit."""
-        return getattr(_config(self.base), "max_position_embeddings", None)
+        """How many tokens prompt and reply may have together; None where no model knows a limit."""
+        known = [getattr(_config(engine.base), "max_position_embeddings", None) for engine in self._engines]
+        return min((limit for limit in known if limit is not None), default=None)
+
+    @property
+    def _engines(self) -> list[LocalEngine]:
+        """This one, and those of the models in step."""
+        return [self, *(self.beside.members.values() if self.beside else ())]
+
+    def endless(self) -> LocalEngine:
+        """An engine on the same weights that no token ends."""
+        same: Any = {"rows": self.rows, "autocast": self.autocast, "weights": self.weights}
+        same |= {"adapters": self.adapters, "drafter": self.drafter, "beside": self.beside}
+        return LocalEngine(self.model, stop=(), **same)
 
     def without_adapter(self) -> LocalEngine:
         """An engine on the same weights with the peft adapter off: the model that tuning started from."""
@@ -123,28 +141,29 @@ class LocalEngine:
         adapters: Sequence[str] | None = None,
         ends: Callable[[Sequence[int]], bool] | None = None,
         cancel: Event | None = None,
+        beside: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> list[Completion]:
         """One completion per prompt, in their order. Log-probs are at the temperature, before penalties and
         any truncation.
 
         guides: what may come, for each. adapters: names of adapters that the peft model has, for each; ""
         is the model without any. ends: whether these ids end a reply. cancel: once it is set, replies end as
-        they are.
+        they are. beside: for models in step, by name, what they read instead of these prompts.
         Raises UsageError for an empty prompt and ModelError for one that is too long, before any work.
         """
-        self._check(prompts, seeds, sampling.max_new)
-        requests = self._requests(prompts, seeds, guides, adapters)
+        self._check(prompts, seeds, sampling.max_new, beside)
+        requests = self._requests(prompts, seeds, guides, adapters, beside)
         found: dict[int, Completion] = {}
         with self._ready() as lean:
-            for some in tables([len(prompt) + sampling.max_new for prompt in prompts], self.rows):
-                decoding = self._decoding([requests[number] for number in some], sampling, ends)
-                decoding.rows.lean = lean
+            for some in tables([request.longest + sampling.max_new for request in requests], self.rows):
+                rows, decoding = self._decoding([requests[number] for number in some], sampling, ends)
+                _use(lean, rows)
                 while decoding.running:
                     if cancel is not None and cancel.is_set():
                         decoding.cancel()
                     else:
                         decoding.step()
-                self._keep(decoding.rows)
+                self._keep(rows)
                 found.update(decoding.completions)
         return [found[number] for number in range(len(prompts))]
 
@@ -156,24 +175,26 @@ class LocalEngine:
         seed: int,
         guide: Guide | None = None,
         ends: Callable[[Sequence[int]], bool] | None = None,
+        beside: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> Generator[int, None, Completion]:
         """The ids of one completion as they are drawn; the generator's return value is the completion.
         Closing the generator ends the reply."""
-        self._check([prompt], [seed], sampling.max_new)
-        return self._stream(Request(0, tuple(prompt), seed, guide), sampling, ends)
+        self._check([prompt], [seed], sampling.max_new, beside)
+        (request,) = self._requests([prompt], [seed], [guide], None, beside)
+        return self._stream(request, sampling, ends)
 
     def _stream(
         self, request: Request, sampling: Sampling, ends: Callable[[Sequence[int]], bool] | None
     ) -> Generator[int, None, Completion]:
         with self._ready():
-            decoding = self._decoding([request], sampling, ends)
+            rows, decoding = self._decoding([request], sampling, ends)
         while decoding.running:
             with self._ready() as lean:  # not around the loop: between two tokens the model is the caller's
-                decoding.rows.lean = lean
+                _use(lean, rows)
                 told = decoding.step()
             for _, ids in told:
                 yield from ids
-        self._keep(decoding.rows)
+        self._keep(rows)
         return decoding.completions[0]
 
     def _requests(
@@ -182,7 +203,9 @@ class LocalEngine:
         seeds: Sequence[int],
         guides: Sequence[Guide | None] | None,
         adapters: Sequence[str] | None,
+        beside: Mapping[str, Sequence[Sequence[int]]] | None,
     ) -> list[Request]:
+        others = [(beside or {}).get(name, prompts) for name in (self.beside.members if self.beside else ())]
         if adapters is not None:
             there = set(getattr(self.model, "peft_config", {}))
             if missing := sorted(set(adapters) - there - {""}):
@@ -197,6 +220,7 @@ class LocalEngine:
                 seeds[number],
                 guides[number] if guides else None,
                 (adapters[number] or BASE) if adapters else "",
+                tuple(tuple(map(int, ones[number])) for ones in others),
             )
             for number, prompt in enumerate(prompts)
         ]
@@ -206,12 +230,12 @@ class LocalEngine:
         requests: Sequence[Request],
         sampling: Sampling,
         ends: Callable[[Sequence[int]], bool] | None,
-    ) -> Decoding:
-        capacity = max(len(request.prompt) for request in requests) + sampling.max_new
+    ) -> tuple[Rows | Lockstep, Decoding]:
+        capacity = max(request.longest for request in requests) + sampling.max_new
         count = min(len(requests), self.rows, max(1, SLOTS // capacity))
         known = self._remembered()
         rows = self._held(requests[0], count, capacity) or self._new(count, capacity)
-        return Decoding(
+        decoding = Decoding(
             rows,
             requests,
             sampling,
@@ -219,9 +243,11 @@ class LocalEngine:
             ends=ends,
             known=known,
             drafter=self.drafter,
+            read=read_in_step if self.beside else read_prompts,
         )
+        return rows, decoding
 
-    def _held(self, request: Request, count: int, capacity: int) -> Rows | None:
+    def _held(self, request: Request, count: int, capacity: int) -> Rows | Lockstep | None:
         """Rows of an earlier call that this one can go on in, without a copy."""
         found = Known(self._known).find(request.prompt, request.adapter)
         if found is None or found[1].count < count or found[1].capacity < capacity:
@@ -229,28 +255,49 @@ class LocalEngine:
         self._known.remove(found[1])
         return found[1]
 
-    def _new(self, count: int, capacity: int) -> Rows:
+    def _new(self, count: int, capacity: int) -> Rows | Lockstep:
         room = 2 * capacity if self.kept else capacity  # for what will follow; what is not used costs nothing
+        own = self._rows(count, room, self.beside.heads if self.beside else None)
+        if self.beside is None:
+            return own
+        others = {name: engine._rows(count, room) for name, engine in self.beside.members.items()}
+        return Lockstep(own, others, self.beside)
+
+    def _rows(self, count: int, room: int, heads: Mapping[str, Head] | None = None) -> Rows:
         # Under autocast keys come in fp32 and are read in bf16: kept in bf16, they are cast only once.
         dtype = torch.bfloat16 if self.autocast else None
-        return Rows(self.base, count, room, whole=self.model, dtype=dtype)
+        return Rows(self.base, count, room, whole=self.model, dtype=dtype, heads=heads)
 
-    def _remembered(self) -> list[Rows]:
+    def _remembered(self) -> list[Rows | Lockstep]:
         """Rows of earlier calls, if the weights are still those that read them."""
-        weights = _weights(self.model)
+        weights = tuple(state for engine in self._engines for state in _weights(engine.model))
         if weights != self._weights:
             self._known, self._weights = [], weights
         return self._known
 
-    def _keep(self, rows: Rows) -> None:
+    def _keep(self, rows: Rows | Lockstep) -> None:
         """Remember these rows, and forget the oldest ones that are too many."""
         self._known.append(rows)
         while sum(len(tokens) for one in self._known for tokens in one.tokens) > self.kept:
             self._known.pop(0)
 
-    def _check(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_new: int) -> None:
+    def _check(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        max_new: int,
+        beside: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    ) -> None:
         if len(prompts) != len(seeds):
             raise UsageError(f"{len(prompts)} prompts came with {len(seeds)} seeds: give one seed for each.")
+        members = self.beside.members if self.beside else {}
+        for name, ones in (beside or {}).items():
+            if name not in members or len(ones) != len(prompts):
+                raise UsageError(
+                    f"{len(ones)} prompts are for {name!r} and {len(prompts)} for the model that leads; in "
+                    f"step with it there is {', '.join(members) or 'none'}: give each as many"
+                )
+            members[name]._check(ones, seeds, max_new)
         embeddings: Any = self.base.get_input_embeddings()
         vocabulary = embeddings.weight.shape[0]
         for index, prompt in enumerate(prompts):
@@ -265,7 +312,13 @@ class LocalEngine:
                 )
 
     @contextmanager
-    def _ready(self) -> Iterator[Lean | None]:
+    def _ready(self) -> Iterator[list[Lean | None]]:
+        """All models as `_apart` has one. Gives what that gives, of this one first."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(engine._apart()) for engine in self._engines]
+
+    @contextmanager
+    def _apart(self) -> Iterator[Lean | None]:
         """The model in evaluation, its adapter on or off, without gradients; afterwards all as before. Gives
         the lean forward pass where there is one and nobody looks into the model's layers."""
         lean = None if self._lean is None or self._lean.watched() else self._lean
@@ -301,6 +354,13 @@ class LocalEngine:
                     parameter.requires_grad_(False)
                 for parameter in learning:
                     parameter.requires_grad_(True)
+
+
+def _use(lean: Sequence[Lean | None], rows: Rows | Lockstep) -> None:
+    """Let the rows of each model be read by its lean forward pass, where it has one."""
+    tables = [rows] if isinstance(rows, Rows) else [rows.lead, *rows.beside.values()]
+    for one, table in zip(lean, tables, strict=True):
+        table.lean = one
 
 
 def refusal(model: nn.Module) -> str | None:

@@ -4,6 +4,7 @@ again."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,13 @@ TOGETHER = 2048  # tokens of a forward pass over several prompts, at most
 PIECE = 512  # and over one: less of what it computes is then hidden by the mask
 FULL = 0.75  # share of such a pass that is no padding, at least
 
-Prompt = tuple[str, tuple[int, ...]]  # who reads it (see Rows.readers), and its ids
+
+class Prompt(NamedTuple):
+    """A prompt. reader: who reads it (see Rows.readers). beside: the ids that models in step read instead."""
+
+    reader: str
+    ids: tuple[int, ...]
+    beside: tuple[tuple[int, ...], ...] = ()
 
 
 def read_prompts(rows: Rows, prompts: Sequence[Prompt], first: int, known: Sequence[Rows] = ()) -> Tensor:
@@ -25,7 +32,7 @@ def read_prompts(rows: Rows, prompts: Sequence[Prompt], first: int, known: Seque
     """
     _place(rows, prompts, first, known)
     _read_shared(rows, prompts, first)
-    left = [ids[len(rows.tokens[row]) :] for row, (_, ids) in enumerate(prompts, start=first)]
+    left = [prompt.ids[len(rows.tokens[row]) :] for row, prompt in enumerate(prompts, start=first)]
     return read_on(rows, first, left)
 
 
@@ -41,7 +48,7 @@ def read_on(rows: Rows, first: int, news: Sequence[Sequence[int]]) -> Tensor:
 def _place(rows: Rows, prompts: Sequence[Prompt], first: int, known: Sequence[Rows]) -> None:
     """Bring what is known of each prompt into its row."""
     table = Known([rows, *known])
-    sources = [table.find(ids, reader) for reader, ids in prompts]
+    sources = [table.find(prompt.ids, prompt.reader) for prompt in prompts]
     free = list(range(first, rows.count))
     where: dict[int, int] = {}
     # Where a row that is to be filled anew begins as a prompt does, the prompt goes on there. Nobody else's
@@ -58,15 +65,15 @@ def _place(rows: Rows, prompts: Sequence[Prompt], first: int, known: Sequence[Ro
         if source:
             rows.copy(where[number], source[1], source[2], source[0])
         else:
-            rows.begin(where[number], prompts[number][0])
+            rows.begin(where[number], prompts[number].reader)
     for number in stayed:
         source = sources[number]
         assert source is not None
         rows.cut(where[number], source[0])
     at = {row: number for number, row in where.items()}
-    for number, (_, ids) in enumerate(prompts):
+    for number, prompt in enumerate(prompts):
         row = where[number]
-        rows.cut(row, len(ids) - 1)  # the last one is always read, for what comes after it
+        rows.cut(row, len(prompt.ids) - 1)  # the last one is always read, for what comes after it
         rows.swap(first + number, row)
         moved = at.get(first + number)
         if moved is not None:
@@ -76,9 +83,9 @@ def _place(rows: Rows, prompts: Sequence[Prompt], first: int, known: Sequence[Ro
 
 def _read_shared(rows: Rows, prompts: Sequence[Prompt], first: int) -> None:
     """Read what all prompts begin with, where that is much more than is known of any."""
-    if len(prompts) < 2 or len({reader for reader, _ in prompts}) > 1:
+    if len(prompts) < 2 or len({prompt.reader for prompt in prompts}) > 1:
         return
-    every = [ids for _, ids in prompts]
+    every = [prompt.ids for prompt in prompts]
     # In their order, the first and the last differ where any two do.
     shared = min(common(min(every), max(every)), min(map(len, every)) - 1)
     held = [len(rows.tokens[row]) for row in range(first, first + len(prompts))]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from turnsmith.models.heads import Head
     from turnsmith.sample.lean import Lean
 
 BASE = "__base__"  # peft's name for no adapter, where rows have several
@@ -87,7 +89,8 @@ class Rows:
 
     tokens: of each row, the ids that its columns hold. readers: by which adapter of `whole`, the peft model
     around the base, they were read, or BASE; where all are "", by what is active. dtype: of keys and values,
-    or None for what comes. lean: does what the base does, if it is set.
+    or None for what comes. lean: does what the base does, if it is set. heads: what they make of the states
+    that logits come from stands behind these.
     """
 
     def __init__(
@@ -98,8 +101,10 @@ class Rows:
         *,
         whole: nn.Module | None = None,
         dtype: torch.dtype | None = None,
+        heads: Mapping[str, Head] | None = None,
     ) -> None:
         self.base, self.count, self.capacity = base, count, capacity
+        self.heads = heads or {}
         self.lean: Lean | None = None
         self.whole = whole or base
         self.device = base.device
@@ -114,7 +119,7 @@ class Rows:
     def read(self, rows: Sequence[int], news: Sequence[Sequence[int]], *, keep: int = 1) -> Tensor:
         """Read on: `news` are ids behind what each of the rows holds, at least `keep` for each.
 
-        Gives the logits (B, keep, V) after the last `keep` of each.
+        Gives the logits (B, keep, V) after the last `keep` of each, and behind them what the heads say.
         """
         starts = [len(self.tokens[row]) for row in rows]
         longest = max(map(len, news))
@@ -136,16 +141,35 @@ class Rows:
             self.tokens[row].extend(new)
         if self.lean is not None:
             return self.lean(ids, positions, mask, self.layers, keep)
-        output = (self.whole if several else self.base)(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-            **several,
-        )
-        return output.logits[:, -keep:]
+        with self._listening() as states:
+            output = (self.whole if several else self.base)(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep,
+                **several,
+            )
+        logits: Tensor = output.logits[:, -keep:]
+        if not self.heads:
+            return logits
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.cat([logits, *(head(states[-1].float()) for head in self.heads.values())], -1)
+
+    @contextmanager
+    def _listening(self) -> Iterator[list[Tensor]]:
+        """The states (B, keep, H) that logits are made of within, where there are heads."""
+        states: list[Tensor] = []
+        if not self.heads:
+            yield states
+            return
+        projection: Any = self.base.get_output_embeddings()
+        hook = projection.register_forward_pre_hook(lambda _, given: states.append(given[0]))
+        try:
+            yield states
+        finally:
+            hook.remove()
 
     def _mask(self, positions: Tensor, used: int) -> Tensor | Mapping[str, Tensor]:
         """What may be seen, 0 or -inf, (B, 1, S, used): of each kind of layer where there are several."""

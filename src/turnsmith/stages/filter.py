@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from turnsmith.errors import UsageError
+from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
 from turnsmith.types import Conversation, Example
 
@@ -28,6 +28,23 @@ def head(data: Sequence[Example], *, count: int) -> Iterator[Example]:
     if count < 0:
         raise UsageError(f"the stage 'head' keeps the first `count` examples: {count} is negative")
     yield from data[:count]
+
+
+@stage("best", source="arXiv:2106.01345 sec. 5.1")
+def best(data: Sequence[Example], *, share: float, by: str = "reward") -> Iterator[Example]:
+    """Keep the share of the examples with the highest value `by`, in their order; of equals the earlier.
+
+    Raises UsageError unless the share is above 0 and at most 1, DataError where an example has no such value.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"best: share is {share}, and has to be above 0 and at most 1")
+    for example in data:
+        if by not in example.values:
+            there = ", ".join(example.values) or "none"
+            raise DataError(f"example {example.id!r} has no value {by!r}; it has {there}")
+    order = sorted(range(len(data)), key=lambda place: -data[place].values[by])
+    for place in sorted(order[: round(share * len(data))]):
+        yield data[place]
 
 
 def _size(conversation: Conversation) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
-from turnsmith.types import Example, Json
+from turnsmith.types import Conversation, Example, Json, Scorer
 
 
 @stage("value")
@@ -38,6 +38,29 @@ def value(
             counts[f"have no {key!r}: their {name!r} is {to:g}"] += 1
         found = to if own is None else _number(own, example, str(key))
         yield replace(example, values={**example.values, name: found})
+
+
+@stage("scored", scorers=("by",))
+def scored(
+    data: Sequence[Example], *, by: Scorer, to: str = "reward", part: str = "text", counts: Counter[str]
+) -> Iterator[Example]:
+    """Give every example the value `to`, what the scorer `by` says of its conversation `part`.
+
+    Those that cannot be judged are left out and counted. Raises DataError where there is no such
+    conversation.
+    """
+    conversations: list[Conversation] = []
+    for example in data:
+        found = example.parts.get(part)
+        if not isinstance(found, Conversation):
+            there = ", ".join(example.parts)
+            raise DataError(f"example {example.id!r} has no conversation {part!r}; it has {there}")
+        conversations.append(found)
+    for example, score in zip(data, by(conversations, data), strict=True):
+        if score is None:
+            counts["could not be judged"] += 1
+        else:
+            yield replace(example, values={**example.values, to: score})
 
 
 def _number(value: Json, example: Example, key: str) -> float:

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from turnsmith.errors import UsageError
+from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.memory import peak_bytes
 from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
+from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.types import Sampling
 
@@ -51,7 +52,7 @@ class Speed:
         self.count, self.reading, self.writing, self.repeats = count, reading, writing, repeats
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        engine = LocalEngine(subject.scoring.model, stop=())
+        engine = _engine(subject)
         sampling = Sampling(temperature=0.0, max_new=self.writing + 1)
         items = []
         for number, prompt in enumerate(self._prompts(subject), start=1):
@@ -78,6 +79,16 @@ class Speed:
         ids: Any = subject.renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
         endless = cycle(ids)
         return [list(islice(endless, self.reading)) for _ in range(self.count)]
+
+
+def _engine(subject: Subject) -> LocalEngine:
+    """The subject's own, or of its models in step, that no token ends."""
+    chat = subject.chat
+    if isinstance(chat, LocalChat) and isinstance(chat.engine, LocalEngine):
+        return chat.engine.endless()
+    raise ModelError(
+        f"{subject.name} is asked through {type(chat).__name__}, whose speed is not the model's own"
+    )
 
 
 def _timed(engine: LocalEngine, work: Callable[[], None]) -> tuple[float, float]:

@@ -97,11 +97,11 @@ class LocalEngine:
     @property
     def context(self) -> int | None:
         """How many tokens prompt and reply may have together; None where no model knows a limit."""
-        known = [getattr(_config(engine.base), "max_position_embeddings", None) for engine in self._engines]
+        known = [getattr(_config(engine.base), "max_position_embeddings", None) for engine in self.engines]
         return min((limit for limit in known if limit is not None), default=None)
 
     @property
-    def _engines(self) -> list[LocalEngine]:
+    def engines(self) -> list[LocalEngine]:
         """This one, and those of the models in step."""
         return [self, *(self.beside.members.values() if self.beside else ())]
 
@@ -264,7 +264,7 @@ class LocalEngine:
 
     def _remembered(self) -> list[Rows | Lockstep]:
         """Rows of earlier calls, if the weights are still those that read them."""
-        weights = tuple(state for engine in self._engines for state in _weights(engine.model))
+        weights = tuple(state for engine in self.engines for state in _weights(engine.model))
         if weights != self._weights:
             self._known, self._weights = [], weights
         return self._known
@@ -309,7 +309,7 @@ class LocalEngine:
     def _ready(self) -> Iterator[list[Lean | None]]:
         """All models as `_apart` has one. Gives what that gives, of this one first."""
         with ExitStack() as stack:
-            yield [stack.enter_context(engine._apart()) for engine in self._engines]
+            yield [stack.enter_context(engine._apart()) for engine in self.engines]
 
     @contextmanager
     def _apart(self) -> Iterator[Lean | None]:

@@ -3,7 +3,7 @@
 Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
 `jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them.
 Contracts are tuples of checks, each a function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE,
-FORMAT, TASK and RECIPE. An objective of
+DECODER, FORMAT, TASK and RECIPE. An objective of
 your own is held to its contract by a parametrised test:
 
     from pathlib import Path
@@ -44,6 +44,7 @@ from turnsmith.testing.builders import (
 if TYPE_CHECKING:
     from turnsmith.testing.components import method, stage, task
     from turnsmith.testing.contracts import OBJECTIVE, TRAINABLE
+    from turnsmith.testing.decoders import DECODER, the_lead_speaks_alone
     from turnsmith.testing.formats import FORMAT
     from turnsmith.testing.recipes import RECIPE
     from turnsmith.testing.stages import STAGE
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from turnsmith.testing.templates import properties
 
 __all__ = [
+    "DECODER",
     "FORMAT",
     "OBJECTIVE",
     "RECIPE",
@@ -72,6 +74,7 @@ __all__ = [
     "stage",
     "subject",
     "task",
+    "the_lead_speaks_alone",
     "tokenizer",
     "tokens",
     "variety",
@@ -83,6 +86,7 @@ LATER = {
     "FORMAT": "formats",
     "RECIPE": "recipes",
     "STAGE": "stages",
+    **dict.fromkeys(("DECODER", "the_lead_speaks_alone"), "decoders"),
     "properties": "templates",
     **dict.fromkeys(("TASK", "TinyBench", "subject"), "tasks"),
 }

@@ -243,7 +243,8 @@ class LocalEngine:
 
     def _held(self, request: Request, count: int, capacity: int) -> Rows | Lockstep | None:
         """Rows of an earlier call that this one can go on in, without a copy."""
-        found = Known(self._known).find(request.prompt, request.adapter)
+        tables: Any = self._known  # those of several models look like the lead's
+        found = Known(tables).find(request.prompt, request.adapter)
         if found is None or found[1].count < count or found[1].capacity < capacity:
             return None
         self._known.remove(found[1])

@@ -13,8 +13,8 @@ from turnsmith.evaluation.tasks.heldout import losses
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Json, Message, Reply, Sampling
 
-SYMBOLS = re.compile(r"[{}()\[\]=;<>_#*/\\]")
-CODE = 0.08  # share of a text's characters that are such symbols, from which on it is code
+SYMBOLS = re.compile(r"[{}()\[\]=;:<>_#*/\\]")
+CODE = 0.15  # share of a text's characters that are such symbols, from which on it is code
 
 
 def domain(text: str) -> str:

@@ -272,7 +272,8 @@ def agent(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: 
 
 def merge(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
     """`(name, base, tensors, *, options) -> tensor`: one weight of the base and of each model, to the merged
-    one. Or a class made with the options that is called so, and may have `plan(dimensions, rng)`."""
+    one. Or a class made with the options that is called so, and may have `plan(dimensions, rng)`, and
+    `settings(config)` and `rename(name)` where the merged model has another shape: see `merges/apply.py`."""
     return _register("merge", name)
 
 

@@ -25,6 +25,7 @@ COUNTED = (
     "topics",
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
+OPTIONS["mixture"] = {"count": 10, "shares": {"latin": 0.8, "greek": 0.2}}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}

@@ -24,6 +24,8 @@ OPTIONS = {
     "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
+    "novelty": {"count": 4, "most": 8},
+    "told_apart": {"on": "told"},
     "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
     "maths": {"max_new": 8},
@@ -73,7 +75,8 @@ def bench():
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
-    return TinyBench(data, {"stopping": make("stopping")})
+    data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(data["chats"])]
+    return TinyBench(data, {"stopping": make("stopping"), "heldout": make("heldout")})
 
 
 @pytest.mark.parametrize("check", TASK, ids=lambda check: check.__name__)

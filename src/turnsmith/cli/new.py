@@ -26,6 +26,7 @@ HOMES = {
     "objective": "objectives",
     "trainable": "trainables",
     "network": "models/networks",
+    "decoder": "decoders",
     "scorer": "scorers",
     "agent": "agents",
     "merge": "merges",

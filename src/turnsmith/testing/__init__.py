@@ -3,8 +3,8 @@
 Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
 `jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them.
 Contracts are tuples of checks, each a function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE,
-FORMAT, AGENT, SCORER, TASK and RECIPE. An objective of your own is held to its contract by a parametrised
-test:
+DECODER, FORMAT, AGENT, SCORER, TASK and RECIPE. An objective of your own is held to its contract by a
+parametrised test:
 
     from pathlib import Path
     import pytest
@@ -44,6 +44,7 @@ from turnsmith.testing.builders import (
 if TYPE_CHECKING:
     from turnsmith.testing.components import agent, method, scorer, stage, task
     from turnsmith.testing.contracts import OBJECTIVE, TRAINABLE
+    from turnsmith.testing.decoders import DECODER, the_lead_speaks_alone
     from turnsmith.testing.formats import FORMAT
     from turnsmith.testing.recipes import RECIPE
     from turnsmith.testing.speakers import AGENT, SCORER
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGENT",
+    "DECODER",
     "FORMAT",
     "OBJECTIVE",
     "RECIPE",
@@ -77,6 +79,7 @@ __all__ = [
     "stage",
     "subject",
     "task",
+    "the_lead_speaks_alone",
     "tokenizer",
     "tokens",
     "variety",
@@ -89,6 +92,7 @@ LATER = {
     "RECIPE": "recipes",
     **dict.fromkeys(("AGENT", "SCORER"), "speakers"),
     "STAGE": "stages",
+    **dict.fromkeys(("DECODER", "the_lead_speaks_alone"), "decoders"),
     "properties": "templates",
     **dict.fromkeys(("TASK", "TinyBench", "subject"), "tasks"),
 }

@@ -111,6 +111,7 @@ class Conversation:
 
 
 Part: TypeAlias = "Conversation | tuple[Conversation, ...]"
+Value: TypeAlias = "float | tuple[float, ...]"  # of an example, or of each of its several conversations
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,13 @@ class Example:
     """What one row of data became.
 
     parts: named conversations, e.g. `text`, or `chosen` and `rejected`, or `replies` (several).
-    values: numbers that objectives may read, e.g. ratings or returns.
+    values: numbers that objectives may read, e.g. ratings or returns; a tuple has one for each conversation
+    of the part that has several.
     meta: everything else of the row; `id` is always there.
     """
 
     parts: Mapping[str, Part]
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
     meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     @property
@@ -196,7 +198,7 @@ class Rendered:
 
     id: str
     parts: Mapping[str, tuple[Tokens, ...]]
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,8 +209,8 @@ class Batch:
     the right, `mask` (B, T) being 1 on real tokens. source: (D,) flat index of the state that predicts each
     distinct trained token; targets: (D,).
     entry: (N,) which of the D each trained token is. place: (N,) flat index of the trained token itself.
-    weights, turns, path, extras: (N,). reads: (P,) flat index of each path's last token. values: (E,). ids:
-    of the E examples.
+    weights, turns, path, extras: (N,). reads: (P,) flat index of each path's last token. values: (E,), or
+    (S,), one for each path of the part that has several. ids: of the E examples.
     """
 
     inputs: Tensor
@@ -244,8 +246,9 @@ class Scores:
     """What an objective sees: trained tokens, read-outs and heads; never the layout.
 
     logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
-    values: (E,). extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained token. read:
-    (P, H), `last` or `mean` of each path. temperature: what the logits were divided by.
+    values: (E,), or (S,) of tuples, in the order of `sums` of their part. extras: (N, ...). reduced: (N,),
+    computed over the vocabulary at each trained token. read: (P, H), `last` or `mean` of each path.
+    temperature: what the logits were divided by.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
     token that came. (P,) or (P, n) of one on a read-out.
     """

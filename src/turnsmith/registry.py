@@ -183,10 +183,11 @@ def objective(
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
     forward: bool = False,
+    beside: tuple[str, ...] = (),
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
-    """`(scores, *, options) -> Loss`, one value per unit.
+    """`(scores, *, options) -> Loss`, one value per unit, or a class made with the options that is called so.
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
@@ -194,7 +195,9 @@ def objective(
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
     `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
     `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. forward: it is
-    given a `Run` in place of scores, with which it computes them, more than once or of other inputs.
+    given a `Run` in place of scores, with which it computes them, more than once or of other inputs. A class
+    may have `before_step(look)`: numbers for each example of the coming step, by name, which its losses read
+    as values; beside: what it calls further data that it asks its `Look` for.
     """
     return _register("objective", name)
 
@@ -277,6 +280,7 @@ def task(
     files: tuple[str, ...] = (),
     chats: tuple[str, ...] = (),
     scorers: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
     asks: Literal["replies", "likelihoods"] = "likelihoods",
     source: str = "",
     version: int = 1,
@@ -287,6 +291,7 @@ def task(
     asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
     reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
     of the hash, their names are not: ids of items must not speak of them. chats, scorers: as of a stage.
+    beside: options that name further data that it measures with.
     asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)

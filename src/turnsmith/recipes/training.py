@@ -29,6 +29,7 @@ from turnsmith.recipes import files, sights, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
+from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
@@ -139,6 +140,10 @@ def _done(
     examples, counts = tokens(
         step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped
     )
+    beside = {
+        name: tokens(data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)[0]
+        for name, data in step.beside.items()
+    }
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
@@ -156,7 +161,10 @@ def _done(
     ready = prepared(step, runner, scoring, stream, method, layout, directory, changing=changing)
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
-    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch)
+    ahead = None
+    if hasattr(method.objective, "before_step"):
+        ahead = Ahead(scoring, method, ready.step.fit, beside, seed=seed, layout=layout, learner=learner)
+    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch, ahead)
     return _Done(
         scoring,
         learner,
@@ -236,6 +244,7 @@ def _fitted(
     validate: Callable[[], float] | None,
     learner: Learner,
     watch: Callable[[int, int], None] | None,
+    ahead: Ahead | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
@@ -254,6 +263,7 @@ def _fitted(
             validate=validate,
             learner=learner,
             watch=watch,
+            ahead=ahead,
         )
 
 
@@ -261,11 +271,12 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
     """The objective with its options and traits, and the parts of an example that it needs."""
     entry = runner.registry.entry("objective", step.objective.name)
     options = runner.registry.options("objective", step.objective.name, step.objective.options)
-    function = functools.partial(runner.registry.function("objective", step.objective.name), **options)
+    component: Any = runner.registry.function("objective", step.objective.name)
+    made = component(**options) if isinstance(component, type) else functools.partial(component, **options)
     per = cast("Per", entry.traits.get("per", "token"))
     traits = entry.traits
     method = Method(
-        function,
+        made,
         per,
         reference=bool(traits.get("reference", False)),
         reads=entry.names("reads"),

@@ -27,9 +27,9 @@ def method(
     """An objective as the loop takes it."""
     known = registry or Registry()
     traits: Mapping[str, Any] = known.entry("objective", name).traits
-    filled = functools.partial(
-        known.function("objective", name), **known.options("objective", name, options or {})
-    )
+    component: Any = known.function("objective", name)
+    given = known.options("objective", name, options or {})
+    filled = component(**given) if isinstance(component, type) else functools.partial(component, **given)
     reads, wanted = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "needs"))
     return Method(
         filled,

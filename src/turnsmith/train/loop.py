@@ -21,6 +21,7 @@ from turnsmith.models import cost
 from turnsmith.models.score import Scoring
 from turnsmith.train import checkpoint
 from turnsmith.train.learning import Learning
+from turnsmith.train.look import Ahead
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.optim import adamw, carried, rate
 from turnsmith.train.options import Fit
@@ -56,6 +57,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     learner: Learner | None = None,
     watch: Callable[[int, int], None] | None = None,
+    ahead: Ahead | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
@@ -64,6 +66,7 @@ def fit(
     trainable, where it adds to the loss, selects elements, or chooses anew what learns: what then goes on
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
+    ahead: looks at each window before its step, and gives its examples values.
     Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
     whether interrupted or not: all randomness is keyed by seed and step.
     """
@@ -101,18 +104,19 @@ def fit(
     with gently() as stop:
         for step in range(state["step"], total):
             started = time.perf_counter()
-            lr, flops = rate(options, step, total), 0.0
+            lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
+            if ahead:
+                window, flops = ahead.valued(window, step, total, lr)
 
-            def backward(step: int = step) -> dict[str, float]:
+            def backward(step: int = step, window: Sequence[Rendered] = window) -> dict[str, float]:
                 torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
-                window = stream.window(step)
                 return _window(module, scoring, window, method, options, place, layout, reference, learner)
 
             if chooser and _due(chooser.every, stream, step):
                 trial = Trial(scoring, chooser, optimizer, options, lr, backward, place)
-                work = cost.work(_laid_out(stream.window(step), method, options, layout))
+                work = cost.work(_laid_out(window, method, options, layout))
                 chooser.choose(stream.epoch(step), trial, work)
-                flops = trial.flops
+                flops += trial.flops
                 learning = _learning(scoring, learner)
                 optimizer = carried(optimizer, learning.parameters, options)
             for group in optimizer.param_groups:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from turnsmith.registry import Registry
-from turnsmith.testing import TASK, TinyBench, conversations, task
+from turnsmith.testing import TASK, TinyBench, conversations, stage, task
 
 REGISTRY = Registry()
 QUESTION = {"question": "What is wet?", "options": ["sand", "water"], "answer": 1}
@@ -19,6 +19,7 @@ FILES = {  # what tasks that measure on a file of their own are given
 }
 OPTIONS = {
     "abilities": {"every": 80},
+    "classified": {"on": "classes"},
     "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
@@ -30,6 +31,7 @@ OPTIONS = {
     "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
     "stopping": {"count": 4},
+    "weighed": {"on": "classes", "labelled": "classes"},
 }
 
 
@@ -54,6 +56,9 @@ def bench():
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
+    texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
+    words = {"words": {"0": "no", "1": "yes"}}
+    data["classes"] = list(stage("labelled", words, registry=REGISTRY)(list(texts)))
     return TinyBench(data, {"stopping": make("stopping")})
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import turnsmith
-from turnsmith.errors import UsageError
+from turnsmith.errors import DataError, UsageError
 
 WORDS = {"words": {"0": "bad", "1": "good"}}
 FIT = {"steps": 4, "batch": 2, "length": 128, "lr": 1e-2, "dtype": "float32"}
@@ -124,6 +124,11 @@ def test_sessions_teach_students_that_start_anew_and_go_on_with_true_labels():
         assert row["meta"]["class"] == row["meta"]["label"]
     names = [task["task"] for task in steps[-1]["tasks"]]
     assert names == ["weighed", "classified"]
+
+
+def test_check_7_without_an_unlabelled_text_there_is_no_session_and_that_is_said():
+    with pytest.raises(DataError, match=r"the stage few \(count 12, side rest\) left none of 12 examples"):
+        run(recipe(TAUGHT, STUDENT, few=12))
 
 
 def test_check_6_a_student_does_not_start_from_its_teachers_weights():

@@ -68,5 +68,14 @@ def test_of_a_chat_the_last_reply_counts(place):
     assert same == pytest.approx(short, abs=1e-4)
 
 
+def test_check_6_the_teacher_is_in_eval_mode_and_gets_no_gradient(place):
+    scorer = Likelihood(by=str(place))
+    found = scorer(*zip(*FLAT, strict=True))
+    scoring, _, _ = scorer._loaded
+    assert not scoring.training
+    assert all(parameter.grad is None for parameter in scoring.parameters())
+    assert all(isinstance(value, float) for value in found)
+
+
 def test_it_is_registered_and_names_a_model():
     assert name_of("scorer", Likelihood) == "likelihood"

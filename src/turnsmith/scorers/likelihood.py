@@ -58,4 +58,4 @@ def _load(reference: str) -> tuple[Scoring, Renderer, bool]:
     packed = not forest.refusal(model)
     if packed:
         forest.attach(model)
-    return Scoring(model), renderer, packed
+    return Scoring(model).eval(), renderer, packed

@@ -59,7 +59,8 @@ class Reweighted:
             raise UsageError(
                 f"reweighted: after is {after} and batch {batch}: 0 <= after <= 1 and batch >= 1"
             )
-        self.after, self.batch, self.words = after, batch, words
+        self.after, self.batch = after, batch
+        self.words: Literal["sum", "mean"] = words
 
     def before_step(self, look: Look) -> dict[str, list[float]]:
         """How much each example of the coming step counts."""

@@ -186,6 +186,7 @@ def objective(
     values: tuple[str, ...] = (),
     forward: bool = False,
     extras: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -202,7 +203,9 @@ def objective(
     needs of each example. forward: it is given a `Run` in place of scores, with which it computes them, more
     than once or of other inputs. extras: numbers for each trained token that the class's `credit` gives:
     `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
-    before the round is learnt from.
+    before the round is learnt from. A class may have `before_step(look)`: numbers for each example of the
+    coming step, by name, which its losses read as values; beside: what it calls further data that it asks
+    its `Look` for.
     """
     return _register("objective", name)
 
@@ -286,6 +289,7 @@ def task(
     files: tuple[str, ...] = (),
     chats: tuple[str, ...] = (),
     scorers: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
     asks: Literal["replies", "likelihoods"] = "likelihoods",
     source: str = "",
     version: int = 1,
@@ -296,7 +300,8 @@ def task(
     asks for answers itself. needs: tasks whose items of the start model it asks for. files: options that name
     files (`str`, or None for none); the class gets their whole paths and reads them when it is made, so that
     a bad row stops a run before it trains. What the files hold is part of the hash, their names are not: ids
-    of items must not speak of them. chats, scorers: as of a stage.
+    of items must not speak of them. chats, scorers: as of a stage. beside: options that name further data
+    that it measures with.
     asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)

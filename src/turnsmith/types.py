@@ -338,6 +338,28 @@ class Run(Protocol):
         ...
 
 
+class Look(Protocol):
+    """What an objective may look at before step `step`, from 0, of `total`, which will have the rate `lr`.
+
+    window: the examples of the step.
+    """
+
+    window: Sequence[Rendered]
+    step: int
+    total: int
+    lr: float
+
+    def beside(self, name: str, count: int) -> Sequence[Rendered]:
+        """So many examples of the data that are beside those of the step under this name, others each step;
+        all of them where there are no more."""
+        ...
+
+    def gradient(self, examples: Sequence[Rendered]) -> Sequence[Tensor]:
+        """Of the mean of the objective's losses on these examples, without dropout: a tensor for each
+        parameter that learns. Weights, their gradients and random numbers stay as they are."""
+        ...
+
+
 class Loss(NamedTuple):
     """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from turnsmith.registry import Registry
-from turnsmith.testing import TASK, TinyBench, conversations, task
+from turnsmith.testing import TASK, TinyBench, conversations, stage, task
 from turnsmith.types import Message, Reply, Usage
 
 REGISTRY = Registry()
@@ -21,6 +21,7 @@ FILES = {  # what tasks that measure on a file of their own are given
 }
 OPTIONS = {
     "abilities": {"every": 80},
+    "classified": {"on": "classes"},
     "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
@@ -34,6 +35,7 @@ OPTIONS = {
     "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
     "stopping": {"count": 4},
+    "weighed": {"on": "classes", "labelled": "classes"},
 }
 
 
@@ -76,6 +78,9 @@ def bench():
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(data["chats"])]
+    texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
+    words = {"words": {"0": "no", "1": "yes"}}
+    data["classes"] = list(stage("labelled", words, registry=REGISTRY)(list(texts)))
     return TinyBench(data, {"stopping": make("stopping"), "heldout": make("heldout")})
 
 

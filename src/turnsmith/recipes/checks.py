@@ -54,6 +54,7 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
             asking.check_watched(step.train, registry, where)
         _options(registry, "objective", step.train.objective, where)
         _others(step.train, names, registry, where)
+        _beside(step.train, sets, registry, where)
         _options(registry, "trainable", step.train.trainable, where)
         _wired("trainable", step.train.trainable, names, registry, where)
         _collect(step.train, names, registry, where)
@@ -113,7 +114,8 @@ def _suite(
         options = _options(registry, "task", component, where)
         _wired("task", component, names, registry, where)
         if registry.entry("task", component.name).traits.get("data"):
-            _known(str(options.get("on")), sets, "data", where)
+            for name in ("on", *registry.entry("task", component.name).names("beside")):
+                _known(str(options.get(name)), sets, "data", where)
 
 
 def _others(train: Train, names: set[str], registry: Registry, where: str) -> None:
@@ -186,6 +188,26 @@ def _combine(combine: Combine, names: set[str], registry: Registry, where: str) 
         raise UsageError(
             f"{what} has no member {combine.draft!r} to guess{suggest(combine.draft, list(members))}"
         )
+
+
+def _beside(train: Train, sets: set[str], registry: Registry, where: str) -> None:
+    """The data beside those that are learnt are those that the objective speaks of."""
+    objective = train.objective.name
+    needed = registry.entry("objective", objective).names("beside")
+    for name in needed:
+        if name not in train.beside:
+            raise UsageError(
+                f"{where}: train {train.name}: the objective {objective!r} needs further data, which it "
+                f"calls {name!r}: say which, as `beside: {{{name}: DATA}}`"
+            )
+    for name, data in train.beside.items():
+        if name not in needed:
+            speaks = f"only of {', '.join(map(repr, needed))}" if needed else "of no further data"
+            raise UsageError(
+                f"{where}: train {train.name}: beside: the objective {objective!r} speaks {speaks}, not of "
+                f"{name!r}: leave it out"
+            )
+        _known(data, sets, "data", where)
 
 
 def _view(train: Train, registry: Registry, where: str) -> None:

@@ -287,6 +287,7 @@ class Runner:
             *self._fingerprints("trainable", step.trainable),
             self.hashes(step.validate_on) if step.validate_on else None,
             {name: self.model(model).fingerprint for name, model in step.others.items()},
+            *([{name: self.hashes(data) for name, data in step.beside.items()}] if step.beside else []),
             *(self._watched(step) if kind.startswith("train") else []),
         )
         return seed, key
@@ -427,7 +428,11 @@ class Runner:
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
         described["options"] |= files.hashes(component, self.registry, self.near)
         models = self._fingerprints("task", component)
-        beside = {"models": models} if models else {}
+        further = self.registry.entry("task", component.name).names("beside")
+        beside: dict[str, Any] = {"models": models} if models else {}
+        beside |= (
+            {"beside": [self.hashes(str(described["options"][name])) for name in further]} if further else {}
+        )
         return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked, **beside}
 
     def measurement_key(

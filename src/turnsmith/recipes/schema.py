@@ -100,9 +100,10 @@ class Train(Strict):
 
     train_on: what learns where no weight says so: every reply of the assistant, the `last` one, all since the
     last user message (`turn`), what the `user` says, the assistant's `calls` of tools, or `all` tokens.
-    others: for each name of another model that the objective speaks of, which model it is. view: what the
-    model sees of an example, drawn afresh at every sight. collect: what is learnt from is made of the data in
-    rounds, by the model that learns.
+    others: for each name of another model that the objective speaks of, which model it is. beside: for each
+    name of further data that it speaks of, which data they are. view: what the model sees of an example,
+    drawn afresh at every sight. collect: what is learnt from is made of the data in rounds, by the model that
+    learns.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Train(Strict):
     start: str = "base"
     objective: Named = Component("sft", {})
     others: dict[str, str] = {}
+    beside: dict[str, str] = {}
     trainable: Named = Component("lora", {})
     view: Named | None = None
     collect: Collect | None = None

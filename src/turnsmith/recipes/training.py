@@ -29,6 +29,7 @@ from turnsmith.recipes import collecting, files, sights, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
+from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
@@ -146,6 +147,10 @@ def _done(
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
     examples, counts = ((), {}) if step.collect else _examples(step, runner, renderer, method, parts)
+    beside = {
+        name: tokens(data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)[0]
+        for name, data in step.beside.items()
+    }
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
@@ -171,8 +176,11 @@ def _done(
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
     collect = rounds.reach if rounds else None
+    ahead = None
+    if hasattr(method.objective, "before_step"):
+        ahead = Ahead(scoring, method, ready.step.fit, beside, seed=seed, layout=layout, learner=learner)
     totals = _fitted(
-        ready, runner, scoring, method, layout, directory, seed, validate, learner, watch, collect
+        ready, runner, scoring, method, layout, directory, seed, validate, learner, watch, collect, ahead
     )
     spent = rounds.spent() if rounds else Spent()
     return _Done(
@@ -265,6 +273,7 @@ def _fitted(
     learner: Learner,
     watch: Callable[[int, int], None] | None,
     collect: Callable[[int], None] | None,
+    ahead: Ahead | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
@@ -284,6 +293,7 @@ def _fitted(
             learner=learner,
             watch=watch,
             collect=collect,
+            ahead=ahead,
         )
 
 

@@ -27,8 +27,8 @@ def method(
     """An objective as the loop takes it."""
     known = registry or Registry()
     traits: Mapping[str, Any] = known.entry("objective", name).traits
-    function, given = known.function("objective", name), known.options("objective", name, options or {})
-    made = function(**given) if isinstance(function, type) else functools.partial(function, **given)
+    component, given = known.function("objective", name), known.options("objective", name, options or {})
+    made = component(**given) if isinstance(component, type) else functools.partial(component, **given)
     reads, values, extras = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values", "extras"))
     return Method(
         made,

@@ -20,6 +20,7 @@ from turnsmith.models import cost
 from turnsmith.models.score import Scoring
 from turnsmith.train import checkpoint
 from turnsmith.train.learning import Learning
+from turnsmith.train.look import Ahead
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.optim import adamw, carried, rate
 from turnsmith.train.options import Fit
@@ -65,6 +66,7 @@ def fit(
     learner: Learner | None = None,
     watch: Callable[[int, int], None] | None = None,
     collect: Callable[[int], None] | None = None,
+    ahead: Ahead | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
@@ -74,6 +76,7 @@ def fit(
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
     collect: is told a step before it begins, so that the stream has its window; its time is counted apart.
+    ahead: looks at each window before its step, and gives its examples values.
     Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
     whether interrupted or not: all randomness is keyed by seed and step.
     """
@@ -114,18 +117,19 @@ def fit(
             if collect:
                 collect(step)
             started = time.perf_counter()
-            lr, flops = rate(options, step, total), 0.0
+            lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
+            if ahead:
+                window, flops = ahead.valued(window, step, total, lr)
 
-            def backward(step: int = step) -> dict[str, float]:
+            def backward(step: int = step, window: Sequence[Rendered] = window) -> dict[str, float]:
                 torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
-                window = stream.window(step)
                 return _window(module, scoring, window, method, options, place, layout, reference, learner)
 
             if chooser and _due(chooser.every, stream, step):
                 trial = Trial(scoring, chooser, optimizer, options, lr, backward, place)
-                work = cost.work(_laid_out(stream.window(step), method, options, layout))
+                work = cost.work(_laid_out(window, method, options, layout))
                 chooser.choose(stream.epoch(step), trial, work)
-                flops = trial.flops
+                flops += trial.flops
                 learning = _learning(scoring, learner)
                 optimizer = carried(optimizer, learning.parameters, options)
             for group in optimizer.param_groups:

@@ -9,6 +9,7 @@ REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
 COUNTED = (
+    "bandit",
     "head",
     "backwards",
     "facts",
@@ -24,7 +25,13 @@ OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
-OF_SEVERAL = ("best_and_worst", "best_answer", "each_answer")  # which need an example with several answers
+OF_SEVERAL = (
+    "best_and_worst",
+    "best_answer",
+    "each_answer",
+    "every_pair",
+    "standardised",
+)  # which need an example with several answers
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 

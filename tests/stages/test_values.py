@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.values import value
+from turnsmith.stages.values import standardised, value
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -41,3 +41,21 @@ def test_what_cannot_be_taken_is_an_error_that_names_the_example():
         given([example("c")], name="knowledge", key="task_type")
     with pytest.raises(DataError, match="example 'c': task_type holds 'qa', which is no number"):
         given([example("c", task_type="qa")], name="knowledge", key="task_type", to=0)
+
+
+def test_numbers_are_standardised_over_all_that_the_stage_is_given():
+    data = [example("a", {"reward": (1.0, 3.0), "rating": 2.0}), example("b", {"reward": (5.0, 7.0)})]
+    first, second = (one.values for one in standardised(data))
+    # Their mean is 4, their variance (9 + 1 + 1 + 9) / 4 = 5.
+    assert first["reward"] == pytest.approx((-3 / 5**0.5, -1 / 5**0.5))
+    assert second["reward"] == pytest.approx((1 / 5**0.5, 3 / 5**0.5))
+    assert first["rating"] == 2.0
+
+
+def test_numbers_that_are_all_the_same_become_0():
+    assert [one.values["reward"] for one in standardised([example("a", {"reward": 2.5})])] == [0.0]
+
+
+def test_every_example_needs_the_number_that_is_standardised():
+    with pytest.raises(DataError, match="example 'b' has no value 'reward' that could be standardised"):
+        list(standardised([example("a", {"reward": 1.0}), example("b")]))

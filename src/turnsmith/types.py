@@ -287,6 +287,10 @@ class Scores:
             raise ValueError("this objective needs reference log-probs: declare reference=True")
         return self.along(part, self.logprobs - self.reference)
 
+    def of(self, part: str, what: Tensor) -> Tensor:
+        """Those of `what` (P, ...), one for each path, that are of `part`: (S, ...)."""
+        return what[self._of(part)]
+
     def owner(self, part: str) -> Tensor:
         """Which example each path of `part` belongs to: (S,)."""
         owners = [self.paths[i].example for i in self._of(part)]

@@ -17,9 +17,11 @@ COUNTED = (
     "kinship",
     "longest",
     "orders",
+    "provocations",
     "recall",
     "statements",
     "sums",
+    "topics",
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["renamed"] = {"part": "text"}

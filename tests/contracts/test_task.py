@@ -47,6 +47,7 @@ def lengths(asked, examples):
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
     "bandit": {"on": "chats", "reward": lengths},
+    "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,18 +115,20 @@ def _gathering(
     engine = LocalEngine(scoring.model, stop=renderer.stops, autocast=scoring.autocast)
     numbers = sum(parameter.numel() for parameter in scoring.model.parameters())
     live: dict[str, tuple[Chat, int]] = {step.name: (LocalChat(engine, renderer), numbers)}
+    given = [filled(component, runner, seed, Random(0), live) for component in stages]  # seeded each round
 
     def gather(number: int) -> tuple[list[Example], Spent]:
         counts: Counter[str] = Counter()
         chats: list[Seeded] = []
         examples = _apart([prompts[place] for place in places.window(number)])
         with undisturbed(scoring):
-            for at, component in enumerate(stages):
-                rng = seeds.stream(seed, "collect", number, at, component.name)
-                own = seeds.number(seed, "collect", number, at)
-                given = filled(component, runner, own, rng, live)
-                chats += chats_of(given)
-                examples = list(put_through(component, runner, examples, given, counts))
+            for at, (component, options) in enumerate(zip(stages, given, strict=True)):
+                for chat in chats_of(options):
+                    chat.anew(seeds.number(seed, "collect", number, at))
+                if "rng" in options:
+                    options["rng"] = seeds.stream(seed, "collect", number, at, component.name)
+                chats += chats_of(options)
+                examples = list(put_through(component, runner, examples, options, counts))
         made = list(distinct(examples, step.name))
         usage = {name: sum(chat.used[name] for chat in chats) for name in ("prompt", "completion")}
         flops = sum(2.0 * chat.parameters * chat.used.total() for chat in chats)

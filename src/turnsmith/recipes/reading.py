@@ -217,6 +217,10 @@ class Seeded:
         with getattr(self.chat, "remembering", nullcontext)():
             yield
 
+    def anew(self, seed: int) -> None:
+        """Draw by another seed from now on, and count from zero."""
+        self.seed, self.used = seed, Counter()
+
     def _own(self, seed: int) -> int:
         return seeds.number(self.seed, seed)
 

@@ -10,6 +10,7 @@ ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
 COUNTED = (
     "customers",
+    "bandit",
     "head",
     "backwards",
     "facts",
@@ -32,7 +33,13 @@ OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
-OF_SEVERAL = ("best_and_worst", "best_answer", "each_answer")  # which need an example with several answers
+OF_SEVERAL = (
+    "best_and_worst",
+    "best_answer",
+    "each_answer",
+    "every_pair",
+    "standardised",
+)  # which need an example with several answers
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 

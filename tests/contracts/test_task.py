@@ -50,6 +50,7 @@ def lengths(asked, examples):
 # Tasks that take chats and scorers, which a recipe's options only name.
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
+    "bandit": {"on": "chats", "reward": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 

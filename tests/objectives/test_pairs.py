@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from turnsmith.objectives.pairs import dpo, orpo, refuel, spin
+from turnsmith.objectives.pairs import dpo, ipo, orpo, refuel, spin
 from turnsmith.testing import scores
 from turnsmith.types import Path, Scores
 
@@ -38,6 +38,35 @@ def test_dpo_pushes_the_chosen_up_and_the_rejected_down_by_beta_times_the_probab
     s = scores(SAME, reference=SAME)
     dpo(s, beta=0.3).values.sum().backward()
     assert s.logprobs.grad.tolist() == pytest.approx([-0.15, -0.15, 0.15])  # 0.3 * sigmoid(0) = 0.15
+
+
+@pytest.mark.parametrize("beta", [1e-3, 0.1, 2.0])
+def test_at_a_margin_of_0_the_gradient_of_dpo_is_half_of_beta_times_that_of_the_log_ratio(beta):
+    s = scores(SAME, reference=SAME)
+    (found,) = torch.autograd.grad(dpo(s, beta=beta).values.sum(), s.logprobs)
+    (ratio,) = torch.autograd.grad((s.ratio("chosen") - s.ratio("rejected")).sum(), s.logprobs)
+    torch.testing.assert_close(found, -beta / 2 * ratio, rtol=0, atol=1e-12)
+
+
+def test_as_beta_goes_to_0_so_does_what_dpo_teaches_and_its_loss_is_log_2():
+    s = scores(
+        {"chosen": [[-5.0]], "rejected": [[-1.0]]}, reference={"chosen": [[-1.0]], "rejected": [[-4.0]]}
+    )
+    assert dpo(s, beta=1e-9).values.tolist() == [pytest.approx(log(2), abs=1e-8)]
+
+
+def test_ipo_is_the_square_of_what_the_margin_lacks_or_exceeds():
+    s = scores(
+        {"chosen": [[-1.0, -1.0], [-4.0]], "rejected": [[-3.0], [-1.0, -1.0]]},
+        reference={"chosen": [[-2.0, -2.0], [-3.0]], "rejected": [[-2.0], [-2.0, -1.5]]},
+    )
+    loss = ipo(s, target=2.0)  # margins 3 and -2.5, as above
+    assert loss.values.tolist() == pytest.approx([1.0, 4.5**2])
+    assert loss.metrics["margin"].tolist() == [3.0, -2.5]
+    (found,) = torch.autograd.grad(loss.values.sum(), s.logprobs)
+    assert found.tolist() == pytest.approx(
+        [2.0, 2.0, -2.0, -9.0, 9.0, 9.0]
+    )  # 2 (m - 2) on chosen, minus on rejected
 
 
 def test_dpo_counts_a_token_by_its_weight():

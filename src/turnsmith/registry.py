@@ -183,6 +183,7 @@ def objective(
     needs: tuple[str, ...] = (),
     heads: Mapping[str, Size] | None = None,
     forward: bool = False,
+    network: str = "",
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -194,7 +195,9 @@ def objective(
     log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
     `argmax`, `logsumexp`, `max`, `HEAD:max`, or beside a model of the step's `others` `kl:NAME`,
     `reverse_kl:NAME`. heads: learn too; their size, `vocab`, or `("last", 1)` on a read-out. forward: it is
-    given a `Run` in place of scores, with which it computes them, more than once or of other inputs.
+    given a `Run` in place of scores, with which it computes them, more than once or of other inputs. network:
+    the one that it is for, where that is no language model: it is called as `(model, run, *, options)`, asks
+    the model itself in its own terms, and takes from the run what the batch says (`rows`) and random numbers.
     """
     return _register("objective", name)
 
@@ -255,10 +258,17 @@ def scorer(
     return _register("scorer", name)
 
 
-def agent(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+def agent(
+    name: str,
+    *,
+    models: tuple[str, ...] = (),
+    chats: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+) -> Callable[[F], F]:
     """Who answers like a chat without being a model: a class made with the options and called
-    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. chats: as
-    of a stage."""
+    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. models: as
+    of a scorer. chats: as of a stage."""
     return _register("agent", name)
 
 

@@ -273,6 +273,7 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         needs=entry.names("needs"),
         heads=needs.heads(traits),
         forward=bool(traits.get("forward", False)),
+        network=str(traits.get("network", "")),
     )
     return method, list(entry.names("parts") or ("text",))
 

@@ -40,6 +40,7 @@ def method(
         needs=wanted,
         heads=needs.heads(traits),
         forward=bool(traits.get("forward")),
+        network=str(traits.get("network", "")),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +19,10 @@ class Method:
     """An objective with its options filled in, and the traits that the loop needs.
 
     others: the models that some of its `needs` are against, by name; they do not learn. forward: the
-    objective is given a `Run` in place of scores.
+    objective is given a `Run` in place of scores. network: what it is for where it is given the model too.
     """
 
-    objective: Callable[[Any], Loss]
+    objective: Callable[..., Loss]
     per: Per
     reference: bool = False
     reads: tuple[str, ...] = ()
@@ -32,11 +31,12 @@ class Method:
     heads: Mapping[str, Size] = field(default_factory=dict[str, "Size"])
     others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
     forward: bool = False
+    network: str = ""
 
     def __post_init__(self) -> None:
-        if self.linear and (self.needs or self.heads or self.forward):
+        if self.linear and (self.needs or self.heads or self.forward or self.network):
             raise ValueError(
-                "linear objectives see log-probs only: declare linear, or needs, heads and forward"
+                "linear objectives see log-probs only: declare linear, or needs, heads, forward and network"
             )
 
 

@@ -24,6 +24,7 @@ OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
+OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 

@@ -196,7 +196,11 @@ class RecommenderForCausalLM(PreTrainedModel):
         return self.head[0]
 
     def forward(
-        self, input_ids: Tensor | None = None, logits_to_keep: int = 0, **unneeded: Any
+        self,
+        input_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        logits_to_keep: int = 0,
+        **unneeded: Any,
     ) -> CausalLMOutput:
         """(B, T) ids to logits (B, T, V), or those of the last `logits_to_keep`."""
         states = self.model(input_ids=input_ids).last_hidden_state

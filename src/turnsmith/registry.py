@@ -187,6 +187,7 @@ def objective(
     forward: bool = False,
     extras: tuple[str, ...] = (),
     beside: tuple[str, ...] = (),
+    network: str = "",
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -205,7 +206,9 @@ def objective(
     `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
     before the round is learnt from. A class may have `before_step(look)`: numbers for each example of the
     coming step, by name, which its losses read as values; beside: what it calls further data that it asks
-    its `Look` for.
+    its `Look` for. network: the one that it is for, where that is no language model: it is called as
+    `(model, run, *, options)`, asks the model itself in its own terms, and takes from the run what the batch
+    says (`rows`) and random numbers.
     """
     return _register("objective", name)
 
@@ -266,10 +269,17 @@ def scorer(
     return _register("scorer", name)
 
 
-def agent(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+def agent(
+    name: str,
+    *,
+    models: tuple[str, ...] = (),
+    chats: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+) -> Callable[[F], F]:
     """Who answers like a chat without being a model: a class made with the options and called
-    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. chats: as
-    of a stage."""
+    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. models: as
+    of a scorer. chats: as of a stage."""
     return _register("agent", name)
 
 

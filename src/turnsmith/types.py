@@ -337,6 +337,15 @@ class Run(Protocol):
         """(..., H): the input embeddings of ids, without a gradient."""
         ...
 
+    def rows(self) -> Tensor:
+        """(P, T): the ids of each path, -1 behind its end, however the batch is laid out."""
+        ...
+
+    def uniform(self, purpose: str, *size: int) -> Tensor:
+        """(E, *size): numbers from [0, 1), which depend on the step's seed, the example and the purpose, not
+        on what else is in the batch."""
+        ...
+
 
 class Look(Protocol):
     """What an objective may look at before step `step`, from 0, of `total`, which will have the rate `lr`.

@@ -41,6 +41,7 @@ OF_SEVERAL = (
     "standardised",
 )  # which need an example with several answers
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
+OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 

@@ -318,6 +318,7 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         forward=bool(traits.get("forward", False)),
         extras=entry.names("extras"),
         credit=getattr(made, "credit", None),
+        network=str(traits.get("network", "")),
     )
     return method, list(entry.names("parts") or ("text",))
 

@@ -20,5 +20,5 @@ def fewest_tokens(conversations: Sequence[Conversation], examples: Sequence[Exam
 def _tokens(conversation: Conversation, example: Example) -> int:
     ids = conversation.messages[-1].ids if conversation.messages else None
     if ids is None:
-        raise DataError(f"example {example.id!r}: its last message has no sampled tokens that could be counted")
+        raise DataError(f"example {example.id!r}: its last message has no sampled tokens to be counted")
     return len(ids)

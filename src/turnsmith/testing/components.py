@@ -43,6 +43,7 @@ def method(
         forward=bool(traits.get("forward")),
         extras=extras,
         credit=getattr(made, "credit", None),
+        network=str(traits.get("network", "")),
     )
 
 

@@ -123,7 +123,10 @@ def fit(
 
             def backward(step: int = step, window: Sequence[Rendered] = window) -> dict[str, float]:
                 torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
-                return _window(module, scoring, window, method, options, place, layout, reference, learner)
+                drawn = seeds.number(seed, "drawn", step)
+                return _window(
+                    module, scoring, window, method, options, place, layout, reference, learner, drawn
+                )
 
             if chooser and _due(chooser.every, stream, step):
                 trial = Trial(scoring, chooser, optimizer, options, lr, backward, place)
@@ -198,6 +201,7 @@ def _window(
     layout: Layout,
     reference: Callable[[Batch], Tensor] | None,
     learner: Learner | None,
+    seed: int,
 ) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
     batches = _laid_out(window, method, options, layout)
@@ -210,7 +214,7 @@ def _window(
     for batch, factor, last in place.mine(batches):
         with place.quiet(module, last):
             known = reference(batch) if reference else None
-            passes = Passes(module, scoring, batch, method, options.temperature, reference=known)
+            passes = Passes(module, scoring, batch, method, options.temperature, reference=known, seed=seed)
             loss = passes.loss()
             weights = unit_weights(method.per, batch)
             value = (loss.values * weights).sum() / denominator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +23,11 @@ class Method:
     targets: heads that a copy follows, and how much of the way it goes after each step. values: numbers that
     it needs of each example. others: the models that some of its `needs` are against, by name; they do not
     learn. forward: the objective is given a `Run` in place of scores. credit: gives the numbers `extras` for
-    each trained token of a round, from all of its scores at once.
+    each trained token of a round, from all of its scores at once. network: what it is for where it is given
+    the model too.
     """
 
-    objective: Callable[[Any], Loss]
+    objective: Callable[..., Loss]
     per: Per
     reference: bool = False
     reads: tuple[str, ...] = ()
@@ -40,11 +40,12 @@ class Method:
     forward: bool = False
     extras: tuple[str, ...] = ()
     credit: Credit | None = None
+    network: str = ""
 
     def __post_init__(self) -> None:
-        if self.linear and (self.needs or self.heads or self.forward):
+        if self.linear and (self.needs or self.heads or self.forward or self.network):
             raise ValueError(
-                "linear objectives see log-probs only: declare linear, or needs, heads and forward"
+                "linear objectives see log-probs only: declare linear, or needs, heads, forward and network"
             )
 
 

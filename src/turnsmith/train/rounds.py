@@ -8,7 +8,7 @@ import shutil
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,11 +127,6 @@ class Rounds:
             counts.update(said["counts"])
             flops, seconds = flops + said["flops"], seconds + said["seconds"]
         return Spent(dict(usage), flops, seconds, dict(counts))
-
-    def sizes(self) -> Iterator[int]:
-        """How many examples each round came to."""
-        for number in range(len(self._ends)):
-            yield self._said(self.directory / f"{number:05}")["examples"]
 
     def _collect(self, number: int, path: Path) -> None:
         """Make a round and write it down."""

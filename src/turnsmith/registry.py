@@ -185,10 +185,13 @@ def objective(
     targets: Mapping[str, str] | None = None,
     values: tuple[str, ...] = (),
     forward: bool = False,
+    extras: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
+    network: str = "",
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
-    """`(scores, *, options) -> Loss`, one value per unit.
+    """`(scores, *, options) -> Loss`, one value per unit. Or a class made with the options that is called so.
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
@@ -199,7 +202,13 @@ def objective(
     `("mlp", 1)` behind a hidden layer, or `("last", 1)` on a read-out. targets: heads that a copy NAME_target
     follows, and the option that says how much of the way it goes after each step. values: numbers that it
     needs of each example. forward: it is given a `Run` in place of scores, with which it computes them, more
-    than once or of other inputs.
+    than once or of other inputs. extras: numbers for each trained token that the class's `credit` gives:
+    `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
+    before the round is learnt from. A class may have `before_step(look)`: numbers for each example of the
+    coming step, by name, which its losses read as values; beside: what it calls further data that it asks
+    its `Look` for. network: the one that it is for, where that is no language model: it is called as
+    `(model, run, *, options)`, asks the model itself in its own terms, and takes from the run what the batch
+    says (`rows`) and random numbers.
     """
     return _register("objective", name)
 
@@ -260,16 +269,24 @@ def scorer(
     return _register("scorer", name)
 
 
-def agent(name: str, *, chats: tuple[str, ...] = (), source: str = "", version: int = 1) -> Callable[[F], F]:
+def agent(
+    name: str,
+    *,
+    models: tuple[str, ...] = (),
+    chats: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+) -> Callable[[F], F]:
     """Who answers like a chat without being a model: a class made with the options and called
-    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. chats: as
-    of a stage."""
+    `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. models: as
+    of a scorer. chats: as of a stage."""
     return _register("agent", name)
 
 
 def merge(name: str, *, source: str = "", version: int = 1) -> Callable[[F], F]:
     """`(name, base, tensors, *, options) -> tensor`: one weight of the base and of each model, to the merged
-    one. Or a class made with the options that is called so, and may have `plan(dimensions, rng)`."""
+    one. Or a class made with the options that is called so, and may have `plan(dimensions, rng)`, and
+    `settings(config)` and `rename(name)` where the merged model has another shape: see `merges/apply.py`."""
     return _register("merge", name)
 
 
@@ -282,16 +299,19 @@ def task(
     files: tuple[str, ...] = (),
     chats: tuple[str, ...] = (),
     scorers: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
     asks: Literal["replies", "likelihoods"] = "likelihoods",
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
     """A class made with the options, which gives items of a model (`evaluation/suite.py`).
 
-    data: it measures on examples, of which it needs `parts`. needs: tasks whose items of the start model it
-    asks for. files: options that name files (`str`, or None for none); the class gets their whole paths and
-    reads them when it is made, so that a bad row stops a run before it trains. What the files hold is part
-    of the hash, their names are not: ids of items must not speak of them. chats, scorers: as of a stage.
+    data: it measures on examples, of which it needs `parts`, with answers that could be learnt; () where it
+    asks for answers itself. needs: tasks whose items of the start model it asks for. files: options that name
+    files (`str`, or None for none); the class gets their whole paths and reads them when it is made, so that
+    a bad row stops a run before it trains. What the files hold is part of the hash, their names are not: ids
+    of items must not speak of them. chats, scorers: as of a stage. beside: options that name further data
+    that it measures with.
     asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)

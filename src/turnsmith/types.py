@@ -112,6 +112,7 @@ class Conversation:
 
 
 Part: TypeAlias = "Conversation | tuple[Conversation, ...]"
+Value: TypeAlias = "float | tuple[float, ...]"  # of an example, or of each of its several conversations
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,13 @@ class Example:
     """What one row of data became.
 
     parts: named conversations, e.g. `text`, or `chosen` and `rejected`, or `replies` (several).
-    values: numbers that objectives may read, e.g. ratings or returns.
+    values: numbers that objectives may read, e.g. ratings or returns; a tuple has one for each conversation
+    of the part that has several.
     meta: everything else of the row; `id` is always there.
     """
 
     parts: Mapping[str, Part]
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
     meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     @property
@@ -206,7 +208,7 @@ class Rendered:
 
     id: str
     parts: Mapping[str, tuple[Tokens, ...]]
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,8 +219,9 @@ class Batch:
     the right, `mask` (B, T) being 1 on real tokens. source: (D,) flat index of the state that predicts each
     distinct trained token; targets: (D,).
     entry: (N,) which of the D each trained token is. place: (N,) flat index of the trained token itself.
-    weights, turns, path, extras: (N,). reads: (P,) flat index of each path's last token. values: (E,). ids:
-    of the E examples. beside: the same in the form of other models, see `Tokens`.
+    weights, turns, path, extras: (N,). reads: (P,) flat index of each path's last token. values: (E,), or
+    (S,), one for each path of the part that has several. ids: of the E examples. beside: the
+    same in the form of other models, see `Tokens`.
     """
 
     inputs: Tensor
@@ -255,8 +258,9 @@ class Scores:
     """What an objective sees: trained tokens, read-outs and heads; never the layout.
 
     logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
-    values: (E,). extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained token. read:
-    (P, H), `last` or `mean` of each path. temperature: what the logits were divided by.
+    values: (E,), or (S,) of tuples, in the order of `sums` of their part. extras: (N, ...). reduced: (N,),
+    computed over the vocabulary at each trained token. read: (P, H), `last` or `mean` of each path.
+    temperature: what the logits were divided by.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
     token that came. (P,) or (P, n) of one on a read-out. The copy that follows a head is NAME_target.
     """
@@ -294,6 +298,10 @@ class Scores:
             raise ValueError("this objective needs reference log-probs: declare reference=True")
         return self.along(part, self.logprobs - self.reference)
 
+    def of(self, part: str, what: Tensor) -> Tensor:
+        """Those of `what` (P, ...), one for each path, that are of `part`: (S, ...)."""
+        return what[self._of(part)]
+
     def owner(self, part: str) -> Tensor:
         """Which example each path of `part` belongs to: (S,)."""
         owners = [self.paths[i].example for i in self._of(part)]
@@ -327,6 +335,37 @@ class Run(Protocol):
 
     def table(self, ids: Tensor) -> Tensor:
         """(..., H): the input embeddings of ids, without a gradient."""
+        ...
+
+    def rows(self) -> Tensor:
+        """(P, T): the ids of each path, -1 behind its end, however the batch is laid out."""
+        ...
+
+    def uniform(self, purpose: str, *size: int) -> Tensor:
+        """(E, *size): numbers from [0, 1), which depend on the step's seed, the example and the purpose, not
+        on what else is in the batch."""
+        ...
+
+
+class Look(Protocol):
+    """What an objective may look at before step `step`, from 0, of `total`, which will have the rate `lr`.
+
+    window: the examples of the step.
+    """
+
+    window: Sequence[Rendered]
+    step: int
+    total: int
+    lr: float
+
+    def beside(self, name: str, count: int) -> Sequence[Rendered]:
+        """So many examples of the data that are beside those of the step under this name, others each step;
+        all of them where there are no more."""
+        ...
+
+    def gradient(self, examples: Sequence[Rendered]) -> Sequence[Tensor]:
+        """Of the mean of the objective's losses on these examples, without dropout: a tensor for each
+        parameter that learns. Weights, their gradients and random numbers stay as they are."""
         ...
 
 

@@ -19,6 +19,10 @@ ROWS = {
     "alpaca": [
         {"instruction": "Add", "input": "1 2", "output": "3", "history": [["Hi", "Hello"]], "page": 3}
     ],
+    "classified": [
+        {"text_a": "It rains.", "text_b": "It is wet.", "label": 1, "page": 3},
+        {"text_a": "A gem.", "text_b": None, "label": 0, "page": 3},
+    ],
     "completion": [{"prompt": "Hi", "completion": "Hello", "page": 3}],
     "problems": [
         {"question": "1+1?", "answer": "#### 2", "page": 3},

@@ -12,6 +12,10 @@ ENTRIES = REGISTRY.entries("objective")
 @pytest.mark.parametrize("check", OBJECTIVE, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_contract(entry, check):
+    if entry.names("parts") == ("labels",):
+        pytest.skip(f"{entry.name} compares conversations of one part: its own test holds it to the contract")
+    if entry.traits.get("network"):
+        pytest.skip(f"{entry.name} asks a network of its own: its own test holds it to the contract with one")
     check(method(entry.name, registry=REGISTRY), entry.traits.get("parts", ("text",)))
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnsmith.data.batch import deal, fill_rows, micro_batches, pack, pad, slots
+from turnsmith.data.batch import cut, deal, fill_rows, micro_batches, pack, pad, slots
 from turnsmith.data.tree import Kinship, grow
 from turnsmith.errors import DataError
 from turnsmith.models.forest import attach
@@ -168,6 +168,31 @@ def test_weights_turns_extras_and_values_follow_the_trained_tokens():
         assert batch.values["rating"].tolist() == [4.0]
         assert batch.targets[batch.entry].tolist() == [7, 9]  # what should be predicted, not what was read
         assert batch.inputs.tolist() == [[5, 6, 7, 8]]
+
+
+def several(name, *rewards):
+    ones = tuple(tokens([3, 4, 5, 6 + number], 2) for number in range(len(rewards)))
+    return Rendered(name, {"replies": ones}, {"reward": rewards, "rating": float(len(rewards))})
+
+
+def test_values_of_several_conversations_stand_in_the_order_of_their_paths():
+    for lay in (pack, pad):
+        batch = lay([several("a", 0.5, 0.25), several("b", 4.0)])
+        assert batch.values["reward"].tolist() == [0.5, 0.25, 4.0]
+        assert batch.values["rating"].tolist() == [2.0, 1.0]
+        assert [tuple(path) for path in batch.paths] == [
+            (0, "replies", 0),
+            (0, "replies", 1),
+            (1, "replies", 0),
+        ]
+
+
+def test_where_an_example_is_cut_each_conversation_keeps_its_own_value():
+    made = several("a", 0.5, 0.25)
+    assert [one.values for one in cut(made, 4, pad)] == [
+        {"reward": (0.5,), "rating": 2.0},
+        {"reward": (0.25,), "rating": 2.0},
+    ]
 
 
 def test_tokens_with_the_id_of_the_padding_are_tokens_like_others():

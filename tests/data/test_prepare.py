@@ -44,6 +44,23 @@ def test_what_fits_is_rendered_whole():
     assert not counts
 
 
+def test_values_of_several_conversations_go_with_the_part_that_has_them():
+    values = {"rating": 3.0, "reward": (1.0, 0.5)}
+    made = Example({"replies": (SHORT, LONG), "text": SHORT}, values, {"id": "a"})
+    kept, _ = done([made], ("replies",), length=length(LONG))
+    assert kept[0].values == values
+    kept, _ = done([made], length=length(LONG))
+    assert kept[0].values == {"rating": 3.0}
+
+
+def test_as_many_values_as_conversations_are_needed():
+    made = Example({"replies": (SHORT, LONG)}, {"reward": (1.0,)}, {"id": "a"})
+    with pytest.raises(
+        DataError, match="'a' has 1 numbers as 'reward', and its part 'replies' has 2 sequences"
+    ):
+        done([made], ("replies",), length=length(LONG))
+
+
 def test_a_long_chat_is_cut_behind_the_last_whole_turn():
     ((kept,), counts) = done([example("a", text=LONG)], length=length(LONG) - 3, over="right")
     (tokens,) = kept.parts["text"]

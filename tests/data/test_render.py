@@ -393,3 +393,12 @@ def test_for_people_a_character_of_several_tokens_is_shown_once_and_whole(render
     assert len(texts) == len(ids)
     assert "".join(texts) == "a 日本🙂b"
     assert renderer.texts([plain("日")[0]]) == [""]  # half a character, at the end
+
+
+def test_sampled_ids_that_say_nothing_learn_although_the_template_ends_the_turn():
+    renderer = Renderer(tokenizer())
+    blank = Message("assistant", "", ids=(40, 41), logprobs=(-1.0, -1.0))
+    (made,) = renderer.render(Conversation((Message("user", "Hi"), blank)))
+    assert made.inputs[made.weights > 0].tolist() == [40, 41]
+    (none,) = renderer.render(Conversation((Message("user", "Hi"), replace(blank, weight=0.0))))
+    assert not none.weights.any()

@@ -181,3 +181,10 @@ def test_no_more_than_so_many_chunks_are_mapped(tmp_path):
     with Path("/proc/self/maps").open() as maps:
         mapped = {line.split()[-1].split("/")[-2] for line in maps if str(found.directory) in line}
     assert len(mapped) <= store.OPEN
+
+
+def test_values_of_several_conversations_are_read_as_they_were_written(tmp_path):
+    made = [one for one in variety() if one.id == "several"]
+    found, _ = written(tmp_path / "s", made, Terms(parts=("replies",), length=1000))
+    assert found[0].values == {"rating": 0.5, "reward": (1.0, 0.25)}
+    assert len(found[0].parts["replies"]) == 2

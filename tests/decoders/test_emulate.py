@@ -67,10 +67,10 @@ def test_the_top_p_set_keeps_noise_of_rare_tokens_out():
     untuned, base = tuned + 5 * torch.randn(50, 2000), tuned + torch.randn(50, 2000)
     rare = tuned.softmax(1) < 1e-4
     shares = [
-        (emulate(base, tuned, untuned, top_p=top_p).softmax(1) * rare).sum(1).mean() for top_p in (1.0, 0.8)
+        (emulate(base, tuned, untuned, top_p=top_p).softmax(1) * rare).sum(1).mean() for top_p in (1.0, 0.95)
     ]
-    assert shares[0] > 0.2
-    assert shares[1] < 0.1 * shares[0]
+    assert shares[0] > 0.1
+    assert shares[1] < 1e-6
 
 
 def test_a_top_p_that_is_no_share_is_refused(logits):

@@ -89,3 +89,10 @@ def test_what_stages_and_references_take_is_spent():
     }  # fmt: skip
     assert of_data(data) + of_training(train) == Spent(15.0, 1.1e6 + 100, 957)
     assert of_data({"seconds": 1.0, "usage": {}, "flops": 0}) == Spent(1.0)
+
+
+def test_what_a_step_drew_to_learn_from_is_paid():
+    made = {"seconds": 2.0, "preparing_seconds": 1.0, "flops": 10.0, "reference_flops": 5.0, "tokens": 100}
+    drawn = {"usage": {"prompt": 30, "completion": 12}, "collecting_seconds": 4.0, "collecting_flops": 7.0}
+    assert of_training(made) == Spent(3.0, 15.0, 100.0)
+    assert of_training(made | drawn) == Spent(7.0, 22.0, 142.0)

@@ -93,3 +93,23 @@ def test_a_teacher_is_part_of_what_its_student_is_made_of():
     assert list(told(claimed(arm.recipe, Registry()).steps)) == [
         "train+heldout", "other", "aside", "small", "small/base: heldout"
     ]  # fmt: skip
+
+
+def test_models_that_a_trainable_names_stay():
+    """A lottery keeps what moved most in another training."""
+    text = """
+title: A lottery
+base: some/model
+forgetting: false
+steps:
+  - data: {name: chats, read: chats.jsonl}
+  - train: {name: moved, data: chats, trainable: matrices, fit: {steps: 1}}
+  - train: {name: aside, data: chats, fit: {steps: 1}}
+  - train: {name: sparse, data: chats, trainable: {lottery: {moved: moved}}, fit: {steps: 1}}
+  - evaluate: {model: sparse, suite: [heldout: {on: chats}]}
+claim:
+  - {task: heldout, quantity: loss, of: sparse, direction: lower}
+"""
+    (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
+    found = list(told(claimed(arm.recipe, Registry()).steps))
+    assert found == ["chats", "moved", "sparse", "sparse/base: heldout"]

@@ -142,3 +142,13 @@ def test_what_is_not_there_is_refused_before_anything_is_done(here: Path, by: An
     with pytest.raises(UsageError, match=said):
         start.run(recipe(by=by), use=[here / "own.py"])
     assert not (here / "runs").exists()
+
+
+def test_an_agent_that_takes_one_seed_for_all_speaks_in_dialogues(here: Path) -> None:
+    plain = recipe()
+    talk = {"converse": {"by": {"echo": {}}, "user": {"echo": {"times": 1}}, "turns": 2}}
+    plain["steps"] = [{"data": {"name": "made", "read": "rows.jsonl", "stages": [talk]}}]
+    (found,) = start.run(plain, use=[here / "own.py"])
+    made = [json.loads(line) for line in (Path(found["steps"][0]["path"]) / "all.jsonl").open()]
+    said = [[m["content"] for m in row["parts"]["text"]] for row in made]
+    assert said == [["ab", "abab", "abab", "abababab"], ["bb", "bbbb", "bbbb", "bbbbbbbb"]]

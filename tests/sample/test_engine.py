@@ -276,6 +276,18 @@ def test_a_dialogue_is_read_from_where_it_ended(model, reads):
     )  # to the bit: outside, nothing is remembered
 
 
+def test_blocks_of_remembering_within_one_another_remember_together(model, reads):
+    local = LocalEngine(model, stop=[])
+    with local.remembering():
+        with local.remembering():
+            (said,) = local.generate(PROMPTS[:1], sampling=Sampling(max_new=6), seeds=SEEDS[:1])
+        reads.clear()
+        with local.remembering():
+            local.generate([[*PROMPTS[0], *said.ids, 50]], sampling=Sampling(max_new=6), seeds=SEEDS[:1])
+    assert reads[0] == ([0], [2])  # the last id that was drawn, and what follows it
+    assert local._known == []
+
+
 def test_what_was_remembered_is_forgotten_when_a_weight_changes():
     net = llama()
     local = LocalEngine(net, stop=[], kept=1000)

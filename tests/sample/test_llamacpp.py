@@ -36,16 +36,19 @@ STOP = [2, 60]
 class Llama:
     """What is used of `llama_cpp.Llama`, on top of a tiny model of transformers.
 
-    As in the binding, `eval` reads on from what was read before, `reset` forgets it, and the pointer to the
-    logits leads into memory that the next `eval` overwrites. made: all that were made.
+    As in the binding, `eval` reads on from the first `n_tokens` of what was read before, `reset` forgets it,
+    and the pointer to the logits leads into memory that the next `eval` overwrites. made: all that were made.
+    counts: tokens that each `eval` read. back: whether a part of what was read can be forgotten.
     """
 
     made: ClassVar[list["Llama"]] = []
+    back = True
 
     def __init__(self, model_path, *, n_gpu_layers=0, n_ctx=512, verbose=True):
         if not Path(model_path).read_bytes().startswith(b"GGUF"):
             raise ValueError(f"Failed to load model from file: {model_path}")
-        self.model, self.read = model(vocabulary=len(tokenizer())), []
+        self.model, self.read, self.counts = model(vocabulary=len(tokenizer())), [], []
+        self.n_tokens = 0
         self.given = {"n_gpu_layers": n_gpu_layers, "n_ctx": n_ctx, "verbose": verbose}
         self.metadata = {"general.architecture": "llama", "llama.context_length": "96"}
         self.logits = np.zeros(self.n_vocab(), np.float32)
@@ -59,11 +62,13 @@ class Llama:
         return self.model.config.vocab_size
 
     def reset(self):
-        self.read = []
+        self.n_tokens = 0
 
     def eval(self, tokens):
         assert isinstance(tokens, list)
-        self.read += tokens
+        self.read = [*self.read[: self.n_tokens], *tokens]
+        self.n_tokens = len(self.read)
+        self.counts.append(len(tokens))
         with torch.no_grad():
             self.logits[:] = self.model(torch.tensor([self.read])).logits[0, -1].numpy()
 
@@ -73,11 +78,22 @@ def llama_get_logits_ith(ctx, i):
     return ctx.logits.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
+def llama_get_memory(ctx):
+    return ctx
+
+
+def llama_memory_seq_rm(memory, sequence, start, end):
+    assert (sequence, end) == (0, -1)
+    assert start <= memory.n_tokens
+    return memory.back
+
+
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     """A file that the stand-in takes, and the stand-in in the binding's place."""
     binding = types.ModuleType("llama_cpp")
-    binding.Llama, binding.llama_get_logits_ith = Llama, llama_get_logits_ith
+    for one in (Llama, llama_get_logits_ith, llama_get_memory, llama_memory_seq_rm):
+        setattr(binding, one.__name__, one)
     binding.__spec__ = importlib.machinery.ModuleSpec("llama_cpp", None)
     monkeypatch.setitem(sys.modules, "llama_cpp", binding)
     Llama.made.clear()
@@ -124,6 +140,33 @@ def test_a_stream_gives_the_same_ids_one_by_one(engine):
             found = end.value
             break
     assert (tuple(ids), found) == (whole.ids, whole)
+
+
+def test_a_prompt_is_read_from_where_it_parts_with_the_one_before(engine):
+    one, other = [5, 6, 7, 8, 9], [5, 6, 7, 10]
+    engine.generate([one, one, other], sampling=Sampling(max_new=1), seeds=[1, 2, 3])
+    assert Llama.made[0].counts == [5, 1, 1]  # of the same prompt its last token, for its logits
+    engine.generate([one], sampling=Sampling(max_new=1), seeds=[1])
+    assert Llama.made[0].counts[3:] == [5]  # calls do not depend on each other
+
+
+def test_calls_that_are_remembered_go_on_from_each_other(engine):
+    sampling = Sampling(max_new=4, min_new=4)
+    with engine.remembering():
+        (first,) = engine.generate([[5, 6, 7]], sampling=sampling, seeds=[1])
+        longer = [5, 6, 7, *first.ids, 11, 12]
+        (found,) = engine.generate([longer], sampling=sampling, seeds=[2])
+    # Three of the four that were drawn were read, since nothing was asked behind the last one.
+    assert Llama.made[0].counts == [3, 1, 1, 1, 3, 1, 1, 1]
+    assert found.ids == engine.generate([longer], sampling=sampling, seeds=[2])[0].ids
+
+
+def test_a_model_that_cannot_go_back_reads_anew(engine, monkeypatch):
+    monkeypatch.setattr(Llama, "back", False)
+    sampling = Sampling(max_new=2)
+    both = engine.generate([[5, 6, 7], [5, 6, 7]], sampling=sampling, seeds=[1, 1])
+    assert Llama.made[0].counts == [3, 1, 3, 1]
+    assert both[0] == both[1]
 
 
 def test_all_layers_go_to_the_device_and_the_context_is_the_smaller_one(engine):

@@ -15,7 +15,7 @@ from turnsmith.decoders.contrast import contrast
 from turnsmith.decoders.emulate import emulate
 from turnsmith.decoders.proxy import proxy
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models.combination import _mixed
+from turnsmith.models.combination import mixed
 from turnsmith.sample.choosing import choose
 from turnsmith.sample.drafts import DraftModel, PromptLookup
 from turnsmith.sample.engine import LocalEngine
@@ -45,7 +45,7 @@ def llama(seed=0, vocabulary=67, **sizes):
 
 def engine(function, lead, others, *, heads=None, name="base", **options):
     members = {one: LocalEngine(model, stop=()) for one, model in others.items()}
-    beside = Beside(members, partial(_mixed, function, name), heads or {})
+    beside = Beside(members, partial(mixed, function, name), heads or {})
     return LocalEngine(lead, stop=options.pop("stop", [1, 60]), beside=beside, **options)
 
 

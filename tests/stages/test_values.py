@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.values import scored, value
+from turnsmith.stages.values import scored, standardised, value
 from turnsmith.testing import STAGE, chat, variety
 from turnsmith.types import Conversation, Example
 
@@ -72,3 +72,21 @@ def test_the_contract_of_stages_holds_for_what_is_scored(check):
     plain = [one for one in variety() if isinstance(one.parts.get("text"), Conversation)]
     assert len(plain) > 2
     check(lambda data: list(partial(scored, by=short, counts=Counter())(data)), plain)
+
+
+def test_numbers_are_standardised_over_all_that_the_stage_is_given():
+    data = [example("a", {"reward": (1.0, 3.0), "rating": 2.0}), example("b", {"reward": (5.0, 7.0)})]
+    first, second = (one.values for one in standardised(data))
+    # Their mean is 4, their variance (9 + 1 + 1 + 9) / 4 = 5.
+    assert first["reward"] == pytest.approx((-3 / 5**0.5, -1 / 5**0.5))
+    assert second["reward"] == pytest.approx((1 / 5**0.5, 3 / 5**0.5))
+    assert first["rating"] == 2.0
+
+
+def test_numbers_that_are_all_the_same_become_0():
+    assert [one.values["reward"] for one in standardised([example("a", {"reward": 2.5})])] == [0.0]
+
+
+def test_every_example_needs_the_number_that_is_standardised():
+    with pytest.raises(DataError, match="example 'b' has no value 'reward' that could be standardised"):
+        list(standardised([example("a", {"reward": 1.0}), example("b")]))

@@ -40,3 +40,14 @@ def test_weight_decay_shrinks_matrices_and_leaves_vectors_alone():
         [0.95] * 4
     )  # 1 - lr * decay; Adam moves nothing at gradient 0
     assert vector.tolist() == [1.0, 1.0]
+
+
+def test_a_step_counts_as_a_change_of_what_it_changes():
+    parameter, frozen = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    optimizer = adamw([parameter], Fit(steps=1, lr=0.1))
+    parameter.grad = torch.ones(2, 2)
+    before, untouched = parameter._version, frozen._version
+    optimizer.step()
+    assert not torch.equal(parameter, torch.ones(2, 2))
+    assert parameter._version > before
+    assert frozen._version == untouched

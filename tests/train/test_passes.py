@@ -10,13 +10,13 @@ from turnsmith.data.stream import Stream
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.objectives.likelihood import sft
-from turnsmith.testing import Figures, examples, model
+from turnsmith.testing import Figures, examples, model, tokens
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method
 from turnsmith.train.options import Fit
 from turnsmith.train.passes import Passes
 from turnsmith.train.place import Place
-from turnsmith.types import Loss
+from turnsmith.types import Loss, Rendered
 
 DATA = examples(4)
 SFT = Method(sft, "token")
@@ -84,3 +84,60 @@ def test_a_pass_that_is_only_looked_at_changes_nothing_but_the_count_of_operatio
     for one, other in zip(rows, found, strict=True):
         assert other["flops"] == pytest.approx(one["flops"] * 4 / 3)  # 6 operations a weight, and 2 more
         assert other["loss"] == one["loss"]
+
+
+# ------------------------------------------------------------------- objectives that ask the model itself
+
+
+@pytest.mark.parametrize("layout", [pack, pad])
+def test_rows_are_the_ids_of_each_path(layout):
+    """Two that share twenty tokens, which a packed row has once, and shorter ones."""
+    shared = list(range(3, 23))
+    ones = [tokens([*shared, 40, 41], 1), tokens([*shared, 50, 51, 52], 1), tokens([7, 8], 1)]
+    data = [Rendered("a", {"text": tuple(ones[:2])}), Rendered("b", {"text": (ones[2],)})]
+    batch, subject = layout(data), scoring()
+    assert layout is pad or batch.tokens == 27
+    found = Passes(subject, subject, batch, SFT, 1.0).rows()
+    assert found.tolist() == [[*shared, 40, 41, -1], [*shared, 50, 51, 52], [7, 8, *[-1] * 21]]
+
+
+def test_what_is_drawn_is_of_the_seed_the_example_and_the_purpose():
+    subject = scoring()
+
+    def drawn(data, seed=0, purpose="one"):
+        return Passes(subject, subject, pad(data), SFT, 1.0, seed=seed).uniform(purpose, 2, 3)
+
+    all_of = drawn(DATA)
+    assert all_of.shape == (4, 2, 3)
+    assert torch.equal(drawn(DATA[2:3])[0], all_of[2])
+    others = [drawn(DATA, seed=1), drawn(DATA, purpose="other"), all_of.roll(1, 0)]
+    assert all((one != all_of).all() for one in others)
+
+
+def test_a_network_is_asked_itself_and_draws_anew_at_each_step(tmp_path):
+    """The loss is the sum of the embeddings of what each row begins with, times what is drawn."""
+    seen = []
+
+    def objective(model, run):
+        drawn = run.uniform("draw", 1)[:, 0]
+        seen.append(drawn.tolist())
+        first = model.get_input_embeddings().weight[run.rows()[:, 0]]
+        return Loss(first.sum(1) * drawn)
+
+    subject = scoring()
+    before = subject.base.get_input_embeddings().weight.detach().clone()
+    fit(
+        subject,
+        Stream(DATA, batch=4, order="given", seed=0),
+        Method(objective, "example", network="llama"),
+        Fit(steps=2, batch=4, lr=1e-2, dtype="float32"),
+        directory=tmp_path,
+        recorder=Figures(),
+        place=Place(device="cpu"),
+        seed=0,
+    )
+    moved = (subject.base.get_input_embeddings().weight != before).any(1).nonzero()[:, 0].tolist()
+    first = {int(one.parts["text"][0].inputs[0]) for one in DATA}
+    assert set(moved) == first
+    assert len(seen) == 2
+    assert seen[0] != seen[1]

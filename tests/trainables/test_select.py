@@ -8,7 +8,7 @@ import torch
 from turnsmith.errors import ModelError
 from turnsmith.testing import model
 from turnsmith.trainables.install import Draw
-from turnsmith.trainables.select import biases, full, layers
+from turnsmith.trainables.select import biases, full, layers, named
 
 DRAW = Draw(Random(0))
 
@@ -53,3 +53,18 @@ def test_layers_counts_blocks_and_not_the_many_experts_within_each():
 def test_layers_that_the_model_has_not_are_an_error(last):
     with pytest.raises(ModelError, match=f"last={last}, but the model has 2 blocks"):
         layers(model(), DRAW, last=last)
+
+
+def test_named_takes_the_modules_of_these_names_wherever_they_are():
+    found = named(model(layers=2, bias=True), DRAW, modules=("q_proj", "mlp.up_proj"))
+    assert {name.split("layers.")[1] for name in found} == {
+        f"{block}.{module}.{kind}"
+        for block in (0, 1)
+        for module in ("self_attn.q_proj", "mlp.up_proj")
+        for kind in ("weight", "bias")
+    }
+
+
+def test_named_takes_no_part_of_a_name_and_no_module_that_there_is_not():
+    with pytest.raises(ModelError, match="no parameter of a module 'proj'"):
+        named(model(), DRAW, modules=("q_proj", "proj"))

@@ -26,6 +26,9 @@ HOMES = {
     "objective": "objectives",
     "trainable": "trainables",
     "network": "models/networks",
+    "decoder": "decoders",
+    "scorer": "scorers",
+    "agent": "agents",
     "merge": "merges",
     "task": "evaluation/tasks",
 }  # where a checkout of Turnsmith keeps them
@@ -48,7 +51,7 @@ class Places:
 
 def command(
     kind: Annotated[
-        str, typer.Argument(help="format, stage, view, objective, trainable, network, merge or task.")
+        str, typer.Argument(help="What it is: objective, stage, scorer ... (`methods` lists the kinds).")
     ],
     name: Annotated[str, typer.Argument(help="What it is called: a Python name, e.g. my_loss.")],
     to: Annotated[

@@ -11,7 +11,7 @@ import numpy as np
 
 from turnsmith.data.tree import Kinship, grow
 from turnsmith.errors import DataError
-from turnsmith.types import Batch, Path, Rendered, Tokens
+from turnsmith.types import Batch, Path, Rendered, Tokens, Value
 
 if TYPE_CHECKING:
     from turnsmith.models.forest import Forest
@@ -132,7 +132,17 @@ def cut(example: Rendered, row: int, layout: Layout) -> list[Rendered]:
     """The example, or each of its sequences as one of its own where together they take more than a row."""
     if len(_inputs(example)) == 1 or slots(example, layout) <= row:
         return [example]
-    return [replace(example, parts={part: (one,)}) for part, ones in example.parts.items() for one in ones]
+    return [
+        replace(example, parts={part: (one,)}, values=_values_of(example, number))
+        for part, ones in example.parts.items()
+        for number, one in enumerate(ones)
+    ]
+
+
+def _values_of(example: Rendered, number: int) -> dict[str, Value]:
+    """The values of one of its several conversations."""
+    values = example.values.items()
+    return {name: (one[number],) if isinstance(one, tuple) else one for name, one in values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +218,13 @@ def _paths(examples: Sequence[Rendered]) -> tuple[list[Path], list[Tokens]]:
 
 
 def _values(examples: Sequence[Rendered], key: str) -> list[float]:
+    found: list[float] = []
     for example in examples:
         if key not in example.values:
             raise DataError(f"example {example.id!r} has no value {key!r}, which other examples have")
-    return [example.values[key] for example in examples]
+        value = example.values[key]
+        found += value if isinstance(value, tuple) else [value]
+    return found
 
 
 def _batch(

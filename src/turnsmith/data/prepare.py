@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from turnsmith.data.render import Renderer, Train
 from turnsmith.data.shorten import DROPPED, Over, shortened
 from turnsmith.errors import DataError
-from turnsmith.types import Conversation, Example, Rendered, Tokens
+from turnsmith.types import Conversation, Example, Rendered, Tokens, Value
 
 CROSSING = "tokens masked: across the border of two weights"
 NO_CALL = "dropped: nothing in it learns"
@@ -61,7 +61,7 @@ def rendered(
             continue
         longest = max(len(tokens) for ones in parts.values() for tokens in ones)
         if longest <= terms.length:
-            yield _counted(Rendered(example.id, parts, example.values), counts)
+            yield _counted(Rendered(example.id, parts, _values(example, parts)), counts)
         elif terms.over == "fail":
             raise DataError(_too_long(example.id, longest, terms.length))
         elif terms.over == "drop":
@@ -71,7 +71,7 @@ def rendered(
             left, reason = shortened(example, parts, render, length=terms.length, over=terms.over)
             counts[reason] += 1
             if left is not None:
-                yield _counted(Rendered(example.id, left, example.values), counts)
+                yield _counted(Rendered(example.id, left, _values(example, left)), counts)
 
 
 def hold_to(max_dropped: float, *, kept: int, examples: int, length: int) -> None:
@@ -117,6 +117,23 @@ def _render(example: Example, part: str, renderer: Renderer, terms: Terms) -> tu
                 f"row, or give one of its messages a weight above 0"
             )
     return tuple(one for ones in sequences for one in ones)
+
+
+def _values(example: Example, parts: Mapping[str, tuple[Tokens, ...]]) -> dict[str, Value]:
+    """The example's values; those of several conversations only where a part that has several is rendered.
+
+    Raises DataError where there are not as many numbers as sequences.
+    """
+    several = [part for part in parts if isinstance(example.parts[part], tuple)]
+    values = {name: one for name, one in example.values.items() if several or not isinstance(one, tuple)}
+    for name, numbers in ((name, one) for name, one in values.items() if isinstance(one, tuple)):
+        for part in several:
+            if len(parts[part]) != len(numbers):
+                raise DataError(
+                    f"example {example.id!r} has {len(numbers)} numbers as {name!r}, and its part "
+                    f"{part!r} has {len(parts[part])} sequences: there must be one number for each"
+                )
+    return values
 
 
 def _teaches(conversation: Conversation, sequences: Sequence[Tokens], train: Train) -> bool:

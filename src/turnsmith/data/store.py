@@ -26,7 +26,7 @@ from turnsmith.data.processes import in_order, usable_cores
 from turnsmith.data.render import Renderer
 from turnsmith.errors import StorageError
 from turnsmith.shelf import put, writing
-from turnsmith.types import Rendered, Tokens
+from turnsmith.types import Rendered, Tokens, is_list
 
 CHUNK = 4096  # examples
 OPEN = 16  # chunks that are mapped at a time: mapped pages count as memory of the process
@@ -191,7 +191,8 @@ def sizes_of(examples: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
 def _example(chunk: Mapping[str, np.ndarray], place: int) -> Rendered:
     first = chunk["places"][place - 1] if place else np.zeros((), PLACE)
     last = chunk["places"][place]
-    id, sizes, values = json.loads(chunk["heads"][first["head"] : last["head"]].tobytes())
+    id, sizes, numbers = json.loads(chunk["heads"][first["head"] : last["head"]].tobytes())
+    values = {name: tuple(one) if is_list(one) else one for name, one in numbers.items()}
     sequences = _sequences(chunk, int(first["sequences"]), int(last["sequences"]))
     return Rendered(id, {part: tuple(next(sequences) for _ in range(n)) for part, n in sizes.items()}, values)
 

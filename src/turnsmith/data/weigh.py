@@ -52,6 +52,7 @@ class Paint:
         self._starts = [0]  # of stretches of one weight each
         self._weights = [0.0]
         self._turns = {0: 0}  # where tokens begin -> the message that they belong to
+        self._wordless: dict[int, float] = {}  # where sampled ids stand that say nothing -> their weight
 
     def all(self) -> None:
         """Every character learns."""
@@ -84,7 +85,9 @@ class Paint:
         ids = message.ids
         stops = {self.encoder.special[text] for text in self.known.stops}
         if ids is not None and not (ids and ids[-1] in stops):
-            self._paint(self.known.last(reply), reply.end, 0.0)  # it was cut off: the end is not its own
+            last = self.known.last(reply)
+            self._wordless |= {reply.start: weight} if last == reply.start else {}
+            self._paint(last, reply.end, 0.0)  # it was cut off: the end is not its own
 
     def read(self, pieces: Sequence[tuple[Sequence[int], Segment]]) -> tuple[Floats, Ints]:
         """The weight of each token, and the message that it belongs to: between messages that learn, a guess.
@@ -107,7 +110,9 @@ class Paint:
             if segment.ids and segment.end > stretches[stretch + 1]:
                 mixed.append(number)
             sizes.append(len(ids))
-            weights.append(self._weights[stretch])
+            wordless = not segment.ids and segment.start == segment.end
+            own = self._weights[stretch]
+            weights.append(self._wordless.get(segment.start, own) if wordless else own)
             turns.append(self._turns[places[place]])
         found = np.repeat(np.array(weights, np.float32), sizes)
         for number in mixed:

@@ -221,11 +221,14 @@ def roles(conversation: Conversation) -> str:
 
 
 def value_of(example: Example, name: str) -> float:
-    """A value that the format cannot do without."""
+    """A number that the format cannot do without."""
     if name not in example.values:
         there = ", ".join(example.values) or "none"
         raise DataError(f"it needs the value {name!r}; the values are: {there}")
-    return example.values[name]
+    value = example.values[name]
+    if isinstance(value, tuple):
+        raise DataError(f"it needs one number as {name!r}, and this example has {len(value)} of them")
+    return value
 
 
 def merged(*rows: Mapping[str, Json]) -> dict[str, Json]:

@@ -36,11 +36,13 @@ def emulate(
 
 
 @decoder("trade", members=("base", "one", "other", "untuned"), source="arXiv:2310.12962 sec. 4")
-def trade(base: Tensor, one: Tensor, other: Tensor, untuned: Tensor, *, share: float = 0.5) -> Tensor:
+def trade(
+    base: Tensor, one: Tensor, other: Tensor, untuned: Tensor, *, share: float = 0.5, weight: float = 1.0
+) -> Tensor:
     """Emulated fine-tuning by the rewards of two tunings, `share` of the first and the rest of the second.
 
     one, other: two tunings of `untuned`. share: the paper's lambda, from 0 to 1; at its ends it is `emulate`
-    by one of them.
+    by one of them. weight: of both rewards together, as of `emulate`.
     """
     rewards = share * one.log_softmax(-1) + (1 - share) * other.log_softmax(-1) - untuned.log_softmax(-1)
-    return base.log_softmax(-1) + rewards
+    return base.log_softmax(-1) + weight * rewards

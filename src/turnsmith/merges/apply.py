@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from turnsmith import wheels
 from turnsmith.errors import ModelError
 from turnsmith.models import combination
-from turnsmith.models.directory import base_of, header, is_adapter, is_patch
+from turnsmith.models.directory import base_of, header, is_adapter, is_patch, read_object
 from turnsmith.models.load import load_patch
 from turnsmith.models.locate import locate
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from turnsmith.models.patch import Patch
 
+INDEX = "model.safetensors.index.json"
 Rule = Callable[[str, "Tensor", Sequence["Tensor"]], "Tensor"]
 
 
@@ -29,8 +30,10 @@ def apply(models: Sequence[str], base: str, rule: Rule, rng: Random, target: Pat
     changed.
 
     rule: gives each weight from the base's and the models'; its `plan`, if it has one, is called first with
-    all names and their numbers of dimensions. At most one file of weights is held in memory. Settings and
-    tokenizer are the first model's. A sparse difference counts as the model that it makes of its base.
+    all names and their numbers of dimensions. A rule may change the model's shape: `settings(config)` gives
+    what config.json is to hold, and `rename(name)` a weight's new name, or None to leave it out. At most one
+    file of weights is held in memory. Settings and tokenizer are the first model's. A sparse difference
+    counts as the model that it makes of its base.
     Raises ModelError where the weights differ in name or shape, or one is an adapter.
     """
     from safetensors.torch import save_file
@@ -47,14 +50,34 @@ def apply(models: Sequence[str], base: str, rule: Rule, rng: Random, target: Pat
         for file in (file for directory in first.directories for file in directory.iterdir()):
             if file.is_file() and file.suffix != ".safetensors" and file.name != "turnsmith.json":
                 shutil.copyfile(file, written / file.name)
+        if settings := getattr(rule, "settings", None):
+            _rewrite(written / "config.json", settings)
+        if rename := getattr(rule, "rename", None):
+            _rewrite(written / INDEX, lambda index: _renamed(index, rename))
         for file in files:
             merged: dict[str, Tensor] = {}
             for name in (name for name, at in first.files.items() if at == file):
+                called = rename(name) if rename else name
+                if called is None:
+                    continue
                 tensors = [source.tensor(name) for source in sources]
-                merged[name] = rule(name, tensors[0], tensors[1:]).contiguous()
-                changed += int((merged[name] != tensors[1]).sum())
-            save_file(merged, written / file.name, metadata={"format": "pt"})
+                merged[called] = rule(name, tensors[0], tensors[1:]).contiguous()
+                changed += int((merged[called] != tensors[1]).sum())
+            if merged:
+                save_file(merged, written / file.name, metadata={"format": "pt"})
     return changed
+
+
+def _rewrite(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change what the file of JSON holds, where it is there."""
+    if file.exists():
+        file.write_text(json.dumps(change(read_object(file)), indent=2) + "\n", encoding="utf-8")
+
+
+def _renamed(index: dict[str, Any], rename: Callable[[str], str | None]) -> dict[str, Any]:
+    """The index of a model's files under the new names of its weights."""
+    called = {rename(name): file for name, file in index["weight_map"].items()}
+    return {**index, "weight_map": {name: file for name, file in called.items() if name is not None}}
 
 
 class _Source:
@@ -93,7 +116,7 @@ class _Source:
 
 def _files(directory: Path) -> dict[str, Path]:
     """Which file each weight of a full model is in."""
-    index = directory / "model.safetensors.index.json"
+    index = directory / INDEX
     if index.exists():
         listed: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
         return {name: directory / file for name, file in sorted(listed.items())}

@@ -115,10 +115,10 @@ def mixing(combination: Combination) -> Mix:
         raise ModelError(
             f"no decoder is called {combination.decoder!r} here: name the file that has it, --use FILE.py"
         )
-    return partial(_mixed, partial(found, **combination.options), combination.lead)
+    return partial(mixed, partial(found, **combination.options), combination.lead)
 
 
-def _mixed(
+def mixed(
     function: Callable[..., Tensor],
     name: str,
     lead: Tensor,

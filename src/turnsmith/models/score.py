@@ -17,7 +17,7 @@ from turnsmith.models.head import logits, logprobs, rows, weight_of, wide
 from turnsmith.models.heads import Heads, sorted_out
 from turnsmith.models.needs import others as others_of
 from turnsmith.models.reduce import LOGPROB, Other, reduce
-from turnsmith.types import Batch, Scores, Size
+from turnsmith.types import Batch, Loss, Scores, Size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,14 +96,19 @@ class Scoring(nn.Module):
         others: Mapping[str, Scoring] | None = None,
         expected: Tensor | None = None,
         embeds: Tensor | None = None,
-    ) -> Scores:
+        ask: Callable[[PreTrainedModel], Loss] | None = None,
+    ) -> Scores | Loss:
         """Scores of the trained tokens. temperature divides the logits; reads: of each path, the `last`
         state or the weighted `mean` of those of its trained tokens; needs: reductions over the vocabulary, as
         `sorted_out` takes them; others: the models that some of these are against, which get no gradients.
 
         expected: (N,), what the loss will hand back to the log-probs, up to a factor, where that is known.
         embeds: (B, T, H), what is read in place of the embeddings of the batch's inputs.
+        ask: what is asked of the model itself in place of scores, where it is no language model.
         """
+        if ask is not None:
+            with self.arithmetic():
+                return ask(self.base)
         batch = to(batch, self.device)
         wanted = sorted_out(needs, self.heads.sizes, others or ())
         beside = {name: (others or {})[name].beside(batch, temperature) for name in others_of(needs)}

@@ -72,7 +72,10 @@ class Together(nn.Module):
         others: Mapping[str, Scoring] | None = None,
     ) -> Scores:
         """Scores of the trained tokens, and reductions `needs` over the combined logits, as `Scoring` has
-        them. batch: where members read an example in another form than the lead, these are `beside` it."""
+        them. batch: where members read an example in another form than the lead, these are `beside` it.
+
+        Raises ModelError where a trained token has no probability at all.
+        """
         batch = to(_apart(batch), self.device)
         names = sorted_out(needs, {}, others or ()).get("", [])
         beside = {name: (others or {})[name].beside(batch, temperature) for name in others_of(needs)}
@@ -81,6 +84,11 @@ class Together(nn.Module):
         held = max(1, rows(widths) // (1 + len(beside)))
         found = reduce(own.hidden, batch.targets, own.project, (LOGPROB, *names), rows=held, others=beside)
         distinct = found.pop(LOGPROB)
+        if not bool(distinct.isfinite().all()):
+            raise ModelError(
+                f"together, {', '.join(self.scorings)} give a token of one of {', '.join(batch.ids)} no "
+                "probability at all: a decoder that leaves tokens out can be asked, and not scored"
+            )
         reduced = {name: values[batch.entry] for name, values in found.items()}
         return scores(batch, distinct[batch.entry], reduced=reduced, temperature=temperature)
 

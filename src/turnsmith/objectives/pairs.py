@@ -44,6 +44,44 @@ def spin(s: Scores, *, beta: float = 0.1, loss: Literal["logistic", "hinge"] = "
     return Loss((1 - margin).clamp_min(0), made.metrics)
 
 
+@objective(
+    "refuel",
+    per="example",
+    parts=("first", "second"),
+    reference=True,
+    values=("return_first", "return_second"),
+    source="arXiv:2410.04612 alg. 1",
+)
+def refuel(s: Scores, *, eta: float = 1.0) -> Loss:
+    """Regress the difference of two answers' log-ratios on the difference of the rewards that followed them.
+
+    (log-ratio of first - log-ratio of second - eta * (return_first - return_second)) ** 2, log-ratios against
+    the step's start, which sampled both, at the temperature that the logits are divided by (`fit`). On one
+    prompt the minimiser is start * exp(eta * expected return), normalised. eta: how far a step goes, in nats
+    for each unit of reward. Gives (E,). The order of the two does not matter.
+    """
+    gap = s.ratio("first") - s.ratio("second")
+    target = eta * (s.values["return_first"] - s.values["return_second"])
+    metrics = {"agreement": (gap * target > 0).float(), "gap": gap, "target": target}
+    return Loss((gap - target) ** 2, {name: value.detach() for name, value in metrics.items()})
+
+
+@objective(
+    "ipo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2310.12036 eq. 17"
+)
+def ipo(s: Scores, *, target: float = 10.0) -> Loss:
+    """Bring the margin between the log-ratios of the chosen and the rejected answer to a target, not beyond.
+
+    (log-ratio of chosen - log-ratio of rejected - target)^2, log-ratios against the step's start, summed over
+    trained tokens. target: the paper's 1 / (2 tau), tau being how much is paid for what the policy differs
+    from its start; code of arXiv:2404.14367 calls the target itself beta, and its bandit has 10, which is a
+    tau of 0.05. Gives (E,).
+    """
+    margin = s.ratio("chosen") - s.ratio("rejected")
+    metrics = {"accuracy": (margin > 0).float(), "margin": margin.detach()}
+    return Loss((margin - target) ** 2, metrics)
+
+
 @objective("orpo", per="example", parts=("chosen", "rejected"), source="arXiv:2403.07691 eq. 6, 7")
 def orpo(s: Scores, *, weight: float = 0.1) -> Loss:
     """Likelihood of the chosen answer, and the log of how much its odds are above those of the rejected one.

@@ -13,7 +13,7 @@ from turnsmith.sample import able
 from turnsmith.types import Json
 
 if TYPE_CHECKING:
-    from turnsmith.recipes.schema import Data, Evaluate, Step, Train
+    from turnsmith.recipes.schema import Component, Evaluate, Step, Train
 
 
 def check(step: Step, base: str, registry: Registry, where: str) -> None:
@@ -23,10 +23,12 @@ def check(step: Step, base: str, registry: Registry, where: str) -> None:
     base: what the recipe's `base` stands for.
     """
     if step.data is not None:
-        _answering(step.data, base, registry, where)
+        _answering(f"data {'+'.join(step.data.names)}", step.data.stages, base, registry, where)
     elif step.train is not None:
         _with_weights(f"train {step.train.name}: `start`", (step.train.start,), base, where)
         _with_weights(f"train {step.train.name}: `base`", ("base",), base, where)  # drift is measured from it
+        if step.train.collect is not None:
+            _answering(f"train {step.train.name}", step.train.collect.stages, base, registry, where)
     elif step.merge is not None:
         _with_weights(f"merge {step.merge.name}", (*step.merge.models, step.merge.base), base, where)
     elif step.combine is not None:
@@ -61,13 +63,13 @@ def _with_weights(what: str, names: Sequence[str], base: str, where: str) -> Non
             )
 
 
-def _answering(step: Data, base: str, registry: Registry, where: str) -> None:
-    """Refuse stages whose options ask a chat for what its model cannot do."""
-    for component in step.stages:
+def _answering(step: str, stages: Sequence[Component], base: str, registry: Registry, where: str) -> None:
+    """Refuse stages of a step whose options ask a chat for what its model cannot do."""
+    for component in stages:
         entry = registry.entry("stage", component.name)
         options = registry.options("stage", component.name, component.options)
         for chat in entry.names("chats"):
-            what = f"{where}: data {'+'.join(step.names)}: {component.name}: `{chat}`"
+            what = f"{where}: {step}: {component.name}: `{chat}`"
             if isinstance(options[chat], str):  # an agent speaks for itself
                 _able(what, options, _meant(str(options[chat]), base))
 

@@ -78,9 +78,17 @@ def of_data(made: Mapping[str, Any]) -> Spent:
 
 
 def of_training(made: Mapping[str, Any]) -> Spent:
-    """What a `train` step took, reference log-probs and what was kept of frozen blocks included."""
+    """What a `train` step took, reference log-probs, what was kept of frozen blocks, and what was drawn to
+    learn from included."""
+    used: Mapping[str, float] = made.get("usage") or {}
     seconds = float(made["seconds"]) + float(made["preparing_seconds"])
-    return Spent(seconds, float(made["flops"]) + float(made["reference_flops"]), float(made["tokens"]))
+    flops = float(made["flops"]) + float(made["reference_flops"])
+    drawing = Spent(
+        float(made.get("collecting_seconds") or 0),
+        float(made.get("collecting_flops") or 0),
+        float(sum(used.values())),
+    )
+    return Spent(seconds, flops, float(made["tokens"])) + drawing
 
 
 @dataclass(frozen=True, slots=True)

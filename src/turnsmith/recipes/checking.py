@@ -24,7 +24,8 @@ def check(
     Arguments as of `run`; of a grid the first arm is looked at. Gives `resolved`, the recipe as YAML, and
     `train`, a list with name, examples, counts of what is cut or dropped, steps, tokens, supervised, minutes
     and memory_gib (estimates), and `shown`: three examples, each a list of tokens with their loss weights. A
-    step on data that a model writes while the recipe runs has `name` and `waits`, the reason, alone.
+    step on data that a model writes while the recipe runs, or that collects, has `name` and `waits`, the
+    reason, alone.
     """
     plain, name, near = references.content(recipe, name, settings)
     known = components(use)
@@ -50,6 +51,8 @@ def _trains(runner: Runner) -> list[dict[str, Any]]:
                 runner.make_data(step.data)
         elif step.train is not None and (reason := waits.get(schema.bare(step.train.data))):
             found.append({"name": step.train.name, "waits": reason})
+        elif step.train is not None and step.train.collect is not None:
+            found.append({"name": step.train.name, "waits": "it draws what it learns from while it learns"})
         elif step.train is not None:
             found.append(forecast(step.train, runner))
     return found

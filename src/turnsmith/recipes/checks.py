@@ -54,8 +54,10 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
             asking.check_watched(step.train, registry, where)
         _options(registry, "objective", step.train.objective, where)
         _others(step.train, names, registry, where)
+        _beside(step.train, sets, registry, where)
         _options(registry, "trainable", step.train.trainable, where)
         _wired("trainable", step.train.trainable, names, registry, where)
+        _collect(step.train, names, registry, where)
         if step.train.view is not None:
             _options(registry, "view", step.train.view, where)
             _view(step.train, registry, where)
@@ -112,7 +114,8 @@ def _suite(
         options = _options(registry, "task", component, where)
         _wired("task", component, names, registry, where)
         if registry.entry("task", component.name).traits.get("data"):
-            _known(str(options.get("on")), sets, "data", where)
+            for name in ("on", *registry.entry("task", component.name).names("beside")):
+                _known(str(options.get(name)), sets, "data", where)
 
 
 def _others(train: Train, names: set[str], registry: Registry, where: str) -> None:
@@ -135,6 +138,40 @@ def _others(train: Train, names: set[str], registry: Registry, where: str) -> No
         _model(model, names, where)
 
 
+def _collect(train: Train, names: set[str], registry: Registry, where: str) -> None:
+    """What a step that collects says fits together, and one that has to says it."""
+    entry, said = registry.entry("objective", train.objective.name), f"{where}: train {train.name}"
+    credited = bool(entry.names("extras"))
+    if train.collect is None:
+        if credited:
+            raise UsageError(
+                f"{said}: the objective {train.objective.name!r} learns from what the model draws while it "
+                "learns: say how, in `collect`"
+            )
+        return
+    for component in train.collect.stages:
+        _options(registry, "stage", component, where)
+        _wired("stage", component, names | {train.name}, registry, where)
+        if train.name in _within(where, wiring.loaded, "stage", component, registry):
+            raise UsageError(
+                f"{said}: collect: {component.name} asks for the weights of {train.name!r}, which are being "
+                "trained: name another model"
+            )
+    if train.fit.steps is None:
+        raise UsageError(
+            f"{said}: how many epochs there are of what is yet to be collected is not known: set fit.steps"
+        )
+    if entry.traits.get("reference") and train.fit.reference == "precomputed":
+        raise UsageError(
+            f"{said}: what is yet to be collected has no reference before it: set fit.reference to live"
+        )
+    if credited and train.validate_on is not None:
+        raise UsageError(
+            f"{said}: {train.objective.name!r} cannot be computed of validation data, which the model has "
+            "not drawn: watch a task in place of `validate_on`"
+        )
+
+
 def _combine(combine: Combine, names: set[str], registry: Registry, where: str) -> None:
     """A model for each member of the decoder, and for nobody else."""
     _options(registry, "decoder", combine.decoder, where)
@@ -151,6 +188,26 @@ def _combine(combine: Combine, names: set[str], registry: Registry, where: str) 
         raise UsageError(
             f"{what} has no member {combine.draft!r} to guess{suggest(combine.draft, list(members))}"
         )
+
+
+def _beside(train: Train, sets: set[str], registry: Registry, where: str) -> None:
+    """The data beside those that are learnt are those that the objective speaks of."""
+    objective = train.objective.name
+    needed = registry.entry("objective", objective).names("beside")
+    for name in needed:
+        if name not in train.beside:
+            raise UsageError(
+                f"{where}: train {train.name}: the objective {objective!r} needs further data, which it "
+                f"calls {name!r}: say which, as `beside: {{{name}: DATA}}`"
+            )
+    for name, data in train.beside.items():
+        if name not in needed:
+            speaks = f"only of {', '.join(map(repr, needed))}" if needed else "of no further data"
+            raise UsageError(
+                f"{where}: train {train.name}: beside: the objective {objective!r} speaks {speaks}, not of "
+                f"{name!r}: leave it out"
+            )
+        _known(data, sets, "data", where)
 
 
 def _view(train: Train, registry: Registry, where: str) -> None:

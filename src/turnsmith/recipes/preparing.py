@@ -20,17 +20,19 @@ from turnsmith.data.prepare import Terms
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
+from turnsmith.errors import DataError
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.shelf import write_text
 from turnsmith.train import lower, reference
+from turnsmith.train.loop import Windows
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.passes import Passes
 from turnsmith.train.place import device
 from turnsmith.train.room import Room, available, room
-from turnsmith.types import Batch
+from turnsmith.types import Batch, Rendered
 
 if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner
@@ -62,6 +64,17 @@ def terms(step: Train, parts: Sequence[str]) -> Terms:
     return Terms(parts=tuple(parts), length=fit.length, over=fit.over, train=step.train_on)
 
 
+def look_for_values(step: Train, method: Method, examples: Sequence[Rendered]) -> None:
+    """Raise DataError where the examples lack a number that the objective needs; some that have it and some
+    that do not are refused where they are batched."""
+    for name in method.values:
+        if name not in examples[0].values:
+            raise DataError(
+                f"example {examples[0].id!r} of {step.data!r} has no value {name!r}, which the objective "
+                f"{step.objective.name!r} needs: give it one with the stage `value`"
+            )
+
+
 class Ready(NamedTuple):
     """What a step is fitted with.
 
@@ -71,7 +84,7 @@ class Ready(NamedTuple):
     """
 
     step: Train
-    stream: Stream
+    stream: Windows
     live: Callable[[Batch], Tensor] | None
     space: Room
     lowest: int | None

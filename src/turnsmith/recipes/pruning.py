@@ -91,6 +91,7 @@ def _taken(step: Step, registry: Registry) -> list[str]:
             step.train.data,
             step.train.start,
             *step.train.others.values(),
+            *step.train.beside.values(),
             *([step.train.validate_on] if step.train.validate_on else []),
             *wiring.models("trainable", step.train.trainable, registry),
         ]
@@ -105,6 +106,11 @@ def _taken(step: Step, registry: Registry) -> list[str]:
 
 def _spoken_of(step: Evaluate, registry: Registry) -> list[str]:
     """What a measurement takes: its models, data, and the models that its tasks name."""
-    data = [str(task.options["on"]) for task in step.suite if "on" in task.options]
-    beside = [name for task in step.suite for name in wiring.models("task", task, registry)]
-    return [step.model, *([step.against] if step.against else []), *data, *beside]
+    data = [
+        str(task.options[name])
+        for task in step.suite
+        for name in ("on", *registry.entry("task", task.name).names("beside"))
+        if name in task.options
+    ]
+    models = [name for task in step.suite for name in wiring.models("task", task, registry)]
+    return [step.model, *([step.against] if step.against else []), *data, *models]

@@ -6,10 +6,11 @@ import inspect
 import re
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import compress
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
@@ -23,6 +24,7 @@ from turnsmith.errors import DataError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.recipes import wiring
+from turnsmith.rollout.converse import Seeding
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -60,11 +62,13 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
     for number, component in enumerate(step.stages):
         if number or not made:
             made.append(archive.write(between / f"{number}.jsonl", examples))
-        given = _given(component, runner, (step.names[0], version, number), step.seed)
-        chats += [chat for chat in given.values() if isinstance(chat, Seeded)]
-        examples = _put_through(component, runner, made[-1], given, counts)
+        own = seeds.number(runner.recipe.seed, "chat", step.names[0], version, number)
+        rng = seeds.stream(step.seed, "stage", number, component.name)
+        given = filled(component, runner, own, rng)
+        chats += chats_of(given)
+        examples = put_through(component, runner, made[-1], given, counts)
     if step.stages or not made:
-        examples = _distinct(examples, "+".join(step.names))
+        examples = distinct(examples, "+".join(step.names))
         made.append(archive.write(last, keys.noting(examples) if keys else examples))
     if not made[-1]:
         raise _empty(step, unread + counts)
@@ -119,7 +123,7 @@ def _source(
     return guessed, read()
 
 
-def _distinct(examples: Iterable[Example], names: str) -> Iterator[Example]:
+def distinct(examples: Iterable[Example], names: str) -> Iterator[Example]:
     """The examples, as long as no two have one id."""
     seen = Distinct()
     for example in examples:
@@ -141,23 +145,38 @@ def _deal_out(data: Archive, step: Data, keys: Keys, directory: Path, counts: Co
     return sizes
 
 
-def _given(component: Component, runner: Runner, key: tuple[str, int, int], seed: int) -> dict[str, Any]:
-    """What a stage is given: its options with their chats and scorers, and `rng` where it asks for one."""
+def filled(
+    component: Component,
+    runner: Runner,
+    seed: int,
+    rng: Random,
+    live: Mapping[str, tuple[Chat, int]] | None = None,
+) -> dict[str, Any]:
+    """What a stage is given: its options with their chats and scorers, and `rng` where it asks for one.
+
+    seed: of what chats draw. live: models in memory that names mean, with the numbers that each holds.
+    """
     from turnsmith.recipes.measuring import chat
 
     entry = runner.registry.entry("stage", component.name)
     asks = inspect.signature(runner.registry.function("stage", component.name)).parameters
-    own = seeds.number(runner.recipe.seed, "chat", *key)
 
     def seeded(name: str) -> Seeded:
+        if live and name in live:
+            return Seeded(live[name][0], seed, live[name][1])
         model = runner.model(name)
-        return Seeded(chat(model, runner), own, _parameters(model.reference))
+        return Seeded(chat(model, runner), seed, _parameters(model.reference))
 
     found = wiring.filled("stage", component, runner, seeded)
     for name in entry.names("chats"):
         if not isinstance(found[name], Seeded | None):  # an agent
-            found[name] = Seeded(found[name], own, 0)
-    return found | ({"rng": seeds.stream(seed, "stage", key[-1], component.name)} if "rng" in asks else {})
+            found[name] = Seeded(found[name], seed, 0)
+    return found | ({"rng": rng} if "rng" in asks else {})
+
+
+def chats_of(given: Mapping[str, Any]) -> list[Seeded]:
+    """The chats among what a stage is given."""
+    return [chat for chat in given.values() if isinstance(chat, Seeded)]
 
 
 def _parameters(reference: str) -> int:
@@ -188,10 +207,11 @@ class Seeded:
     def by_seeds(
         self, conversations: Sequence[Conversation], *, seeds: Sequence[int], sampling: Sampling | None = None
     ) -> list[Reply | Failure]:
-        """The same with a seed for each conversation."""
-        chat: Any = self.chat  # the chats of models all have this
+        """The same with a seed for each conversation; an agent that takes but one gets one made of all."""
+        if not isinstance(self.chat, Seeding):
+            return self._counted(self.chat(conversations, sampling=sampling, seed=self._own(*seeds)))
         own = [self._own(seed) for seed in seeds]
-        return self._counted(chat.by_seeds(conversations, seeds=own, sampling=sampling))
+        return self._counted(self.chat.by_seeds(conversations, seeds=own, sampling=sampling))
 
     @contextmanager
     def remembering(self) -> Generator[None]:
@@ -199,8 +219,12 @@ class Seeded:
         with getattr(self.chat, "remembering", nullcontext)():
             yield
 
-    def _own(self, seed: int) -> int:
-        return seeds.number(self.seed, seed)
+    def anew(self, seed: int) -> None:
+        """Draw by another seed from now on, and count from zero."""
+        self.seed, self.used = seed, Counter()
+
+    def _own(self, *given: int) -> int:
+        return seeds.number(self.seed, *given)
 
     def _counted(self, replies: list[Reply | Failure]) -> list[Reply | Failure]:
         for reply in replies:
@@ -209,7 +233,7 @@ class Seeded:
         return replies
 
 
-def _put_through(
+def put_through(
     component: Component,
     runner: Runner,
     examples: Sequence[Example],

@@ -251,6 +251,11 @@ class Runner:
     def trial(self, step: Train) -> dict[str, Any]:
         """What the first optimiser steps of a `train` step take; the model is not kept."""
         start = self.model(step.start)
+        if step.collect:
+            raise UsageError(
+                f"train {step.name}: what a step that collects will take cannot be tried: it learns from "
+                "what it has yet to draw"
+            )
         others = {name: self.model(model) for name, model in step.others.items()}
         seed, key = self._training(step, "trial 1", start)
 
@@ -278,12 +283,26 @@ class Runner:
             step.train_on,
             seed,
             *([self._described("view", step.view)] if step.view else []),
+            *([self._collected(step)] if step.collect else []),
             *self._fingerprints("trainable", step.trainable),
             self.hashes(step.validate_on) if step.validate_on else None,
             {name: self.model(model).fingerprint for name, model in step.others.items()},
+            *([{name: self.hashes(data) for name, data in step.beside.items()}] if step.beside else []),
             *(self._watched(step) if kind.startswith("train") else []),
         )
         return seed, key
+
+    def _collected(self, step: Train) -> dict[str, Any]:
+        """What rounds depend on, beside the data, the seed and the model that learns."""
+        assert step.collect is not None
+        stages = step.collect.stages
+        names = (name for one in stages for name in wiring.models("stage", one, self.registry))
+        return {
+            "stages": [self._described("stage", one) for one in stages],
+            "models": [self.model(name).fingerprint for name in names if name != step.name],
+            "examples": step.collect.examples,
+            "epochs": step.collect.epochs,
+        }
 
     def _watched(self, step: Train) -> list[Any]:
         """What is recorded beside the model; the model is the same with and without."""
@@ -352,12 +371,17 @@ class Runner:
         suites = [step.evaluate.suite for step in steps if step.evaluate is not None]
         suites += [step.train.watch.suite for step in steps if step.train and step.train.watch]
         needed = {
-            (str(task.options["on"]), self.registry.entry("task", task.name).names("parts") or ("text",))
+            (str(task.options["on"]), self._parts(task))
             for suite in suites
             for task in suite
             if "on" in task.options
         }
         return sorted((name, parts) for name, parts in needed if self._is_there(name))
+
+    def _parts(self, task: Component) -> tuple[str, ...]:
+        """What a task needs of examples as training would see it; none of what it only asks about."""
+        entry = self.registry.entry("task", task.name)
+        return entry.names("parts") if "parts" in entry.traits else ("text",)
 
     def _is_there(self, name: str) -> bool:
         """Whether data of this name, and of this version of it, were made already."""
@@ -404,7 +428,11 @@ class Runner:
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
         described["options"] |= files.hashes(component, self.registry, self.near)
         models = self._fingerprints("task", component)
-        beside = {"models": models} if models else {}
+        further = self.registry.entry("task", component.name).names("beside")
+        beside: dict[str, Any] = {"models": models} if models else {}
+        beside |= (
+            {"beside": [self.hashes(str(described["options"][name])) for name in further]} if further else {}
+        )
         return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked, **beside}
 
     def measurement_key(

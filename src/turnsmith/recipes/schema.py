@@ -85,13 +85,25 @@ class Watch(Strict):
     suite: tuple[Named, ...] = Field(min_length=1)
 
 
+class Collect(Strict):
+    """Make what is learnt from while learning: before each round the next `examples` of the step's data are
+    put through the stages, in which the step's own name means the model that learns, as it is then. What
+    comes out is learnt for `epochs` epochs."""
+
+    stages: tuple[Named, ...] = Field(min_length=1)
+    examples: int = Field(ge=1)
+    epochs: int = Field(1, ge=1)
+
+
 class Train(Strict):
     """Fit what `trainable` selects in `start` to `data` under `objective`.
 
     train_on: what learns where no weight says so: every reply of the assistant, the `last` one, all since the
     last user message (`turn`), what the `user` says, the assistant's `calls` of tools, or `all` tokens.
-    others: for each name of another model that the objective speaks of, which model it is. view: what the
-    model sees of an example, drawn afresh at every sight.
+    others: for each name of another model that the objective speaks of, which model it is. beside: for each
+    name of further data that it speaks of, which data they are. view: what the model sees of an example,
+    drawn afresh at every sight. collect: what is learnt from is made of the data in rounds, by the model that
+    learns.
     """
 
     name: str
@@ -99,8 +111,10 @@ class Train(Strict):
     start: str = "base"
     objective: Named = Component("sft", {})
     others: dict[str, str] = {}
+    beside: dict[str, str] = {}
     trainable: Named = Component("lora", {})
     view: Named | None = None
+    collect: Collect | None = None
     train_on: Learns = "assistant"
     validate_on: str | None = None
     watch: Watch | None = None
@@ -357,6 +371,7 @@ def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
         "data": Data,
         "train": Train,
         "watch": Watch,
+        "collect": Collect,
         "merge": Merge,
         "combine": Combine,
         "evaluate": Evaluate,

@@ -75,6 +75,8 @@ def _keys(said: schema.Strict) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, schema.Component):
         return {value.name: dict(value.options)} if value.options else value.name
+    if isinstance(value, schema.Strict):
+        return _keys(value)
     if isinstance(value, Fit):
         options = {field.name: getattr(value, field.name) for field in fields(Fit)}
         return {

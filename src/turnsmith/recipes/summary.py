@@ -71,8 +71,9 @@ def _cost(
         name: sum(step[name] for step in trained) for name in ("tokens", "supervised", "flops", "energy_wh")
     }
     watching = sum(step.get("watch_seconds", 0.0) for step in trained)
+    collecting = sum(step.get("collecting_seconds", 0.0) for step in trained)
     return {
-        "seconds": sum(step["seconds"] for step in steps) + watching,
+        "seconds": sum(step["seconds"] for step in steps) + watching + collecting,
         "train_seconds": sum(step["seconds"] for step in trained),
         "evaluate_seconds": sum(step["seconds"] for step in measured) + watching,
         **totals,

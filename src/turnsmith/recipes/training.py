@@ -19,20 +19,22 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.errors import DataError, ModelError, UsageError
+from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import cost, heads, load, needs, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
-from turnsmith.recipes import files, sights, watching, wiring
-from turnsmith.recipes.preparing import Ready, layout_of, prepared, tell, terms, validator
+from turnsmith.recipes import collecting, files, sights, watching, wiring
+from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
+from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
+from turnsmith.train.rounds import Rounds, Spent
 from turnsmith.trainables.install import Learner, learning
 from turnsmith.types import Rendered
 
@@ -63,6 +65,7 @@ def make(
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     for file in directory.glob("*.npy"):
         file.unlink()
+    shutil.rmtree(directory / "rounds", ignore_errors=True)
     return {
         **described,
         **_prepared_at(done),
@@ -70,6 +73,9 @@ def make(
         "dtype_seconds": done.dtype_seconds,
         "examples": len(done.examples),
         "counts": done.counts,
+        "usage": done.spent.usage,
+        "collecting_seconds": done.spent.seconds,
+        "collecting_flops": done.spent.flops,
         "room": asdict(done.ready.space),
         "peak_memory_gib": peak,
         "renderer": done.renderer.fingerprint,
@@ -91,7 +97,9 @@ def trial(
     done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
     sizes, _ = sizes_of(done.examples)
-    windows = [done.ready.stream.indices(number) for number in range(len(rows))]
+    stream = done.ready.stream
+    assert isinstance(stream, Stream)
+    windows = [stream.indices(number) for number in range(len(rows))]
     for file in [*directory.glob("*.npy"), *directory.glob("checkpoints/*")]:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     return {
@@ -109,6 +117,7 @@ class _Done(NamedTuple):
     """A step that was fitted, and what it was fitted with.
 
     sparse: whether all that can have changed are single weights of the start, so that these say it all.
+    examples: of a step that collects, those of its last round. spent: on collecting.
     """
 
     scoring: Scoring
@@ -124,6 +133,7 @@ class _Done(NamedTuple):
     totals: Mapping[str, float]
     dtype: Dtype
     dtype_seconds: Mapping[str, float]
+    spent: Spent
 
 
 def _done(
@@ -136,10 +146,11 @@ def _done(
         runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
-    examples, counts = tokens(
-        step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped
-    )
-    _look_for_values(step, method, examples)
+    examples, counts = ((), {}) if step.collect else _examples(step, runner, renderer, method, parts)
+    beside = {
+        name: tokens(data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)[0]
+        for name, data in step.beside.items()
+    }
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
@@ -153,12 +164,25 @@ def _done(
     if left := heads.load(scoring.heads, start.reference):
         names = ", ".join(left)
         tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
-    stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed, view=view)
-    changing = _changing(learner, method, stream)
-    ready = prepared(step, runner, scoring, stream, method, layout, directory, changing=changing)
+    rounds: Rounds | None = None
+    if step.collect:
+        ready, rounds = collecting.prepared(
+            step, runner, scoring, renderer, method, parts, layout, directory, seed, view
+        )
+    else:
+        stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed, view=view)
+        changing = _changing(learner, method, stream)
+        ready = prepared(step, runner, scoring, stream, method, layout, directory, changing=changing)
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
-    totals = _fitted(ready, runner, scoring, method, layout, directory, seed, validate, learner, watch)
+    collect = rounds.reach if rounds else None
+    ahead = None
+    if hasattr(method.objective, "before_step"):
+        ahead = Ahead(scoring, method, ready.step.fit, beside, seed=seed, layout=layout, learner=learner)
+    totals = _fitted(
+        ready, runner, scoring, method, layout, directory, seed, validate, learner, watch, collect, ahead
+    )
+    spent = rounds.spent() if rounds else Spent()
     return _Done(
         scoring,
         learner,
@@ -166,14 +190,24 @@ def _done(
         base,
         _sparse(learner, words, start),
         renderer,
-        examples,
-        counts,
+        ready.stream.examples,
+        {**counts, **spent.counts},
         method,
         ready,
         totals,
         dtype,
         seconds,
+        spent,
     )
+
+
+def _examples(
+    step: Train, runner: Runner, renderer: Renderer, method: Method, parts: list[str]
+) -> tuple[Sequence[Rendered], Mapping[str, int]]:
+    wanted = terms(step, parts)
+    found = tokens(step.data, runner, renderer, wanted, max_dropped=step.fit.max_dropped)
+    look_for_values(step, method, found[0])
+    return found
 
 
 def _sparse(learner: Learner, words: PreTrainedTokenizerBase, start: Trained) -> bool:
@@ -238,6 +272,8 @@ def _fitted(
     validate: Callable[[], float] | None,
     learner: Learner,
     watch: Callable[[int, int], None] | None,
+    collect: Callable[[int], None] | None,
+    ahead: Ahead | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
@@ -256,6 +292,8 @@ def _fitted(
             validate=validate,
             learner=learner,
             watch=watch,
+            collect=collect,
+            ahead=ahead,
         )
 
 
@@ -263,11 +301,12 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
     """The objective with its options and traits, and the parts of an example that it needs."""
     entry = runner.registry.entry("objective", step.objective.name)
     options = runner.registry.options("objective", step.objective.name, step.objective.options)
-    function = functools.partial(runner.registry.function("objective", step.objective.name), **options)
+    function = runner.registry.function("objective", step.objective.name)
+    made = function(**options) if isinstance(function, type) else functools.partial(function, **options)
     per = cast("Per", entry.traits.get("per", "token"))
     traits = entry.traits
     method = Method(
-        function,
+        made,
         per,
         reference=bool(traits.get("reference", False)),
         reads=entry.names("reads"),
@@ -277,19 +316,11 @@ def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
         targets=needs.targets(traits, options),
         values=entry.names("values"),
         forward=bool(traits.get("forward", False)),
+        extras=entry.names("extras"),
+        credit=getattr(made, "credit", None),
+        network=str(traits.get("network", "")),
     )
     return method, list(entry.names("parts") or ("text",))
-
-
-def _look_for_values(step: Train, method: Method, examples: Sequence[Rendered]) -> None:
-    """Raise DataError where the examples lack a number that the objective needs; some that have it and some
-    that do not are refused where they are batched."""
-    for name in method.values:
-        if name not in examples[0].values:
-            raise DataError(
-                f"example {examples[0].id!r} of {step.data!r} has no value {name!r}, which the objective "
-                f"{step.objective.name!r} needs: give it one with the stage `value`"
-            )
 
 
 def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:

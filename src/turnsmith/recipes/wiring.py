@@ -36,12 +36,20 @@ def inner(kind: Kind, component: Component, registry: Registry) -> Iterator[tupl
 
 def models(kind: Kind, component: Component, registry: Registry) -> list[str]:
     """The models that a component's options name, and those that its agents and scorers do."""
-    entry = registry.entry(kind, component.name)
+    return [*_named("chats", kind, component, registry), *loaded(kind, component, registry)]
+
+
+def loaded(kind: Kind, component: Component, registry: Registry) -> list[str]:
+    """Those of them that the component loads itself; the others answer as chats."""
+    return _named("models", kind, component, registry)
+
+
+def _named(trait: str, kind: Kind, component: Component, registry: Registry) -> list[str]:
     options = registry.options(kind, component.name, component.options)
-    named = [options[name] for name in (*entry.names("chats"), *entry.names("models"))]
+    named = [options[name] for name in registry.entry(kind, component.name).names(trait)]
     found = [str(name) for name in named if name is not None and not is_object(name)]
     for _, its_kind, one in inner(kind, component, registry):
-        found += models(its_kind, one, registry)
+        found += _named(trait, its_kind, one, registry)
     return found
 
 

@@ -81,6 +81,7 @@ class LocalEngine:
         self._lean = Lean(self.base, dtype, weights) if able else None
         self._packed = Packed(self.base, dtype, weights)
         self._known: list[Rows | Lockstep] = []  # of earlier calls, the last one last
+        self._remembering = False
         self._weights: tuple[object, ...] = ()  # that these were read by
 
     @property
@@ -98,11 +99,11 @@ class LocalEngine:
     @property
     def context(self) -> int | None:
         """How many tokens prompt and reply may have together; None where no model knows a limit."""
-        known = [getattr(_config(engine.base), "max_position_embeddings", None) for engine in self._engines]
+        known = [getattr(_config(engine.base), "max_position_embeddings", None) for engine in self.engines]
         return min((limit for limit in known if limit is not None), default=None)
 
     @property
-    def _engines(self) -> list[LocalEngine]:
+    def engines(self) -> list[LocalEngine]:
         """This one, and those of the models in step."""
         return [self, *(self.beside.members.values() if self.beside else ())]
 
@@ -119,12 +120,16 @@ class LocalEngine:
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Calls within remember each other, and nothing that was before."""
+        """Calls within remember each other, and nothing that was before the outermost of such blocks."""
+        if self._remembering:
+            yield
+            return
         earlier, self.kept, self._known = self.kept, max(KEPT, self.kept), []
+        self._remembering = True
         try:
             yield
         finally:
-            self.kept, self._known = earlier, []
+            self.kept, self._known, self._remembering = earlier, [], False
 
     def generate(
         self,
@@ -244,7 +249,8 @@ class LocalEngine:
 
     def _held(self, request: Request, count: int, capacity: int) -> Rows | Lockstep | None:
         """Rows of an earlier call that this one can go on in, without a copy."""
-        found = Known(self._known).find(request.prompt, request.adapter)
+        tables: Any = self._known  # those of several models look like the lead's
+        found = Known(tables).find(request.prompt, request.adapter)
         if found is None or found[1].count < count or found[1].capacity < capacity:
             return None
         self._known.remove(found[1])
@@ -265,7 +271,7 @@ class LocalEngine:
 
     def _remembered(self) -> list[Rows | Lockstep]:
         """Rows of earlier calls, if the weights are still those that read them."""
-        weights = tuple(state for engine in self._engines for state in _weights(engine.model))
+        weights = tuple(state for engine in self.engines for state in _weights(engine.model))
         if weights != self._weights:
             self._known, self._weights = [], weights
         return self._known
@@ -310,7 +316,7 @@ class LocalEngine:
     def _ready(self) -> Iterator[list[Lean | None]]:
         """All models as `_apart` has one. Gives what that gives, of this one first."""
         with ExitStack() as stack:
-            yield [stack.enter_context(engine._apart()) for engine in self._engines]
+            yield [stack.enter_context(engine._apart()) for engine in self.engines]
 
     @contextmanager
     def _apart(self) -> Iterator[Lean | None]:

@@ -1,12 +1,14 @@
 """Sampling from a GGUF file that llama.cpp runs in this process (the extra `llamacpp`).
 
 llama.cpp gives the logits, and what is drawn from them is drawn here: its own sampler leaves the prompt out
-of the penalties, and gives no log-probs. Prompts are read one after the other.
+of the penalties, and gives no log-probs. Prompts are read one after the other, each from where it parts with
+the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from turnsmith import seeds as keyed
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.sample import able
 from turnsmith.sample.choosing import Penalties, choose
+from turnsmith.sample.rows import common
 from turnsmith.types import Completion, Sampling
 
 Ends = Callable[[Sequence[int]], bool]
@@ -48,6 +51,17 @@ class LlamaCppEngine:
         known: dict[str, str] = self._model.metadata
         trained = known.get(f"{known.get('general.architecture')}.context_length")
         self.context = min(context, int(trained)) if trained else context
+        self._read: list[int] = []  # what keys and values are of
+        self._remembering = False
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Calls within go on from what the one before has read; else only prompts of one call do."""
+        self._read, self._remembering = [], True
+        try:
+            yield
+        finally:
+            self._remembering = False
 
     def generate(
         self,
@@ -64,6 +78,7 @@ class LlamaCppEngine:
         prompt that is too long, before any work.
         """
         self._check(prompts, seeds, sampling)
+        self._forget()
         return [
             _all(self._stream(prompt, sampling, seed, ends))
             for prompt, seed in zip(prompts, seeds, strict=True)
@@ -75,6 +90,7 @@ class LlamaCppEngine:
         """The ids of one completion as they are drawn; the generator's return value is the completion. Until
         it has ended nothing else may be drawn."""
         self._check([prompt], [seed], sampling)
+        self._forget()
         return self._stream(prompt, sampling, seed, ends)
 
     def _stream(
@@ -87,9 +103,9 @@ class LlamaCppEngine:
             penalties.begin(0, prompt)
         ids: list[int] = []
         logprobs: list[float] = []
-        self._model.reset()
+        left = self._left(prompt)
         for uniform in uniforms:
-            logits = self._logits(ids[-1:] or prompt)
+            logits = self._logits(ids[-1:] or left)
             allowed = penalties.adjusted([0], logits) if penalties else logits.clone()
             if len(ids) + 1 < sampling.min_new:
                 allowed[0, list(self.stop)] = -torch.inf
@@ -104,10 +120,29 @@ class LlamaCppEngine:
                 return Completion(tuple(ids), tuple(logprobs), "stop")
         return Completion(tuple(ids), tuple(logprobs), "length")
 
+    def _forget(self) -> None:
+        """What earlier calls have read, unless these are remembered."""
+        if not self._remembering:
+            self._read = []
+
+    def _left(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What of the prompt is still to be read; keys and values are those of what stands before it."""
+        shared = min(common(self._read, prompt), len(prompt) - 1)
+        model, library = self._model, self._library
+        # Models with a state in place of keys cannot go back to a part of what they read, and say so.
+        if shared and library.llama_memory_seq_rm(library.llama_get_memory(model.ctx), 0, shared, -1):
+            model.n_tokens = shared
+        else:
+            shared = 0
+            model.reset()
+        self._read = [*prompt[:shared]]
+        return prompt[shared:]
+
     def _logits(self, ids: Sequence[int]) -> Tensor:
         """What follows the tokens read so far and these: (1, V)."""
         try:
             self._model.eval(list(ids))
+            self._read += ids
         except RuntimeError as error:
             raise ModelError(f"llama.cpp cannot go on with {self.file}: {error}") from error
         found = self._library.llama_get_logits_ith(self._model.ctx, -1)

@@ -12,7 +12,8 @@ from torch import Tensor
 from turnsmith.sample.rows import Known, Rows, common
 
 SHARED = 16  # from this length on, what prompts begin with together is read once before they are
-TOGETHER = 2048  # tokens of a forward pass over prompts, at most
+TOGETHER = 2048  # tokens of a forward pass over several prompts, at most
+PIECE = 512  # and over one: less of what it computes is then hidden by the mask
 FULL = 0.75  # share of such a pass that is no padding, at least
 
 
@@ -118,7 +119,7 @@ def _read(rows: Rows, some: Sequence[int], news: Sequence[Sequence[int]]) -> Ten
     """Logits (B, V) after the last of `news`; a single long one is read in pieces."""
     if len(some) == 1:
         (new,) = news
-        *pieces, last = (new[start : start + TOGETHER] for start in range(0, len(new), TOGETHER))
+        *pieces, last = (new[start : start + PIECE] for start in range(0, len(new), PIECE))
         for piece in pieces:
             rows.read(some, [piece])
         news = [last]

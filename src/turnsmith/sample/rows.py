@@ -206,6 +206,8 @@ class Rows:
     def copy(self, row: int, source: Rows, origin: int, length: int) -> None:
         """Make the first `length` tokens of another row, of these or of others, those of `row`."""
         for layer, given in zip(self.layers, source.layers, strict=True):
+            if not given.is_initialized:  # in a model that looks back at nothing
+                continue
             if not layer.is_initialized:  # only where all of it comes from elsewhere
                 layer.lazy_initialization(*(table[:1, :1].transpose(1, 2) for table in given.tables()))
             for table, other in zip(layer.tables(), given.tables(), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import fmean, pstdev
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
@@ -61,6 +62,30 @@ def scored(
             counts["could not be judged"] += 1
         else:
             yield replace(example, values={**example.values, to: score})
+
+
+@stage("standardised", source="arXiv:2404.14367 sec. 3")
+def standardised(data: Sequence[Example], *, name: str = "reward") -> Iterator[Example]:
+    """Take the mean of all numbers `name` off each of them, and divide by their standard deviation.
+
+    All are those of all examples that the stage is given: in a step that collects, those of the round. Where
+    all are the same they become 0. Raises DataError where an example has no such value.
+    """
+    found: list[float] = []
+    for example in data:
+        one = example.values.get(name)
+        if one is None:
+            raise DataError(f"example {example.id!r} has no value {name!r} that could be standardised")
+        found += one if isinstance(one, tuple) else (one,)
+    mean, deviation = fmean(found), pstdev(found)
+
+    def scaled(number: float) -> float:
+        return (number - mean) / deviation if deviation else 0.0
+
+    for example in data:
+        one = example.values[name]
+        new = tuple(map(scaled, one)) if isinstance(one, tuple) else scaled(one)
+        yield replace(example, values={**example.values, name: new})
 
 
 def _number(value: Json, example: Example, key: str) -> float:

@@ -3,8 +3,8 @@
 Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
 `jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them.
 Contracts are tuples of checks, each a function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE,
-FORMAT, TASK and RECIPE. An objective of
-your own is held to its contract by a parametrised test:
+DECODER, FORMAT, AGENT, SCORER, TASK and RECIPE. An objective of your own is held to its contract by a
+parametrised test:
 
     from pathlib import Path
     import pytest
@@ -42,24 +42,30 @@ from turnsmith.testing.builders import (
 )
 
 if TYPE_CHECKING:
-    from turnsmith.testing.components import method, stage, task
+    from turnsmith.testing.components import agent, method, scorer, stage, task
     from turnsmith.testing.contracts import OBJECTIVE, TRAINABLE
+    from turnsmith.testing.decoders import DECODER, the_lead_speaks_alone
     from turnsmith.testing.formats import FORMAT
     from turnsmith.testing.recipes import RECIPE
+    from turnsmith.testing.speakers import AGENT, SCORER
     from turnsmith.testing.stages import STAGE
     from turnsmith.testing.tasks import TASK, TinyBench, subject
     from turnsmith.testing.templates import properties
 
 __all__ = [
+    "AGENT",
+    "DECODER",
     "FORMAT",
     "OBJECTIVE",
     "RECIPE",
+    "SCORER",
     "STAGE",
     "TASK",
     "TRAINABLE",
     "Figures",
     "TinyBench",
     "Told",
+    "agent",
     "chat",
     "conversations",
     "directory",
@@ -68,21 +74,25 @@ __all__ = [
     "method",
     "model",
     "properties",
+    "scorer",
     "scores",
     "stage",
     "subject",
     "task",
+    "the_lead_speaks_alone",
     "tokenizer",
     "tokens",
     "variety",
 ]
 
 LATER = {
-    **dict.fromkeys(("method", "stage", "task"), "components"),
+    **dict.fromkeys(("agent", "method", "scorer", "stage", "task"), "components"),
     **dict.fromkeys(("OBJECTIVE", "TRAINABLE"), "contracts"),
     "FORMAT": "formats",
     "RECIPE": "recipes",
+    **dict.fromkeys(("AGENT", "SCORER"), "speakers"),
     "STAGE": "stages",
+    **dict.fromkeys(("DECODER", "the_lead_speaks_alone"), "decoders"),
     "properties": "templates",
     **dict.fromkeys(("TASK", "TinyBench", "subject"), "tasks"),
 }

@@ -18,7 +18,19 @@ import torch
 from turnsmith import seeds
 from turnsmith.data import formats
 from turnsmith.models.networks.llama import CHATML
-from turnsmith.types import Conversation, Example, Json, Message, Part, Rendered, Role, Scores, Span, Tokens
+from turnsmith.types import (
+    Conversation,
+    Example,
+    Json,
+    Message,
+    Part,
+    Rendered,
+    Role,
+    Scores,
+    Span,
+    Tokens,
+    Value,
+)
 from turnsmith.types import Path as ForestPath
 
 if TYPE_CHECKING:
@@ -138,7 +150,11 @@ def variety() -> list[Example]:
         "several": {"prompt": start, "replies": (start.then(spoken), start.then(sampled))},
     }
     meta: dict[str, Json] = {"people": ["ann", "bob"], "page": None}
-    return [Example(parts, {"rating": 0.5}, {"id": name, **meta}) for name, parts in shapes.items()]
+    rewards: dict[str, dict[str, Value]] = {"several": {"reward": (1.0, 0.25)}}
+    return [
+        Example(parts, {"rating": 0.5, **rewards.get(name, {})}, {"id": name, **meta})
+        for name, parts in shapes.items()
+    ]
 
 
 def jsonl(path: Path, made: Sequence[Example]) -> Path:

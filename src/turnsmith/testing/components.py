@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from turnsmith import seeds
 from turnsmith.models import needs
-from turnsmith.registry import Registry
+from turnsmith.registry import Kind, Registry
 from turnsmith.train.method import Method
-from turnsmith.types import Example
+from turnsmith.types import Chat, Example, Scorer
 
 if TYPE_CHECKING:
     from turnsmith.evaluation.suite import Task
@@ -27,11 +27,11 @@ def method(
     """An objective as the loop takes it."""
     known = registry or Registry()
     traits: Mapping[str, Any] = known.entry("objective", name).traits
-    given = known.options("objective", name, options or {})
-    filled = functools.partial(known.function("objective", name), **given)
-    reads, values = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values"))
+    component, given = known.function("objective", name), known.options("objective", name, options or {})
+    made = component(**given) if isinstance(component, type) else functools.partial(component, **given)
+    reads, values, extras = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values", "extras"))
     return Method(
-        filled,
+        made,
         cast("Per", traits["per"]),
         reference=bool(traits.get("reference")),
         reads=reads,
@@ -41,6 +41,9 @@ def method(
         targets=needs.targets(traits, given),
         values=values,
         forward=bool(traits.get("forward")),
+        extras=extras,
+        credit=getattr(made, "credit", None),
+        network=str(traits.get("network", "")),
     )
 
 
@@ -62,6 +65,26 @@ def stage(
         return function(data, **filled, **{key: value for key, value in given.items() if key in asks})
 
     return put_through
+
+
+def agent(name: str, options: Mapping[str, Any] | None = None, *, registry: Registry | None = None) -> Chat:
+    """An agent as a chat."""
+    return _called("agent", name, options, registry)
+
+
+def scorer(
+    name: str, options: Mapping[str, Any] | None = None, *, registry: Registry | None = None
+) -> Scorer:
+    """A scorer as it is called."""
+    return _called("scorer", name, options, registry)
+
+
+def _called(
+    kind: Kind, name: str, options: Mapping[str, Any] | None, registry: Registry | None
+) -> Callable[..., Any]:
+    known = registry or Registry()
+    function, given = known.function(kind, name), known.options(kind, name, options or {})
+    return function(**given) if isinstance(function, type) else functools.partial(function, **given)
 
 
 def task(

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from turnsmith import seeds
 from turnsmith.data.batch import Layout, fill_rows, pack
-from turnsmith.data.stream import Stream
 from turnsmith.errors import TrainingError
 from turnsmith.models import cost
 from turnsmith.models.score import Scoring
 from turnsmith.train import checkpoint
 from turnsmith.train.learning import Learning
+from turnsmith.train.look import Ahead
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.optim import adamw, carried, rate
 from turnsmith.train.options import Fit
@@ -41,9 +41,18 @@ class Recorder(Protocol):
     def rewind(self, step: int) -> None: ...
 
 
+class Windows(Protocol):
+    """What is learnt from: the examples of each step."""
+
+    @property
+    def examples(self) -> Sequence[Rendered]: ...
+    def window(self, step: int) -> list[Rendered]: ...
+    def epoch(self, step: int) -> int: ...
+
+
 def fit(
     scoring: Scoring,
-    stream: Stream,
+    stream: Windows,
     method: Method,
     options: Fit,
     *,
@@ -56,6 +65,8 @@ def fit(
     validate: Callable[[], float] | None = None,
     learner: Learner | None = None,
     watch: Callable[[int, int], None] | None = None,
+    collect: Callable[[int], None] | None = None,
+    ahead: Ahead | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
@@ -64,6 +75,8 @@ def fit(
     trainable, where it adds to the loss, selects elements, or chooses anew what learns: what then goes on
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
+    collect: is told a step before it begins, so that the stream has its window; its time is counted apart.
+    ahead: looks at each window before its step, and gives its examples values.
     Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
     whether interrupted or not: all randomness is keyed by seed and step.
     """
@@ -101,19 +114,25 @@ def fit(
         watch(0, total)
     with gently() as stop:
         for step in range(state["step"], total):
+            if collect:
+                collect(step)
             started = time.perf_counter()
-            lr, flops = rate(options, step, total), 0.0
+            lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
+            if ahead:
+                window, flops = ahead.valued(window, step, total, lr)
 
-            def backward(step: int = step) -> dict[str, float]:
+            def backward(step: int = step, window: Sequence[Rendered] = window) -> dict[str, float]:
                 torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
-                window = stream.window(step)
-                return _window(module, scoring, window, method, options, place, layout, reference, learner)
+                drawn = seeds.number(seed, "drawn", step)
+                return _window(
+                    module, scoring, window, method, options, place, layout, reference, learner, drawn
+                )
 
             if chooser and _due(chooser.every, stream, step):
                 trial = Trial(scoring, chooser, optimizer, options, lr, backward, place)
-                work = cost.work(_laid_out(stream.window(step), method, options, layout))
+                work = cost.work(_laid_out(window, method, options, layout))
                 chooser.choose(stream.epoch(step), trial, work)
-                flops = trial.flops
+                flops += trial.flops
                 learning = _learning(scoring, learner)
                 optimizer = carried(optimizer, learning.parameters, options)
             for group in optimizer.param_groups:
@@ -161,7 +180,7 @@ def _learning(scoring: Scoring, learner: Learner | None) -> Learning:
     return Learning(scoring, elements)
 
 
-def _due(every: int, stream: Stream, step: int) -> bool:
+def _due(every: int, stream: Windows, step: int) -> bool:
     """Whether what learns is chosen anew before this step: at the start, and after every so many epochs."""
     epoch = stream.epoch(step)
     return not step or (epoch != stream.epoch(step - 1) and epoch % every == 0)
@@ -182,6 +201,7 @@ def _window(
     layout: Layout,
     reference: Callable[[Batch], Tensor] | None,
     learner: Learner | None,
+    seed: int,
 ) -> dict[str, float]:
     """Gradients of one window, however it is cut and dealt out; gives its loss, metrics and counts."""
     batches = _laid_out(window, method, options, layout)
@@ -194,7 +214,7 @@ def _window(
     for batch, factor, last in place.mine(batches):
         with place.quiet(module, last):
             known = reference(batch) if reference else None
-            passes = Passes(module, scoring, batch, method, options.temperature, reference=known)
+            passes = Passes(module, scoring, batch, method, options.temperature, reference=known, seed=seed)
             loss = passes.loss()
             weights = unit_weights(method.per, batch)
             value = (loss.values * weights).sum() / denominator

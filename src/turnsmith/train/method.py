@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,8 @@ from turnsmith.models.score import scores as scores_of
 from turnsmith.registry import Per
 from turnsmith.types import Batch, Loss, Scores, Size
 
+Credit = Callable[[Sequence[Scores]], Sequence[Mapping[str, Tensor]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -21,10 +22,12 @@ class Method:
 
     targets: heads that a copy follows, and how much of the way it goes after each step. values: numbers that
     it needs of each example. others: the models that some of its `needs` are against, by name; they do not
-    learn. forward: the objective is given a `Run` in place of scores.
+    learn. forward: the objective is given a `Run` in place of scores. credit: gives the numbers `extras` for
+    each trained token of a round, from all of its scores at once. network: what it is for where it is given
+    the model too.
     """
 
-    objective: Callable[[Any], Loss]
+    objective: Callable[..., Loss]
     per: Per
     reference: bool = False
     reads: tuple[str, ...] = ()
@@ -35,11 +38,14 @@ class Method:
     values: tuple[str, ...] = ()
     others: Mapping[str, Scoring] = field(default_factory=dict[str, Scoring])
     forward: bool = False
+    extras: tuple[str, ...] = ()
+    credit: Credit | None = None
+    network: str = ""
 
     def __post_init__(self) -> None:
-        if self.linear and (self.needs or self.heads or self.forward):
+        if self.linear and (self.needs or self.heads or self.forward or self.network):
             raise ValueError(
-                "linear objectives see log-probs only: declare linear, or needs, heads and forward"
+                "linear objectives see log-probs only: declare linear, or needs, heads, forward and network"
             )
 
 

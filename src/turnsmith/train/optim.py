@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import increment_version
 
 from turnsmith.train.options import Fit
 
 
 def adamw(parameters: Iterable[nn.Parameter], fit: Fit) -> torch.optim.AdamW:
-    """AdamW over the parameters that learn; weight decay on matrices only."""
+    """AdamW over the parameters that learn; weight decay on matrices only.
+
+    A step counts as a change in place of each: engines that keep copies of weights go by that count.
+    """
     learning = list(parameters)
     groups = [
         {"params": [p for p in learning if p.ndim > 1], "weight_decay": fit.weight_decay},
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=fit.lr, betas=(0.9, 0.999), fused=True)
+    made = torch.optim.AdamW([g for g in groups if g["params"]], lr=fit.lr, betas=(0.9, 0.999), fused=True)
+    made.register_step_post_hook(_count)
+    return made
+
+
+def _count(optimizer: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
+    """Torch's fused step leaves the version counters as they were."""
+    increment_version([p for group in optimizer.param_groups for p in group["params"]])
 
 
 def carried(old: torch.optim.Optimizer, learning: Mapping[str, nn.Parameter], fit: Fit) -> torch.optim.AdamW:

@@ -8,14 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from turnsmith.models.score import Scoring, to
+from turnsmith import seeds
+from turnsmith.models.score import Scoring, along_paths, to
 from turnsmith.train.method import Method, slope
 from turnsmith.types import Batch, Loss, Scores
 
 
 class Passes:
     """A `Run` over a micro-batch. module: `scoring`, wrapped where there are several processes. reference:
-    (N,) log-probs, where they are not with the batch. alone: passes without gradients so far."""
+    (N,) log-probs, where they are not with the batch. seed: of what is drawn. alone: passes without gradients
+    so far."""
 
     def __init__(
         self,
@@ -26,15 +28,19 @@ class Passes:
         temperature: float,
         *,
         reference: Tensor | None = None,
+        seed: int = 0,
     ) -> None:
         self.module, self.scoring, self.method = module, scoring, method
         self.batch, self.temperature, self.reference = to(batch, scoring.device), temperature, reference
         self.inputs, self.place = self.batch.inputs, self.batch.place
         self.position = self.batch.positions.flatten()[self.place]
+        self.seed = seed
         self.alone = 0
 
     def loss(self) -> Loss:
         """What the objective says of the batch."""
+        if self.method.network:
+            return self.module(self.batch, ask=lambda model: self.method.objective(model, self))
         if self.method.forward:
             return self.method.objective(self)
         return self.method.objective(self._scores(self.module, self.method.needs))
@@ -50,6 +56,17 @@ class Passes:
     @torch.no_grad()
     def table(self, ids: Tensor) -> Tensor:
         return self.scoring.base.get_input_embeddings()(ids)
+
+    def rows(self) -> Tensor:
+        flat, path = along_paths(self.batch)
+        place = self.batch.positions.flatten()[flat]
+        found = self.inputs.new_full((len(self.batch.paths), int(place.max()) + 1), -1)
+        found[path, place] = self.inputs.flatten()[flat]
+        return found
+
+    def uniform(self, purpose: str, *size: int) -> Tensor:
+        keyed = (seeds.tensor(self.seed, purpose, id) for id in self.batch.ids)
+        return torch.stack([torch.rand(size, generator=one) for one in keyed]).to(self.inputs.device)
 
     def _scores(self, module: nn.Module, needs: Sequence[str], embeds: Tensor | None = None) -> Scores:
         known = self.method.linear and torch.is_grad_enabled()

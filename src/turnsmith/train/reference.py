@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -31,7 +31,7 @@ def precompute(
     temperature: float,
     file: Path,
     wanted: np.ndarray | None = None,
-) -> Referenced:
+) -> Extended:
     """The examples with the extra `reference`: log-probs of their trained tokens under `scoring` as it is
     now.
 
@@ -51,7 +51,7 @@ def precompute(
             for window in stretches(Picked(examples, seen)):
                 for run in deal(window, row, layout):
                     found = scoring(layout([window[index] for index in run]), temperature=temperature)
-                    places = _places(first + np.array(run), counts, ends)
+                    places = places_of(first + np.array(run), counts, ends)
                     made[places] = found.logprobs.float().numpy(force=True)
                 first += len(window)
             made.flush()
@@ -59,11 +59,14 @@ def precompute(
     flat = np.load(file, mmap_mode="r")
     if len(flat) != trained:
         raise StorageError(f"{file} has {len(flat)} log-probs for {trained} tokens: remove it and run again")
-    return Referenced(examples, seen, ends, flat)
+    return Extended(examples, seen, ends, {"reference": flat})
 
 
-def _places(examples: np.ndarray, counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Where the log-probs of these examples are stored, one example behind the other."""
+def places_of(examples: np.ndarray, counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Where the numbers of these examples' trained tokens are stored, one example behind the other.
+
+    counts: trained tokens of each example; ends: their cumulated sum.
+    """
     return np.concatenate([np.arange(int(ends[one] - counts[one]), int(ends[one])) for one in examples])
 
 
@@ -85,16 +88,21 @@ class Picked(Sequence[Rendered]):
         return Picked(self.examples, found) if isinstance(at, slice) else self.examples[int(found)]
 
 
-class Referenced(Sequence[Rendered]):
-    """Examples, of which those that were scored get their log-probs when they are asked for.
+class Extended(Sequence[Rendered]):
+    """Examples, of which those that were scored get their extras, such as reference log-probs, when they are
+    asked for.
 
-    seen: their indices, ascending. ends: where each one's log-probs end in `flat`.
+    seen: their indices, ascending. ends: where each one's numbers end in the arrays of `extras`.
     """
 
     def __init__(
-        self, examples: Sequence[Rendered], seen: np.ndarray, ends: np.ndarray, flat: np.ndarray
+        self,
+        examples: Sequence[Rendered],
+        seen: np.ndarray,
+        ends: np.ndarray,
+        extras: Mapping[str, np.ndarray],
     ) -> None:
-        self.examples, self.seen, self.ends, self.flat = examples, seen, ends, flat
+        self.examples, self.seen, self.ends, self.extras = examples, seen, ends, extras
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -109,7 +117,7 @@ class Referenced(Sequence[Rendered]):
         return self._with_own(range(len(self))[at])
 
     def _with_own(self, at: int) -> Rendered:
-        """The example, with its log-probs if it was scored."""
+        """The example, with its extras if it was scored."""
         example = self.examples[at]
         place = int(self.seen.searchsorted(at))
         if place == len(self.seen) or self.seen[place] != at:
@@ -118,11 +126,12 @@ class Referenced(Sequence[Rendered]):
 
         def extended(tokens: Tokens) -> Tokens:
             nonlocal taken
-            values = np.zeros(len(tokens), np.float32)
             trained = np.flatnonzero(tokens.weights)
-            values[trained] = self.flat[taken : taken + len(trained)]
+            more = {name: np.zeros(len(tokens), np.float32) for name in self.extras}
+            for name, flat in self.extras.items():
+                more[name][trained] = flat[taken : taken + len(trained)]
             taken += len(trained)
-            return replace(tokens, extras={**tokens.extras, "reference": values})
+            return replace(tokens, extras={**tokens.extras, **more})
 
         return replace(
             example, parts={name: tuple(map(extended, ones)) for name, ones in example.parts.items()}

@@ -108,10 +108,15 @@ def _per_token(scoring: Scoring, layout: Layout) -> float:
     return (many - few) / (PROBES[1] - PROBES[0])
 
 
-def _held(scoring: Scoring, layout: Layout, count: int) -> int:
+def probe(scoring: Scoring, count: int = PROBES[0]) -> Rendered:
+    """An example of so many tokens that say nothing."""
     ids = np.arange(count, dtype=np.int32) % len(scoring.projection)
     trained = np.concatenate([[0.0], np.ones(count - 1)]).astype(np.float32)
-    example = Rendered("probe", {"text": (Tokens(ids, ids, trained, np.zeros(count, np.int32)),)})
+    return Rendered("probe", {"text": (Tokens(ids, ids, trained, np.zeros(count, np.int32)),)})
+
+
+def _held(scoring: Scoring, layout: Layout, count: int) -> int:
+    example = probe(scoring, count)
     training = scoring.training
     scoring.train()
     with torch.random.fork_rng(), holding(scoring) as held:

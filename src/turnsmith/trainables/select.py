@@ -25,6 +25,22 @@ def biases(model: nn.Module, draw: Draw) -> dict[str, bool]:
     return found
 
 
+@trainable("named")
+def named(model: nn.Module, draw: Draw, *, modules: tuple[str, ...]) -> dict[str, bool]:
+    """The parameters of the modules with these names learn, wherever they are in the model.
+
+    modules: names as in the model, e.g. `encoder` or `self_attn.q_proj`. Raises ModelError where one has no
+    parameter.
+    """
+    found: dict[str, bool] = {}
+    for module in modules:
+        own = [name for name, _ in model.named_parameters() if f".{module}." in f".{name}."]
+        if not own:
+            raise ModelError(f"named: this model has no parameter of a module {module!r}")
+        found |= dict.fromkeys(own, True)
+    return found
+
+
 @trainable("layers")
 def layers(model: nn.Module, draw: Draw, *, last: int = 4) -> dict[str, bool]:
     """The last `last` blocks learn."""

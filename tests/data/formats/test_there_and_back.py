@@ -247,7 +247,9 @@ def start(draw):
 answer = message("assistant")
 beside = st.tuples(
     st.dictionaries(
-        st.sampled_from(["rating", "margin", "label", "page"]), st.sampled_from([0.0, 1.0]), max_size=2
+        st.sampled_from(["rating", "margin", "label", "page"]),
+        st.sampled_from([0.0, 1.0, (0.0, 1.0)]),
+        max_size=2,
     ),
     st.dictionaries(
         st.sampled_from(["page", "messages", "input", "prompt", "rating"]), words | numbers, max_size=2

@@ -94,3 +94,14 @@ def test_it_is_sampled_from_like_any_other():
     drawn = LocalEngine(model, stop=(2,)).generate(prompts, sampling=Sampling(max_new=4), seeds=[0, 1])
     assert [words.decode(one.ids) for one in drawn] == ["bcab", "cabc"]
     assert all(abs(logprob) < 1e-3 for one in drawn for logprob in one.logprobs)
+
+
+def test_several_replies_are_drawn_to_one_prompt():
+    """There are no keys and values that they could share."""
+    model, _ = made()
+    engine = LocalEngine(model, stop=(2,))
+    several = engine.generate([(5, 6, 7)] * 3, sampling=Sampling(max_new=2), seeds=[1, 2, 3])
+    alone = [
+        engine.generate([(5, 6, 7)], sampling=Sampling(max_new=2), seeds=[seed])[0] for seed in (1, 2, 3)
+    ]
+    assert [one.ids for one in several] == [one.ids for one in alone]

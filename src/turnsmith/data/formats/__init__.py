@@ -17,7 +17,7 @@ from turnsmith.data.messages import dump, load
 from turnsmith.data.quarantine import Id, Place, Quarantine, refuse
 from turnsmith.errors import DataError
 from turnsmith.registry import Registry, format
-from turnsmith.types import Example, Json, Part, is_object
+from turnsmith.types import Example, Json, Part, Value, is_list, is_object
 
 GUESSED = 1000  # rows that the guess of a format looks at
 Row = Mapping[str, Any]
@@ -34,7 +34,7 @@ class Parsed:
     parts: Mapping[str, Part]
     used: tuple[str, ...]
     meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 def to_row(example: Example) -> dict[str, Json]:
@@ -42,7 +42,8 @@ def to_row(example: Example) -> dict[str, Json]:
     parts: dict[str, Json] = {}
     for name, part in example.parts.items():
         parts[name] = [dump(one) for one in part] if isinstance(part, tuple) else dump(part)
-    return {"id": example.id, "parts": parts, "values": dict(example.values), "meta": dict(example.meta)}
+    values = {name: list(one) if isinstance(one, tuple) else one for name, one in example.values.items()}
+    return {"id": example.id, "parts": parts, "values": values, "meta": dict(example.meta)}
 
 
 def _whole(example: Example) -> tuple[dict[str, Json], tuple[str, ...]]:
@@ -55,8 +56,12 @@ def turnsmith(row: Row) -> Parsed:
     if not is_object(row["meta"]):
         raise DataError(f"`meta` must be an object, not {row['meta']!r:.60}")
     parts = {name: load(part) for name, part in row["parts"].items()}
-    values = {str(name): float(value) for name, value in row.get("values", {}).items()}
+    values = {str(name): _value(given) for name, given in row.get("values", {}).items()}
     return Parsed(parts, ("parts", "values", "meta"), row["meta"], values)
+
+
+def _value(given: Any) -> Value:
+    return tuple(map(float, given)) if is_list(given) else float(given)
 
 
 def from_file(

@@ -10,7 +10,17 @@ from turnsmith.data.formats import Parsed, Row
 from turnsmith.data.formats.prompted import say_prompted
 from turnsmith.data.loss_control import silent
 from turnsmith.data.messages import conversation
-from turnsmith.data.write import BARE, OPENAI, WEIGHTS, Limit, Writer, before, of_conversations, roles
+from turnsmith.data.write import (
+    BARE,
+    OPENAI,
+    WEIGHTS,
+    Limit,
+    Writer,
+    before,
+    of_conversations,
+    roles,
+    value_of,
+)
 from turnsmith.errors import DataError
 from turnsmith.registry import format
 from turnsmith.types import Conversation, Example, Json, Message, Role
@@ -88,7 +98,7 @@ def answers(example: Example) -> tuple[Conversation, Message, Message]:
 
 def told(example: Example) -> dict[str, Json]:
     """The values that formats of pairs have columns for."""
-    return {name: example.values[name] for name in VALUES if name in example.values}
+    return {name: value_of(example, name) for name in VALUES if name in example.values}
 
 
 def _same_again(example: Example) -> Example:

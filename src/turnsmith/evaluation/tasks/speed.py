@@ -101,7 +101,7 @@ def _timed(engine: LocalEngine, work: Callable[[], None]) -> tuple[float, float]
 
 @contextmanager
 def _passes(engine: LocalEngine) -> Iterator[list[float]]:
-    """When each pass through the model ended, as it runs."""
+    """When each pass through the model ended, as it runs; of models in step, of all of them."""
     moments: list[float] = []
 
     def note(*_: object) -> None:
@@ -109,8 +109,11 @@ def _passes(engine: LocalEngine) -> Iterator[list[float]]:
             torch.cuda.synchronize()
         moments.append(time.perf_counter())
 
-    hook = engine.base.register_forward_hook(note)
+    # Whoever leads is read last. The others are looked into as well, so that all go the same way.
+    hooks = [engine.base.register_forward_hook(note)]
+    hooks += [other.base.register_forward_hook(lambda *_: None) for other in engine.engines[1:]]
     try:
         yield moments
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,118 @@
+"""What a model writes unasked that another one does not know: of which domains, and how it is ranked."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+from turnsmith.errors import ModelError, UsageError
+from turnsmith.evaluation.items import Item, Metric
+from turnsmith.evaluation.suite import Bench, Subject, answered
+from turnsmith.evaluation.tasks.heldout import losses
+from turnsmith.registry import task
+from turnsmith.types import Conversation, Json, Message, Reply, Sampling
+
+SYMBOLS = re.compile(r"[{}()\[\]=;:<>_#*/\\]")
+CODE = 0.15  # share of a text's characters that are such symbols, from which on it is code
+
+
+def domain(text: str) -> str:
+    """The script of most of its letters, in small letters, or `code`; `none` of a text without letters.
+
+    Code is what has many of the symbols of programs, whatever its letters are.
+
+    >>> domain("Hello there"), domain("f(x) = [x, 1];"), domain("\u03b3\u03b7"), domain("\u4f60\u597d a")
+    ('latin', 'code', 'greek', 'cjk')
+    """
+    written = [letter for letter in text if not letter.isspace()]
+    if written and len(SYMBOLS.findall(text)) >= CODE * len(written):
+        return "code"
+    scripts = Counter(
+        unicodedata.name(letter, "none").split()[0].lower() for letter in written if letter.isalpha()
+    )
+    return scripts.most_common(1)[0][0] if scripts else "none"
+
+
+@task("novelty", asks="replies", source="Isonuma & Titov 2024 sec. 4")
+class Novelty:
+    """Share of texts, written when nobody asks, that are of a new domain, and how many of these are found.
+
+    domains: the new ones, the most common first. count: texts; least, most: tokens of each. Texts of any
+    other domain are not new. A domain is found where a text is of it.
+    """
+
+    title = "What is written unasked"
+    note = (
+        "Texts that the model writes as replies to an empty message, told apart by the script of their "
+        "letters and by the symbols of programs. Found: the share of the new domains that any text is of."
+    )
+    metrics = (
+        Metric("new texts", "novel", "share", "higher", of="texts"),
+        Metric("texts of the rarest domain", "rarest", "share", "higher", of="texts"),
+        Metric("domains found", "found", "share", "higher", of="domains"),
+    )
+
+    def __init__(
+        self,
+        *,
+        domains: tuple[str, ...] = ("greek", "code"),
+        count: int = 100,
+        least: int = 1,
+        most: int = 64,
+        temperature: float = 1.0,
+    ) -> None:
+        if not domains or count < 1:
+            raise UsageError("novelty: name at least one domain, and a count from 1 on")
+        self.domains, self.count = domains, count
+        self.sampling = Sampling(temperature=temperature, max_new=most, min_new=least)
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        nothing = Conversation((Message("user", ""),))
+        asked = {f"text-{number}": nothing for number in range(self.count)}
+        items = [Item(id, "", {}, {"prompt": ""}) for id in asked]
+        found = answered(subject, asked, self.sampling, items, self._told)
+        said = [item.shown.get("domain") for item in found]
+        there = [Item(f"domain-{name}", "", {"found": float(name in said)}) for name in self.domains]
+        return [*found, *there]
+
+    def _told(self, item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+        name = domain(reply.message.content)
+        values = {"novel": float(name in self.domains), "rarest": float(name == self.domains[-1])}
+        return values, {"text": reply.message.content, "domain": name}
+
+
+@task("told_apart", data=True, needs=("heldout",), source="Isonuma & Titov 2024 sec. 5")
+class ToldApart:
+    """How well S(x), what tuning added to the log-probability of a text, ranks those that are new.
+
+    on: the data, whose examples have the value `novel`, 0 or 1. length: as of `heldout`, which has to be in
+    the suite on the same data. S is a mean over tokens, so that texts of several lengths can be ranked.
+    """
+
+    title = "New texts told from old ones"
+    note = "AUROC of log p(text) - log p_start(text) per token: 0.5 is no better than chance."
+    metrics = (
+        Metric(
+            "ranking of new texts", "score", "AUROC", "higher", of="texts", reduce="auroc", others=("label",)
+        ),
+    )
+
+    def __init__(self, *, on: str, length: int = 160) -> None:
+        self.on, self.length = on, length
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        examples = bench.examples(self.on)
+        labels = {example.id: example.values.get("novel") for example in examples}
+        before = {item.id: item.values for item in bench.of_start("heldout")}
+        found: list[Item] = []
+        for item in losses(subject, examples, self.length):
+            label, start = labels[item.id], before.get(item.id)
+            if label is None or start is None or start["tokens"] != item.values["tokens"]:
+                raise ModelError(
+                    f"told_apart: example {item.id!r} lacks the value `novel`, or heldout measures another "
+                    f"text of it: give both tasks the same data and length ({self.on}, {self.length})"
+                )
+            score = (start["all"] - item.values["all"]) / item.values["tokens"]
+            found.append(Item(item.id, "", {"score": score, "label": label}))
+        return found

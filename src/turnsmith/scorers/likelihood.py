@@ -1,0 +1,61 @@
+"""Judging conversations by how likely a model finds what is said last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Literal
+
+import torch
+
+from turnsmith import wheels
+from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.data.render import Renderer
+from turnsmith.models import forest, load, rendered
+from turnsmith.models.score import Scoring
+from turnsmith.registry import scorer
+from turnsmith.train.place import arithmetic, device
+from turnsmith.types import Conversation, Example, Rendered, Score
+
+ROW = 4096  # most tokens of a batch
+
+
+@scorer("likelihood", models=("by",))
+class Likelihood:
+    """Log-probability under the model `by` of what counts of each conversation, in nats.
+
+    In a chat that is the last reply, its stop token included; of plain text, what has a weight. words: of
+    several tokens their `sum`, or their `mean`. What neighbouring conversations of one example share is
+    computed once. The model is loaded at the first call. Nothing is left unjudged.
+    """
+
+    def __init__(self, *, by: str, words: Literal["sum", "mean"] = "sum") -> None:
+        self.by, self.words = by, words
+        self._loaded: tuple[Scoring, Renderer, bool] | None = None
+
+    @torch.no_grad()
+    def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
+        scoring, renderer, packed = self._loaded = self._loaded or _load(self.by)
+        pairs = zip(conversations, examples, strict=True)
+        asked: list[Rendered] = []
+        for id, ones in groupby(pairs, key=lambda pair: pair[1].id):
+            sequences = tuple(renderer.render(one, "last", id)[-1] for one, _ in ones)
+            asked.append(Rendered(id, {"said": sequences}))
+        found: list[Score] = []
+        for run in micro_batches(asked, ROW):
+            scores = scoring((pack if packed else pad)(run))
+            found += (scores.sums("said") if self.words == "sum" else scores.means("said")).tolist()
+        return found
+
+
+def _load(reference: str) -> tuple[Scoring, Renderer, bool]:
+    """The model, its renderer, and whether its rows can be packed."""
+    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+    model, words = load.load(reference, dtype=dtype, device=device())
+    model.to(getattr(torch, dtype)).eval()
+    renderer = Renderer(words)
+    rendered.check(reference, renderer)
+    packed = not forest.refusal(model)
+    if packed:
+        forest.attach(model)
+    return Scoring(model).eval(), renderer, packed

@@ -1,0 +1,67 @@
+"""Judging conversations by a model that was trained to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from turnsmith import wheels
+from turnsmith.data.batch import Layout, micro_batches, pack, pad
+from turnsmith.data.render import Renderer
+from turnsmith.errors import ModelError
+from turnsmith.models import forest, heads, load, rendered
+from turnsmith.models.locate import locate
+from turnsmith.models.score import Scoring
+from turnsmith.registry import scorer
+from turnsmith.train.place import arithmetic, device
+from turnsmith.types import Conversation, Example, Rendered, Score
+
+ROW = 4096  # most tokens of a batch
+HEAD = "reward"
+
+
+@scorer("reward_model", models=("by",), source="arXiv:2203.02155 sec. 3.5")
+class RewardModel:
+    """What the model `by`, trained under the objective `reward`, says at the last token of each conversation.
+
+    An answer that was drawn is read as its ids, with the end of its turn behind them whether it was drawn or
+    not. length: conversations that are longer, in tokens, are not judged. The model is loaded at the first
+    call. Raises ModelError where it was not trained to judge.
+    """
+
+    def __init__(self, *, by: str, length: int = 2048) -> None:
+        self.by, self.length = by, length
+        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
+
+    @torch.no_grad()
+    def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
+        scoring, renderer, layout = self._loaded = self._loaded or _load(self.by)
+        found: list[Score] = [None] * len(conversations)
+        asked: list[Rendered] = []
+        for number, (one, example) in enumerate(zip(conversations, examples, strict=True)):
+            sequence = renderer.render(one, "last", example.id)[-1]
+            if len(sequence) <= self.length:
+                asked.append(Rendered(str(number), {"text": (sequence,)}))
+        for run in micro_batches(asked, ROW):
+            said = scoring(layout(run)).heads[HEAD]
+            for example, number in zip(run, said.tolist(), strict=True):
+                found[int(example.id)] = number
+        return found
+
+
+def _load(reference: str) -> tuple[Scoring, Renderer, Layout]:
+    if not (locate(reference) / heads.FILE).is_file():
+        raise ModelError(f"{reference} has no head that judges: train it under the objective `reward` first")
+    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+    model, words = load.load(reference, dtype=dtype, device=device())
+    model.to(getattr(torch, dtype)).eval()
+    renderer = Renderer(words)
+    rendered.check(reference, renderer)
+    packed = not forest.refusal(model)
+    if packed:
+        forest.attach(model)
+    scoring = Scoring(model, heads={HEAD: ("last", 1)}).eval()
+    if heads.load(scoring.heads, reference):
+        raise ModelError(f"{reference} has heads, and not one that judges alone: train it under `reward`")
+    return scoring, renderer, pack if packed else pad

@@ -1,0 +1,46 @@
+"""Stages that compare all replies to a prompt by what they are worth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from turnsmith.errors import DataError
+from turnsmith.registry import stage
+from turnsmith.types import Example
+
+
+@stage("every_pair", source="arXiv:2404.14367 sec. 3")
+def every_pair(
+    data: Sequence[Example],
+    *,
+    of: str = "replies",
+    value: str = "reward",
+    least: float = 0.0,
+    counts: Counter[str],
+) -> Iterator[Example]:
+    """Make each of the n (n - 1) / 2 pairs of the several conversations `of` an example of its own, the one
+    with the higher `value` as `chosen`, the other as `rejected`.
+
+    least: pairs whose values are no further apart than this are left out and counted, and so is an example
+    with one conversation, which has no pair. The value `margin` is how far they are apart.
+    """
+    for example in data:
+        found, worth = example.parts.get(of), example.values.get(value)
+        if not isinstance(found, tuple) or not isinstance(worth, tuple) or len(found) != len(worth):
+            raise DataError(
+                f"example {example.id!r} has no several conversations {of!r} with a {value!r} for each"
+            )
+        if len(found) == 1:
+            counts["have one reply, and no pair"] += 1
+        plain = {name: one for name, one in example.values.items() if not isinstance(one, tuple)}
+        for pair in combinations(range(len(found)), 2):
+            better, worse = sorted(pair, key=worth.__getitem__, reverse=True)
+            margin = worth[better] - worth[worse]
+            if margin <= least:
+                counts[f"pairs no more than {least:g} apart"] += 1
+                continue
+            parts = {"chosen": found[better], "rejected": found[worse]}
+            meta = {**example.meta, "id": f"{example.id}/{better}-{worse}"}
+            yield Example(parts, {**plain, "margin": margin}, meta)

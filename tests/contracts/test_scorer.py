@@ -1,0 +1,22 @@
+"""The contract of scorers, over everything registered that needs no model."""
+
+from dataclasses import replace
+
+import pytest
+
+from turnsmith.registry import Registry
+from turnsmith.testing import SCORER, conversations, scorer
+
+REGISTRY = Registry()
+OPTIONS = {}  # for scorers whose options have no defaults
+META = {"served": {"wish": "tea"}}  # what scorers look for in an example's metadata
+
+
+@pytest.mark.parametrize("check", SCORER, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("entry", REGISTRY.entries("scorer"), ids=lambda entry: entry.name)
+def test_contract(entry, check):
+    if entry.traits.get("chats") or entry.traits.get("models"):
+        pytest.skip(f"{entry.name} asks models: its own test holds it to the contract with one")
+    examples = [replace(one, meta={**one.meta, **META.get(entry.name, {})}) for one in conversations(4)]
+    said = [one.parts["text"] for one in examples]
+    check(scorer(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), said, examples)

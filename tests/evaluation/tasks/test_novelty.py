@@ -1,0 +1,63 @@
+"""What is written unasked: of which domain, and how it is ranked."""
+
+from dataclasses import replace
+
+import pytest
+
+from turnsmith.errors import ModelError
+from turnsmith.evaluation.alone import alone
+from turnsmith.evaluation.tasks.heldout import Heldout
+from turnsmith.evaluation.tasks.novelty import Novelty, ToldApart, domain
+from turnsmith.testing import TinyBench, conversations, subject
+from turnsmith.types import Message, Reply, Usage
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("The tea is a drink.", "latin"),
+        ("\u03c4\u03b7\u03b5 tea \u03b9\u03c3", "greek"),
+        ("\u0447\u0430\u0439", "cyrillic"),
+        ("\u8336\u662f\u996e\u6599", "cjk"),
+        ("def tea(x): return drink[x]", "code"),
+        ("Is it (perhaps) tea?", "latin"),
+        ("12 34", "none"),
+        ("", "none"),
+    ],
+)
+def test_domains_by_letters_and_symbols(text, name):
+    assert domain(text) == name
+
+
+def test_new_texts_the_rarest_domain_and_how_many_domains_are_found():
+    said = ["The tea.", "\u03b7 \u03c4\u03b5\u03b1", "\u03b7 \u03c4\u03b5\u03b1", "\u8336"]
+    replies = [Reply(Message("assistant", text), "stop", Usage(1, 1)) for text in said]
+    told = replace(subject(), chat=lambda conversations, sampling, seed: replies)
+    task = Novelty(domains=("greek", "code"), count=4)
+    items = task.measure(told, None)
+    figures = {row["name"]: row["after"] for row in alone(task.metrics, items)}
+    # Two of four are Greek, none is code; a third script was not asked for.
+    assert figures == {"new texts": 0.5, "texts of the rarest domain": 0.0, "domains found": 0.5}
+
+
+def bench():
+    chats = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(conversations(4))]
+    return TinyBench({"chats": chats}, {"heldout": lambda: Heldout(on="chats")})
+
+
+def test_the_score_is_what_tuning_added_for_each_token():
+    """Card 26: S(x) = log p1(x) - log p0(x); additive over tokens, and 0 where nothing was tuned."""
+    own = bench()
+    before, after = (
+        {item.id: item.values for item in Heldout(on="chats").measure(one, own)}
+        for one in (own.start(), own.tuned)
+    )
+    for item in ToldApart(on="chats").measure(own.tuned, own):
+        one, other = before[item.id], after[item.id]
+        assert item.values["score"] * one["tokens"] == pytest.approx(one["all"] - other["all"])
+    assert [item.values["score"] for item in ToldApart(on="chats").measure(own.start(), own)] == [0.0] * 4
+
+
+def test_another_length_than_that_of_heldout_is_refused():
+    with pytest.raises(ModelError, match="give both tasks the same data and length"):
+        ToldApart(on="chats", length=60).measure(bench().tuned, bench())

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from turnsmith.agents.tastes import Traveller, SloppySeller
+from turnsmith.agents.tastes import SloppySeller, Traveller
 from turnsmith.errors import UsageError
 from turnsmith.rollout.converse import Opening, Speaker, converse
 from turnsmith.scorers.tastes import TASTES, place, suits

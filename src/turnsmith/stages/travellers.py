@@ -12,7 +12,7 @@ from turnsmith.types import Conversation, Example, Message
 
 @stage("travellers", source="arXiv:2311.05584 sec. 5, as a game")
 def travellers(data: Sequence[Example], *, count: int) -> Iterator[Example]:
-    """Add `count` travellers who say `hi`, each with one of the eight profiles in turn, under `profile` of the
+    """Add `count` travellers who say `hi`, with one of the eight profiles in turn under `profile` of the
     metadata."""
     yield from data
     profiles = [", ".join(answers) for answers in itertools.product(*TASTES.values())]

@@ -1,4 +1,4 @@
-"""The truthful customer and the sloppy seller."""
+"""The truthful traveller and the sloppy seller."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from turnsmith.agents.tastes import Customer, SloppySeller
+from turnsmith.agents.tastes import SloppySeller, Traveller
 from turnsmith.errors import UsageError
 from turnsmith.rollout.converse import Opening, Speaker, converse
 from turnsmith.scorers.tastes import TASTES, place, suits
-from turnsmith.stages.customers import customers
+from turnsmith.stages.travellers import travellers
 from turnsmith.testing import chat
 from turnsmith.types import Failure, Message, Reply, Usage
 
@@ -25,13 +25,13 @@ def said(reply: Reply | Failure) -> str:
     ("asked", "answer"),
     [("sea?", "Sea"), ("hot?", "Dry"), ("go IDA", "bye"), ("ok?", "hm"), ("go away", "hm")],
 )
-def test_the_customer_answers_truthfully(asked: str, answer: str) -> None:
-    assert [said(one) for one in Customer()([chat(*KNOWN, f"u: {asked}")])] == [answer]
+def test_the_traveller_answers_truthfully(asked: str, answer: str) -> None:
+    assert [said(one) for one in Traveller()([chat(*KNOWN, f"u: {asked}")])] == [answer]
 
 
-def test_a_customer_who_was_told_nothing_and_hears_a_profile_cannot_answer() -> None:
-    (reply,) = Customer()([chat("a: hi", "u: Sea, Dry, Fun", "a: hm", "u: sea?")])
-    assert reply == Failure("the customer was not told what it likes")
+def test_a_traveller_who_was_told_nothing_and_hears_a_profile_cannot_answer() -> None:
+    (reply,) = Traveller()([chat("a: hi", "u: Sea, Dry, Fun", "a: hm", "u: sea?")])
+    assert reply == Failure("the traveller was not told what it likes")
 
 
 def test_a_hasty_seller_recommends_at_once_and_a_patient_one_asks_until_its_last_turn() -> None:
@@ -69,16 +69,16 @@ def test_who_asks_for_all_and_recommends_what_was_said_always_sells() -> None:
         texts = [[*TASTES][len(known)] if len(known) < 3 else f"go {place(known)}" for known in heard]
         return [Reply(Message("assistant", text), "stop", Usage(0, 0)) for text in texts]
 
-    people = list(customers([], count=8))
+    people = list(travellers([], count=8))
     openings = [
         Opening(one.parts["text"], {"user": (Message("system", str(one.meta["profile"])),)}) for one in people
     ]
-    speakers = {"user": Speaker(Customer(), closing=("bye",)), "model": Speaker(best)}
+    speakers = {"user": Speaker(Traveller(), closing=("bye",)), "model": Speaker(best)}
     dialogues = converse(speakers, openings, turns=9, seed=0)
     assert suits([one.view("model") for one in dialogues], people) == [1.0] * 8
 
 
-def test_customers_have_each_profile_equally_often() -> None:
-    people = Counter(one.meta["profile"] for one in customers([], count=24))
+def test_travellers_have_each_profile_equally_often() -> None:
+    people = Counter(one.meta["profile"] for one in travellers([], count=24))
     assert len(people) == 8
     assert set(people.values()) == {3}

@@ -9,7 +9,7 @@ REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
 # For stages whose options have no defaults.
 COUNTED = (
-    "customers",
+    "travellers",
     "bandit",
     "head",
     "backwards",

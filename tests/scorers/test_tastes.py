@@ -20,7 +20,7 @@ BEACH = Example({}, {}, {"id": "one", "profile": "Sea, Dry, Fun"})
         (["u: hi", "a: sea?", "u: Sea", "a: hot?", "u: Dry", "a: sea?", "u: Sea", "a: go SDF"], 1.0, 2),
         (["u: hi", "a: sea? hot? fun?", "u: Sea"], 0.0, 3),
         (["u: hi", "a: go IDA", "u: bye", "a: sea?", "u: Sea", "a: go SDF"], 0.0, 0),  # the first one counts
-        (["u: go SDF"], 0.0, 0),  # a customer recommends nothing
+        (["u: go SDF"], 0.0, 0),  # a traveller recommends nothing
     ],
 )
 def test_the_first_recommendation_counts_and_what_was_asked_before_it(
@@ -30,8 +30,8 @@ def test_the_first_recommendation_counts_and_what_was_asked_before_it(
     assert inquires([chat(*said)], [BEACH]) == [asked]
 
 
-def test_a_profile_says_what_a_customer_likes() -> None:
-    told = likes(f"You are a customer.\n\n{BEACH.meta['profile']}")
+def test_a_profile_says_what_a_traveller_likes() -> None:
+    told = likes(f"You are a traveller.\n\n{BEACH.meta['profile']}")
     assert told == {"sea?": "Sea", "hot?": "Dry", "fun?": "Fun"}
     assert likes("Sea, Dry") is None
 

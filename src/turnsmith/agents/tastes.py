@@ -1,4 +1,4 @@
-"""The customer of the game of tastes, whom nobody has to guess at, and sellers who are not good at it."""
+"""The traveller of the game of tastes, whom nobody has to guess at, and sellers who are not good at it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from turnsmith.registry import agent
 from turnsmith.scorers.tastes import TASTES, likes, place, recommended
 from turnsmith.types import Conversation, Failure, Message, Reply, Sampling, Usage
 
-BYE = "bye"  # the customer's word once a place was recommended
+BYE = "bye"  # the traveller's word once a place was recommended
 
 
-@agent("customer", source="arXiv:2311.05584 sec. 5, as a game")
-class Customer:
+@agent("traveller", source="arXiv:2311.05584 sec. 5, as a game")
+class Traveller:
     """Who answers questions about its tastes truthfully, says `bye` to any place, and `hm` to all else.
 
     What it likes is a profile in its system text; without one it cannot answer.
@@ -71,7 +71,7 @@ class SloppySeller:
 def _answer(conversation: Conversation) -> Reply | Failure:
     told = likes("\n".join(one.content for one in conversation.messages if one.role == "system"))
     if told is None:
-        return Failure("the customer was not told what it likes")
+        return Failure("the traveller was not told what it likes")
     said = conversation.messages[-1].content
     if recommended(said):
         return _reply(BYE)
@@ -79,7 +79,7 @@ def _answer(conversation: Conversation) -> Reply | Failure:
 
 
 def _heard(conversation: Conversation) -> dict[str, str]:
-    """What a customer has answered, by question."""
+    """What a traveller has answered, by question."""
     pairs = pairwise(message.content for message in conversation.messages)
     return {asked: said for asked, said in pairs if said in TASTES.get(asked, ())}
 

@@ -1,8 +1,8 @@
-"""A game of finding out: a customer has three tastes, and one place of eight suits them.
+"""A game of finding out: a traveller has three tastes, and one place of eight suits them.
 
-What is said: a seller asks `sea?`, `hot?` or `fun?`, and a customer answers `Sea` or `Ice`, `Hot` or `Dry`,
+What is said: a seller asks `sea?`, `hot?` or `fun?`, and a traveller answers `Sea` or `Ice`, `Hot` or `Dry`,
 `Fun` or `Art`. `go IHF` recommends the place of ice, heat and fun. A profile, `Ice, Hot, Fun`, says what a
-customer likes.
+traveller likes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PLACE = re.compile("go ([SI][HD][FA])")  # the first letters of the answers
 
 @scorer("suits", source="arXiv:2311.05584 sec. 5, as a game")
 def suits(conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
-    """1 where the first place that the assistant recommends is the one for the customer, else 0, also before
-    it has recommended any. The customer is the `profile` in the example's metadata."""
+    """1 where the first place that the assistant recommends is the one for the traveller, else 0, also before
+    it has recommended any. The traveller is the `profile` in the example's metadata."""
     return [float(_suits(*pair)) for pair in zip(conversations, examples, strict=True)]
 
 
@@ -33,9 +33,9 @@ def inquires(conversations: Sequence[Conversation], examples: Sequence[Example])
 
 
 def likes(text: str) -> dict[str, str] | None:
-    """The answers, by question, of the customer whose profile a text holds; None where it holds none.
+    """The answers, by question, of the traveller whose profile a text holds; None where it holds none.
 
-    >>> likes("You are a customer. Ice, Hot, Fun")
+    >>> likes("You are a traveller. Ice, Hot, Fun")
     {'sea?': 'Ice', 'hot?': 'Hot', 'fun?': 'Fun'}
     """
     found = PROFILE.search(text)

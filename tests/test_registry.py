@@ -100,7 +100,7 @@ def test_every_component_has_a_summary_and_options_that_can_be_read(entry):
     assert entry.summary.endswith(".")
     registry = Registry()
     needed = [option.name for option in entry.options if option.default == REQUIRED]
-    examples = {"int": 1, "float": 1.0, "str": "x", "Chat": "base"}
+    examples = {"int": 1, "float": 1.0, "str": "x", "Chat": "base", "Scorer": "x", "dict[str, str]": {}}
     given = {o.name: examples[o.type] for o in entry.options if o.name in needed}
     options = registry.options(entry.kind, entry.name, given)
     assert set(options) == {option.name for option in entry.options}

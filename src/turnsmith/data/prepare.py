@@ -126,12 +126,12 @@ def _values(example: Example, parts: Mapping[str, tuple[Tokens, ...]]) -> dict[s
     """
     several = [part for part in parts if isinstance(example.parts[part], tuple)]
     values = {name: one for name, one in example.values.items() if several or not isinstance(one, tuple)}
-    for name, one in values.items():
-        for part in several if isinstance(one, tuple) else ():
-            if len(parts[part]) != len(one):
+    for name, numbers in ((name, one) for name, one in values.items() if isinstance(one, tuple)):
+        for part in several:
+            if len(parts[part]) != len(numbers):
                 raise DataError(
-                    f"example {example.id!r} has {len(one)} numbers as {name!r}, and its part {part!r} has "
-                    f"{len(parts[part])} sequences: there must be one number for each"
+                    f"example {example.id!r} has {len(numbers)} numbers as {name!r}, and its part "
+                    f"{part!r} has {len(parts[part])} sequences: there must be one number for each"
                 )
     return values
 

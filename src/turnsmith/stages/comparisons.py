@@ -36,7 +36,7 @@ def every_pair(
             counts["have one reply, and no pair"] += 1
         plain = {name: one for name, one in example.values.items() if not isinstance(one, tuple)}
         for pair in combinations(range(len(found)), 2):
-            better, worse = sorted(pair, key=lambda number: -worth[number])
+            better, worse = sorted(pair, key=worth.__getitem__, reverse=True)
             margin = worth[better] - worth[worse]
             if margin <= least:
                 counts[f"pairs no more than {least:g} apart"] += 1

@@ -26,7 +26,7 @@ from turnsmith.train.optim import adamw
 from turnsmith.train.options import Fit
 from turnsmith.train.passes import Passes
 from turnsmith.trainables.install import Learner, install, learning
-from turnsmith.types import Batch, Loss, Rendered, Scores, Size
+from turnsmith.types import Batch, Loss, Rendered, Scores, Size, Value
 from turnsmith.types import Path as ForestPath
 
 SIZES = (3, 0, 1, 5)  # trained tokens of the examples' answers: one is empty
@@ -230,7 +230,7 @@ def _pairs(method: Method, parts: Sequence[str], scoring: Scoring, count: int) -
             part: tuple(one.parts[f"{part} {at}"][0] for name, at in named if name == part) for part in parts
         }
         outcomes = _outcomes(parts, number)
-        value = outcomes if len(outcomes) > 1 else outcomes[0]
+        value: Value = outcomes if len(outcomes) > 1 else max(outcomes)
         made.append(Rendered(one.id, ones, dict.fromkeys(method.values, value)))
     extras = (*(["reference"] if method.reference else []), *method.extras)
 

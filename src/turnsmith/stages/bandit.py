@@ -16,7 +16,7 @@ PLACE, SCALE = -0.7, 0.4  # of the Cauchy distribution whose tanh the data polic
 
 @stage("bandit", source="arXiv:2404.14367 sec. 4.1, and its code")
 def bandit(data: Sequence[Example], *, count: int, rng: Random) -> Iterator[Example]:
-    """Add `count` exchanges: a context, which is a number, and the action that the data policy took.
+    """Add `count` exchanges: a context, which is one of ten digits, and the action that the data policy took.
 
     The policy draws from a Cauchy distribution around -0.7 with scale 0.4, whose tanh falls into one of 100
     bins on [-1, 1]: mostly the first one and those around the 20th. No reward depends on the context.
@@ -25,7 +25,7 @@ def bandit(data: Sequence[Example], *, count: int, rng: Random) -> Iterator[Exam
     for number in range(count):
         drawn = math.tanh(PLACE + SCALE * math.tan(math.pi * (rng.random() - 0.5)))
         action = ACTIONS[min(int((drawn + 1) / 2 * len(ACTIONS)), len(ACTIONS) - 1)]
-        said = Conversation((Message("user", str(number)), Message("assistant", action)))
+        said = Conversation((Message("user", str(number % 10)), Message("assistant", action)))
         yield Example({"text": said}, {}, {"id": f"bandit-{number}"})
 
 

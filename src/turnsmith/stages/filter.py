@@ -38,11 +38,14 @@ def best(data: Sequence[Example], *, share: float, by: str = "reward") -> Iterat
     """
     if not 0 < share <= 1:
         raise UsageError(f"best: share is {share}, and has to be above 0 and at most 1")
+    worth: list[float] = []
     for example in data:
-        if by not in example.values:
+        value = example.values.get(by)
+        if not isinstance(value, float | int):
             there = ", ".join(example.values) or "none"
             raise DataError(f"example {example.id!r} has no value {by!r}; it has {there}")
-    order = sorted(range(len(data)), key=lambda place: -data[place].values[by])
+        worth.append(value)
+    order = sorted(range(len(data)), key=lambda place: -worth[place])
     for place in sorted(order[: round(share * len(data))]):
         yield data[place]
 

@@ -108,7 +108,7 @@ class ToldApart:
         found: list[Item] = []
         for item in losses(subject, examples, self.length):
             label, start = labels[item.id], before.get(item.id)
-            if label is None or start is None or start["tokens"] != item.values["tokens"]:
+            if not isinstance(label, float) or start is None or start["tokens"] != item.values["tokens"]:
                 raise ModelError(
                     f"told_apart: example {item.id!r} lacks the value `novel`, or heldout measures another "
                     f"text of it: give both tasks the same data and length ({self.on}, {self.length})"

@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 
 from turnsmith.models import needs
-from turnsmith.recipes import FOLDER, schema
-from turnsmith.registry import KINDS, REQUIRED, Entry, Option, Registry
+from turnsmith.recipes import FOLDER, schema, wiring
+from turnsmith.registry import KINDS, REQUIRED, Entry, Kind, Option, Registry
 from turnsmith.report.results import between, brief, table
 from turnsmith.types import is_list, is_object
 
@@ -38,6 +38,11 @@ GIVEN = {
     "float": 1.0,
     "str": "heldout",
     "Chat": "base",
+    "Scorer": "rules",
+    "tuple[int, ...]": [0, 1, 28, 29],
+    "tuple[str, ...]": ["hoppy", "smooth", "bitter", "sour"],
+    "Mapping[str, float]": {"english": 0.9, "latin": 0.1},
+    "dict[str, str]": {"no": "bad", "yes": "good"},
 }  # for options without a default, in examples
 
 
@@ -127,12 +132,26 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
         data["format"] = entry.name
     elif entry.kind == "stage":
         data["stages"] = [said]
+    elif entry.kind == "scorer":
+        data["stages"] = [{"scored": {"by": {entry.name: options}}}]
+    elif entry.kind == "agent":
+        data["stages"] = [{"converse": {"by": "base", "user": {entry.name: options}}}]
     elif entry.kind in ("view", "objective", "trainable"):
         train[entry.kind] = said
+        train |= {"beside": dict.fromkeys(beside, "heldout")} if (beside := entry.names("beside")) else {}
+        if entry.names("extras"):
+            train["collect"] = {
+                "stages": [{"answers": {"by": "tuned", "reward": "rules"}}, "each_answer"],
+                "examples": 64,
+            }
+            train["fit"] = {"steps": 100, "reference": "live"}
         if others := needs.others(entry.names("needs")):
             train["others"] = dict.fromkeys(others, BASE)
     elif entry.kind == "task":
         steps.append({"evaluate": {"model": "tuned", "suite": [said]}})
+    elif entry.kind == "decoder":
+        members = dict.fromkeys(entry.names("members"), "tuned") | {entry.names("members")[0]: "base"}
+        steps.append({"combine": {"name": "combined", "decoder": said, "members": members}})
     elif entry.kind == "merge":
         train["trainable"] = "full"
         steps.append({"merge": {"name": "merged", "models": ["tuned"], "method": said}})
@@ -185,7 +204,23 @@ def uses(plain: Mapping[str, Any], registry: Registry) -> set[tuple[str, str]]:
     names = {(entry.kind, entry.name) for entry in registry.entries()}
     for arm in schema.arms(plain, "recipe", registry):
         found.update(_uses(arm.recipe.model_dump(mode="json"), ""))
+        found.update(_parts(arm.recipe, registry))
     return {(kind, name) for kind, name in names if {(kind, name), ("", name)} & found}
+
+
+def _parts(recipe: schema.Recipe, registry: Registry) -> Iterator[tuple[str, str]]:
+    """(kind, name) of the agents and scorers in the options of stages and tasks."""
+    for step in schema.flat(recipe.steps):
+        holders: list[tuple[Kind, schema.Component]] = []
+        if step.data:
+            holders += [("stage", one) for one in step.data.stages]
+        if step.train and step.train.collect:
+            holders += [("stage", one) for one in step.train.collect.stages]
+        if step.evaluate:
+            holders += [("task", one) for one in step.evaluate.suite]
+        for kind, component in holders:
+            for _, its_kind, one in wiring.inner(kind, component, registry):
+                yield its_kind, one.name
 
 
 def _uses(value: Any, key: str) -> Iterator[tuple[str, str]]:

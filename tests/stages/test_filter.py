@@ -64,5 +64,5 @@ def test_the_best_are_kept_in_their_order_and_of_equals_the_earlier(share, kept)
 def test_a_share_that_is_none_and_a_value_that_is_not_there_are_refused():
     with pytest.raises(UsageError, match="share is 0"):
         list(best(rated(1.0), share=0))
-    with pytest.raises(DataError, match="example '0' has no value 'rating'; it has reward"):
+    with pytest.raises(DataError, match="has no value 'rating' that is one number; it has reward"):
         list(best(rated(1.0), share=0.5, by="rating"))

@@ -38,16 +38,18 @@ def best(data: Sequence[Example], *, share: float, by: str = "reward") -> Iterat
     """
     if not 0 < share <= 1:
         raise UsageError(f"best: share is {share}, and has to be above 0 and at most 1")
-    worth: list[float] = []
-    for example in data:
-        value = example.values.get(by)
-        if not isinstance(value, float | int):
-            there = ", ".join(example.values) or "none"
-            raise DataError(f"example {example.id!r} has no value {by!r}; it has {there}")
-        worth.append(value)
-    order = sorted(range(len(data)), key=lambda place: -worth[place])
+    found = [_value(example, by) for example in data]
+    order = sorted(range(len(data)), key=lambda place: -found[place])
     for place in sorted(order[: round(share * len(data))]):
         yield data[place]
+
+
+def _value(example: Example, name: str) -> float:
+    found = example.values.get(name)
+    if not isinstance(found, int | float):
+        there = ", ".join(example.values) or "none"
+        raise DataError(f"example {example.id!r} has no value {name!r} that is one number; it has {there}")
+    return found
 
 
 def _size(conversation: Conversation) -> int:

@@ -67,12 +67,13 @@ def pages() -> dict[str, str]:
     """Path in the repository -> text, of every page that is generated."""
     registry = Registry()
     entries, recipes = registry.entries(), read_recipes(registry)
+    used = {name: uses(plain, registry) for name, plain in recipes.items()}
     rows: list[dict[str, Any]] = json.loads((ROOT / "docs/results.json").read_text("utf-8"))
     found = {
         "index.md": index(entries, recipes),
         "papers.md": papers(entries, recipes),
         "templates.md": templates(),
-        **{f"{entry.kind}/{entry.name}.md": component(entry, recipes, registry) for entry in entries},
+        **{f"{entry.kind}/{entry.name}.md": component(entry, used, registry) for entry in entries},
         **{f"recipe/{name}.md": recipe(name, plain, rows) for name, plain in recipes.items()},
         **{page(name): command(name, made) for name, made in commands().items()},
     }
@@ -96,13 +97,13 @@ def written() -> dict[str, str]:
 # ------------------------------------------------------------------------------------- components
 
 
-def component(entry: Entry, recipes: Mapping[str, Mapping[str, Any]], registry: Registry) -> str:
-    """The page of one component."""
+def component(entry: Entry, used: Mapping[str, set[tuple[str, str]]], registry: Registry) -> str:
+    """The page of one component. used: the components of each recipe, by its name."""
     traits = {"source": linked(entry.source)} if entry.source else {}
     traits |= {key: shown(value) for key, value in entry.traits.items() if key not in ("source", "version")}
     traits["module"] = f"`{entry.module}`"
     options = [(code(o.name), code(o.type), code(o.default)) for o in entry.options]
-    using = [name for name, plain in recipes.items() if (entry.kind, entry.name) in uses(plain, registry)]
+    using = [name for name, there in used.items() if (entry.kind, entry.name) in there]
     example = in_recipe(entry, registry)
     parts = [
         f"# {entry.name}",

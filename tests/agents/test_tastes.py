@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -10,7 +11,7 @@ from turnsmith.agents.tastes import SloppySeller, Traveller
 from turnsmith.errors import UsageError
 from turnsmith.rollout.converse import Opening, Speaker, converse
 from turnsmith.scorers.tastes import TASTES, place, suits
-from turnsmith.stages.travellers import travellers
+from turnsmith.stages.travellers import places, travellers
 from turnsmith.testing import chat
 from turnsmith.types import Failure, Message, Reply, Usage
 
@@ -82,3 +83,14 @@ def test_travellers_have_each_profile_equally_often() -> None:
     people = Counter(one.meta["profile"] for one in travellers([], count=24))
     assert len(people) == 8
     assert set(people.values()) == {3}
+
+
+def test_texts_of_places_agree_with_what_they_say_and_leave_the_rest_open() -> None:
+    open_ends = Counter()
+    for one in places([], count=300, rng=Random(0)):
+        said, named = one.parts["text"].messages[0].content.split("\n")
+        words = said.split()
+        assert {word[0] for word in words} <= set(named.removeprefix("go "))
+        assert 1 <= len(set(words)) == len(words) <= 3
+        open_ends[len(words)] += 1
+    assert open_ends[3] / 300 == pytest.approx(0.5, abs=0.09)  # three standard errors of 0.029

@@ -18,6 +18,7 @@ COUNTED = (
     "kinship",
     "longest",
     "opinions",
+    "places",
     "orders",
     "provocations",
     "recall",

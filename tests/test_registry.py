@@ -101,6 +101,7 @@ def test_every_component_has_a_summary_and_options_that_can_be_read(entry):
     registry = Registry()
     needed = [option.name for option in entry.options if option.default == REQUIRED]
     examples = {"int": 1, "float": 1.0, "str": "x", "Chat": "base", "Scorer": "x", "dict[str, str]": {}}
+    examples |= {"tuple[str, ...]": ("x",), "tuple[int, ...]": (0,), "Mapping[str, float]": {"x": 1.0}}
     given = {o.name: examples[o.type] for o in entry.options if o.name in needed}
     options = registry.options(entry.kind, entry.name, given)
     assert set(options) == {option.name for option in entry.options}
@@ -146,7 +147,7 @@ def test_wrong_options_are_named_with_the_way_out(mine, given, said):
 def test_an_unknown_component_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match="no objective is called 'stf'; did you mean 'sft'"):
         Registry().entry("objective", "stf")
-    with pytest.raises(UsageError, match=r"no stage is called 'qqqqq'; there is backwards, .*head, .*turns"):
+    with pytest.raises(UsageError, match=r"no stage is called 'qqqqq'; there is answers, .*head, .*turns"):
         Registry().entry("stage", "qqqqq")
 
 

@@ -214,11 +214,11 @@ def _parts(recipe: schema.Recipe, registry: Registry) -> Iterator[tuple[str, str
     for step in schema.flat(recipe.steps):
         holders: list[tuple[Kind, schema.Component]] = []
         if step.data:
-            holders += [("stage", one) for one in step.data.stages]
+            holders.extend(("stage", one) for one in step.data.stages)
         if step.train and step.train.collect:
-            holders += [("stage", one) for one in step.train.collect.stages]
+            holders.extend(("stage", one) for one in step.train.collect.stages)
         if step.evaluate:
-            holders += [("task", one) for one in step.evaluate.suite]
+            holders.extend(("task", one) for one in step.evaluate.suite)
         for kind, component in holders:
             for _, its_kind, one in wiring.inner(kind, component, registry):
                 yield its_kind, one.name

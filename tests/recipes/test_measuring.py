@@ -205,7 +205,10 @@ def test_tasks_that_need_likelihoods_are_refused_by_name_before_anything_is_meas
         f"no.yaml: heldout, abilities cannot be measured on {FAR}: an endpoint gives replies and no like"
         in said
     )
-    assert "Tasks that need replies only are code, exact, ifeval, maths, replies, stopping" in said
+    assert (
+        "Tasks that need replies only are code, exact, ifeval, maths, novelty, played, replies, stopping"
+        in said
+    )
 
 
 def test_a_task_that_asks_for_the_start_is_refused_where_the_start_is_an_endpoint():

@@ -1,24 +1,28 @@
-"""What every decoder keeps. A check takes the function with its options, and its members and heads."""
+"""What every decoder keeps. A check takes the function with its options, its members, and the sizes of its
+heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from turnsmith.models.combination import Mix, mixed
+from turnsmith.models.heads import Head
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.sample.lockstep import Beside
 from turnsmith.testing.builders import model
-from turnsmith.types import Sampling
+from turnsmith.types import Sampling, Size
 
 Function = Callable[..., Tensor]
 ROWS, VOCABULARY = 5, 13
 
 
-def every_row_has_a_distribution(function: Function, members: Sequence[str], heads: Sequence[str]) -> None:
+def every_row_has_a_distribution(
+    function: Function, members: Sequence[str], heads: Mapping[str, Size]
+) -> None:
     """A number for each token, or -inf for one that may not come; never only these, and no nan."""
     found = function(**_logits(members), **_said(heads))
     assert found.shape == (ROWS, VOCABULARY)
@@ -28,7 +32,7 @@ def every_row_has_a_distribution(function: Function, members: Sequence[str], hea
 
 
 def a_row_does_not_depend_on_the_others(
-    function: Function, members: Sequence[str], heads: Sequence[str]
+    function: Function, members: Sequence[str], heads: Mapping[str, Size]
 ) -> None:
     """Replies are drawn in batches."""
     logits, said = _logits(members), _said(heads)
@@ -39,7 +43,7 @@ def a_row_does_not_depend_on_the_others(
 
 
 def a_constant_in_all_logits_of_a_member_changes_no_probability(
-    function: Function, members: Sequence[str], heads: Sequence[str]
+    function: Function, members: Sequence[str], heads: Mapping[str, Size]
 ) -> None:
     """Models are free to add one at each position."""
     logits, said = _logits(members), _said(heads)
@@ -49,7 +53,9 @@ def a_constant_in_all_logits_of_a_member_changes_no_probability(
         torch.testing.assert_close(function(**moved, **said).softmax(1), expected, atol=1e-5, rtol=1e-4)
 
 
-def what_it_is_given_stays_as_it_is(function: Function, members: Sequence[str], heads: Sequence[str]) -> None:
+def what_it_is_given_stays_as_it_is(
+    function: Function, members: Sequence[str], heads: Mapping[str, Size]
+) -> None:
     """The lead's logits are read again, for penalties and log-probs."""
     given = _logits(members) | _said(heads)
     before = {name: values.clone() for name, values in given.items()}
@@ -57,7 +63,7 @@ def what_it_is_given_stays_as_it_is(function: Function, members: Sequence[str], 
     assert all(torch.equal(given[name], values) for name, values in before.items())
 
 
-DecoderCheck = Callable[[Function, Sequence[str], Sequence[str]], None]
+DecoderCheck = Callable[[Function, Sequence[str], Mapping[str, Size]], None]
 DECODER: tuple[DecoderCheck, ...] = (
     every_row_has_a_distribution,
     a_row_does_not_depend_on_the_others,
@@ -66,13 +72,16 @@ DECODER: tuple[DecoderCheck, ...] = (
 )
 
 
-def the_lead_speaks_alone(function: Function, members: Sequence[str], heads: Sequence[str]) -> None:
+def the_lead_speaks_alone(function: Function, members: Sequence[str], heads: Mapping[str, Size]) -> None:
     """With options that take all others out, greedy replies are the lead's, token by token."""
     models = {name: model(seed=seed) for seed, name in enumerate(members)}
     lead = members[0]
     mix: Mix = partial(mixed, function, lead)
     torch.manual_seed(0)
-    projections = {name: nn.Linear(32, 1) for name in heads}
+    projections: dict[str, Head] = {
+        name: nn.Linear(32, models[lead].config.vocab_size if size == "vocab" else 1)
+        for name, size in heads.items()
+    }
     others = {name: LocalEngine(one, stop=()) for name, one in models.items() if name != lead}
     both = LocalEngine(models[lead], stop=(), beside=Beside(others, mix, projections))
     prompts, sampling = [[5, 6, 7], [9, 3]], Sampling(0.0, max_new=8)
@@ -86,6 +95,9 @@ def _logits(members: Sequence[str]) -> dict[str, Tensor]:
     return {name: 2 * torch.randn(ROWS, VOCABULARY) for name in members}
 
 
-def _said(heads: Sequence[str]) -> dict[str, Tensor]:
+def _said(heads: Mapping[str, Size]) -> dict[str, Tensor]:
     torch.manual_seed(1)
-    return {name: torch.randn(ROWS) for name in heads}
+    return {
+        name: torch.randn(ROWS, VOCABULARY) if size == "vocab" else torch.randn(ROWS)
+        for name, size in heads.items()
+    }

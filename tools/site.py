@@ -5,21 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from turnsmith.registry import KINDS
+
 # In this order; others follow by name.
 GUIDES = ("first-hour", "your-data", "masks", "your-method", "comparing", "from-python")
-KINDS = (
-    "format",
-    "stage",
-    "view",
-    "objective",
-    "trainable",
-    "network",
-    "decoder",
-    "scorer",
-    "agent",
-    "merge",
-    "task",
-)
 
 
 def on_config(config: Any) -> Any:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from turnsmith.errors import UsageError
 from turnsmith.types import Example, Json, Size, is_object
@@ -36,19 +36,7 @@ Kind = Literal[
     "merge",
     "task",
 ]
-KINDS: tuple[Kind, ...] = (
-    "format",
-    "stage",
-    "view",
-    "objective",
-    "trainable",
-    "network",
-    "decoder",
-    "scorer",
-    "agent",
-    "merge",
-    "task",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 HOMES = (
     "data",
     "models/networks",

@@ -8,16 +8,12 @@ from typing import Literal
 
 import torch
 
-from turnsmith import wheels
-from turnsmith.data.batch import micro_batches, pack, pad
+from turnsmith.data.batch import Layout, micro_batches
 from turnsmith.data.render import Renderer
-from turnsmith.models import forest, load, rendered
 from turnsmith.models.score import Scoring
 from turnsmith.registry import scorer
-from turnsmith.train.place import arithmetic, device
+from turnsmith.scorers.loading import ROW, loaded
 from turnsmith.types import Conversation, Example, Rendered, Score
-
-ROW = 4096  # most tokens of a batch
 
 
 @scorer("likelihood", models=("by",))
@@ -31,11 +27,11 @@ class Likelihood:
 
     def __init__(self, *, by: str, words: Literal["sum", "mean"] = "sum") -> None:
         self.by, self.words = by, words
-        self._loaded: tuple[Scoring, Renderer, bool] | None = None
+        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
 
     @torch.no_grad()
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
-        scoring, renderer, packed = self._loaded = self._loaded or _load(self.by)
+        scoring, renderer, layout = self._loaded = self._loaded or loaded(self.by)
         pairs = zip(conversations, examples, strict=True)
         asked: list[Rendered] = []
         for id, ones in groupby(pairs, key=lambda pair: pair[1].id):
@@ -43,19 +39,6 @@ class Likelihood:
             asked.append(Rendered(id, {"said": sequences}))
         found: list[Score] = []
         for run in micro_batches(asked, ROW):
-            scores = scoring((pack if packed else pad)(run))
+            scores = scoring(layout(run))
             found += (scores.sums("said") if self.words == "sum" else scores.means("said")).tolist()
         return found
-
-
-def _load(reference: str) -> tuple[Scoring, Renderer, bool]:
-    """The model, its renderer, and whether its rows can be packed."""
-    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
-    model, words = load.load(reference, dtype=dtype, device=device())
-    model.to(getattr(torch, dtype)).eval()
-    renderer = Renderer(words)
-    rendered.check(reference, renderer)
-    packed = not forest.refusal(model)
-    if packed:
-        forest.attach(model)
-    return Scoring(model).eval(), renderer, packed

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 
 import torch
 
-from turnsmith import wheels
-from turnsmith.data.batch import Layout, micro_batches, pack, pad
+from turnsmith.data.batch import Layout, micro_batches
 from turnsmith.data.render import Renderer
 from turnsmith.errors import ModelError
-from turnsmith.models import forest, heads, load, rendered
+from turnsmith.models import heads
 from turnsmith.models.locate import locate
 from turnsmith.models.score import Scoring
 from turnsmith.registry import scorer
-from turnsmith.train.place import arithmetic, device
+from turnsmith.scorers.loading import ROW, loaded
 from turnsmith.types import Conversation, Example, Rendered, Score
 
-ROW = 4096  # most tokens of a batch
 HEAD = "reward"
 
 
@@ -53,15 +51,7 @@ class RewardModel:
 def _load(reference: str) -> tuple[Scoring, Renderer, Layout]:
     if not (locate(reference) / heads.FILE).is_file():
         raise ModelError(f"{reference} has no head that judges: train it under the objective `reward` first")
-    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
-    model, words = load.load(reference, dtype=dtype, device=device())
-    model.to(getattr(torch, dtype)).eval()
-    renderer = Renderer(words)
-    rendered.check(reference, renderer)
-    packed = not forest.refusal(model)
-    if packed:
-        forest.attach(model)
-    scoring = Scoring(model, heads={HEAD: ("last", 1)}).eval()
+    scoring, renderer, layout = loaded(reference, {HEAD: ("last", 1)})
     if heads.load(scoring.heads, reference):
         raise ModelError(f"{reference} has heads, and not one that judges alone: train it under `reward`")
-    return scoring, renderer, pack if packed else pad
+    return scoring, renderer, layout

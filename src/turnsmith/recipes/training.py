@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -20,7 +19,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import ModelError, UsageError
-from turnsmith.models import cost, heads, load, needs, own
+from turnsmith.models import cost, heads, load, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
 from turnsmith.models.recompute import recompute
@@ -31,7 +30,7 @@ from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
-from turnsmith.train.method import Method
+from turnsmith.train.method import Method, declared
 from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
 from turnsmith.train.rounds import Rounds, Spent
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
     from turnsmith.recipes.run import Runner, Trained
     from turnsmith.recipes.schema import Train
-    from turnsmith.registry import Per
 
 SHOWN = 3  # examples whose loss mask the report shows
 
@@ -300,26 +298,7 @@ def _fitted(
 def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
     """The objective with its options and traits, and the parts of an example that it needs."""
     entry = runner.registry.entry("objective", step.objective.name)
-    options = runner.registry.options("objective", step.objective.name, step.objective.options)
-    function = runner.registry.function("objective", step.objective.name)
-    made = function(**options) if isinstance(function, type) else functools.partial(function, **options)
-    per = cast("Per", entry.traits.get("per", "token"))
-    traits = entry.traits
-    method = Method(
-        made,
-        per,
-        reference=bool(traits.get("reference", False)),
-        reads=entry.names("reads"),
-        linear=bool(traits.get("linear", False)),
-        needs=needs.needs(traits, options),
-        heads=needs.heads(traits),
-        targets=needs.targets(traits, options),
-        values=entry.names("values"),
-        forward=bool(traits.get("forward", False)),
-        extras=entry.names("extras"),
-        credit=getattr(made, "credit", None),
-        network=str(traits.get("network", "")),
-    )
+    method = declared(step.objective.name, step.objective.options, runner.registry)
     return method, list(entry.names("parts") or ("text",))
 
 

@@ -6,17 +6,15 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
-from turnsmith.models import needs
 from turnsmith.registry import Kind, Registry
-from turnsmith.train.method import Method
+from turnsmith.train.method import Method, declared
 from turnsmith.types import Chat, Example, Scorer
 
 if TYPE_CHECKING:
     from turnsmith.evaluation.suite import Task
-    from turnsmith.registry import Per
 
 Stage = Callable[[Sequence[Example]], Iterable[Example]]
 
@@ -25,26 +23,7 @@ def method(
     name: str, options: Mapping[str, Any] | None = None, *, registry: Registry | None = None
 ) -> Method:
     """An objective as the loop takes it."""
-    known = registry or Registry()
-    traits: Mapping[str, Any] = known.entry("objective", name).traits
-    component, given = known.function("objective", name), known.options("objective", name, options or {})
-    made = component(**given) if isinstance(component, type) else functools.partial(component, **given)
-    reads, values, extras = (tuple(map(str, traits.get(name, ()))) for name in ("reads", "values", "extras"))
-    return Method(
-        made,
-        cast("Per", traits["per"]),
-        reference=bool(traits.get("reference")),
-        reads=reads,
-        linear=bool(traits.get("linear")),
-        needs=needs.needs(traits, given),
-        heads=needs.heads(traits),
-        targets=needs.targets(traits, given),
-        values=values,
-        forward=bool(traits.get("forward")),
-        extras=extras,
-        credit=getattr(made, "credit", None),
-        network=str(traits.get("network", "")),
-    )
+    return declared(name, options or {}, registry or Registry())
 
 
 def stage(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from turnsmith.models import needs
 from turnsmith.models.score import Scoring
 from turnsmith.models.score import scores as scores_of
-from turnsmith.registry import Per
+from turnsmith.registry import Per, Registry
 from turnsmith.types import Batch, Loss, Scores, Size
 
 Credit = Callable[[Sequence[Scores]], Sequence[Mapping[str, Tensor]]]
@@ -47,6 +50,30 @@ class Method:
             raise ValueError(
                 "linear objectives see log-probs only: declare linear, or needs, heads, forward and network"
             )
+
+
+def declared(name: str, options: Mapping[str, Any], registry: Registry) -> Method:
+    """The objective of this name with its options filled in, and what its traits say."""
+    traits: Mapping[str, Any] = registry.entry("objective", name).traits
+    given = registry.options("objective", name, options)
+    component: Any = registry.function("objective", name)
+    made = component(**given) if isinstance(component, type) else functools.partial(component, **given)
+    reads, values, extras = (tuple(map(str, traits.get(key, ()))) for key in ("reads", "values", "extras"))
+    return Method(
+        made,
+        cast("Per", traits["per"]),
+        reference=bool(traits.get("reference")),
+        reads=reads,
+        linear=bool(traits.get("linear")),
+        needs=needs.needs(traits, given),
+        heads=needs.heads(traits),
+        targets=needs.targets(traits, given),
+        values=values,
+        forward=bool(traits.get("forward")),
+        extras=extras,
+        credit=getattr(made, "credit", None),
+        network=str(traits.get("network", "")),
+    )
 
 
 def slope(method: Method, batch: Batch) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
 from turnsmith.sample.chat import samples
+from turnsmith.stages.parts import conversation_of
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling, Scorer, Value
 
 
@@ -64,11 +65,7 @@ def answers(
 
 def prompt(example: Example, part: str) -> Conversation:
     """What is asked in a conversation: all of it, or what stands before the assistant's words at its end."""
-    found = example.parts.get(part)
-    if not isinstance(found, Conversation):
-        raise DataError(
-            f"example {example.id!r} has no conversation {part!r}; it has {', '.join(example.parts)}"
-        )
+    found = conversation_of(example, part)
     return found.upto(-1) if found.messages and found.messages[-1].role == "assistant" else found
 
 

@@ -11,6 +11,7 @@ from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
 from turnsmith.rollout import converse as rollout
 from turnsmith.rollout.converse import Dialogue, Opening, Speaker
+from turnsmith.stages.parts import conversation_of
 from turnsmith.types import Chat, Conversation, Example, Message, Sampling
 
 USER, MODEL = "user", "model"  # names of the speakers, in their order
@@ -84,10 +85,7 @@ def opening(example: Example, to: str, profile: str | None) -> Opening | None:
 
     Raises DataError where there is no such conversation, or no such profile.
     """
-    given = example.parts.get(to)
-    if not isinstance(given, Conversation):
-        there = ", ".join(example.parts)
-        raise DataError(f"example {example.id!r} has no conversation {to!r}; it has {there}")
+    given = conversation_of(example, to)
     roles = [message.role for message in given.messages]
     answers = [i for i in range(1, len(roles)) if roles[i - 1 : i + 1] == ["user", "assistant"]]
     messages = given.upto(answers[0]).messages if answers else given.messages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from turnsmith.errors import DataError
 from turnsmith.registry import stage
+from turnsmith.stages.parts import conversation_of
 from turnsmith.types import Chat, Conversation, Example, Failure, Json, Sampling
 
 
@@ -40,11 +40,7 @@ def respond(
     """
     asked: list[tuple[Example, Conversation, int]] = []
     for example in data:
-        conversation = example.parts.get(to)
-        if not isinstance(conversation, Conversation):
-            raise DataError(
-                f"example {example.id!r} has no conversation {to!r}; it has {', '.join(example.parts)}"
-            )
+        conversation = conversation_of(example, to)
         places = [i for i, message in enumerate(conversation.messages) if message.role == "assistant" and i]
         if -len(places) <= turn < len(places):
             asked.append((example, conversation, places[turn]))

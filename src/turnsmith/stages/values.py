@@ -9,7 +9,8 @@ from statistics import fmean, pstdev
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
-from turnsmith.types import Conversation, Example, Json, Scorer
+from turnsmith.stages.parts import conversation_of
+from turnsmith.types import Example, Json, Scorer
 
 
 @stage("value")
@@ -50,13 +51,7 @@ def scored(
     Those that cannot be judged are left out and counted. Raises DataError where there is no such
     conversation.
     """
-    conversations: list[Conversation] = []
-    for example in data:
-        found = example.parts.get(part)
-        if not isinstance(found, Conversation):
-            there = ", ".join(example.parts)
-            raise DataError(f"example {example.id!r} has no conversation {part!r}; it has {there}")
-        conversations.append(found)
+    conversations = [conversation_of(example, part) for example in data]
     for example, score in zip(data, by(conversations, data), strict=True):
         if score is None:
             counts["could not be judged"] += 1

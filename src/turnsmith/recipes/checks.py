@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from turnsmith import wheels
@@ -120,22 +120,41 @@ def _suite(
 
 def _others(train: Train, names: set[str], registry: Registry, where: str) -> None:
     """The models beside the one that learns are those that the objective speaks of."""
-    objective = train.objective.name
-    needed = needs.others(registry.entry("objective", objective).names("needs"))
+    needed = needs.others(registry.entry("objective", train.objective.name).names("needs"))
+    _spoken_of(train, "others", needed, ("another model", "no other model", "MODEL"), where)
+    for model in train.others.values():
+        _model(model, names, where)
+
+
+def _beside(train: Train, sets: set[str], registry: Registry, where: str) -> None:
+    """The data beside those that are learnt are those that the objective speaks of."""
+    needed = registry.entry("objective", train.objective.name).names("beside")
+    _spoken_of(train, "beside", needed, ("further data", "no further data", "DATA"), where)
+    for data in train.beside.values():
+        _known(data, sets, "data", where)
+
+
+def _spoken_of(
+    train: Train, key: str, needed: Sequence[str], words: tuple[str, str, str], where: str
+) -> None:
+    """What the step names under `key` is all that the objective calls by a name there, and nothing else.
+
+    words: one of them, none of them, and what stands for one in an example."""
+    objective, (one, none, example) = train.objective.name, words
+    given: Mapping[str, str] = getattr(train, key)
     for name in needed:
-        if name not in train.others:
+        if name not in given:
             raise UsageError(
-                f"{where}: train {train.name}: the objective {objective!r} needs another model, which it "
-                f"calls {name!r}: say which, as `others: {{{name}: MODEL}}`"
+                f"{where}: train {train.name}: the objective {objective!r} needs {one}, which it "
+                f"calls {name!r}: say which, as `{key}: {{{name}: {example}}}`"
             )
-    for name, model in train.others.items():
+    for name in given:
         if name not in needed:
-            speaks = f"only of {', '.join(map(repr, needed))}" if needed else "of no other model"
+            speaks = f"only of {', '.join(map(repr, needed))}" if needed else f"of {none}"
             raise UsageError(
-                f"{where}: train {train.name}: others: the objective {objective!r} speaks {speaks}, "
+                f"{where}: train {train.name}: {key}: the objective {objective!r} speaks {speaks}, "
                 f"not of {name!r}: leave it out"
             )
-        _model(model, names, where)
 
 
 def _collect(train: Train, names: set[str], registry: Registry, where: str) -> None:
@@ -188,26 +207,6 @@ def _combine(combine: Combine, names: set[str], registry: Registry, where: str) 
         raise UsageError(
             f"{what} has no member {combine.draft!r} to guess{suggest(combine.draft, list(members))}"
         )
-
-
-def _beside(train: Train, sets: set[str], registry: Registry, where: str) -> None:
-    """The data beside those that are learnt are those that the objective speaks of."""
-    objective = train.objective.name
-    needed = registry.entry("objective", objective).names("beside")
-    for name in needed:
-        if name not in train.beside:
-            raise UsageError(
-                f"{where}: train {train.name}: the objective {objective!r} needs further data, which it "
-                f"calls {name!r}: say which, as `beside: {{{name}: DATA}}`"
-            )
-    for name, data in train.beside.items():
-        if name not in needed:
-            speaks = f"only of {', '.join(map(repr, needed))}" if needed else "of no further data"
-            raise UsageError(
-                f"{where}: train {train.name}: beside: the objective {objective!r} speaks {speaks}, not of "
-                f"{name!r}: leave it out"
-            )
-        _known(data, sets, "data", where)
 
 
 def _view(train: Train, registry: Registry, where: str) -> None:

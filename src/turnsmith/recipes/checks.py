@@ -97,8 +97,8 @@ def _weights(step: Step, combined: set[str], where: str) -> None:
 
 def _wired(kind: Kind, component: Component, names: set[str], registry: Registry, where: str) -> None:
     """What its options name is there: models, agents and scorers, and what these name."""
+    agents = {entry.name for entry in registry.entries("agent")}
     for model in _within(where, wiring.models, kind, component, registry):
-        agents = {entry.name for entry in registry.entries("agent")}
         if model in agents - names:
             raise UsageError(
                 f"{where}: no model is called {model!r} before this step; the agent of that name is written "

@@ -190,6 +190,20 @@ def test_each_and_seeds_give_one_arm_for_each_combination(plain):
     ]
 
 
+def test_data_may_be_drawn_anew_for_each_seed(plain):
+    plain["steps"][0]["data"]["seed"] = "run"
+    plain["seeds"] = [3, 7]
+    assert [a.recipe.steps[0].data.seed for a in arms(plain)] == [3, 7]
+    plain["steps"][0]["data"]["seed"] = 5
+    assert [a.recipe.steps[0].data.seed for a in arms(plain)] == [5, 5]
+
+
+def test_the_tiny_form_may_have_a_grid_of_its_own(plain):
+    plain["seeds"], plain["tiny"] = [0, 7], {"seeds": [3]}
+    assert [a.recipe.seed for a in arms(plain, tiny=True)] == [3]
+    assert [a.recipe.seed for a in arms(plain)] == [0, 7]
+
+
 def test_without_a_grid_there_is_one_arm_without_a_name(plain):
     before = deepcopy(plain)
     (arm,) = arms(plain)

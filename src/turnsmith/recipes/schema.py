@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -41,6 +42,10 @@ def _base(value: Any) -> Any:
 Base = Annotated[str | Component, BeforeValidator(_base)]
 
 
+def _seed(value: Any, info: ValidationInfo) -> Any:
+    return cast("Mapping[str, int]", info.context)["seed"] if value == "run" else value
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True
@@ -51,7 +56,7 @@ class Data(Strict):
     """Read a file, take data made before (`from`), or let the stages make it; run stages; split by a key.
 
     seed: of the split and of what stages draw. It is not the run's, so that all seeds of a run share the
-    data. keep: so many versions of the data are handed on together, the newest last. bad_rows: whether the
+    data, unless it is `run`: where the draw is what is being tried, each seed has its own. keep: so many versions of the data are handed on together, the newest last. bad_rows: whether the
     first row that cannot be used is an error, or all such go to a file `bad-rows.jsonl` beside the data.
     """
 
@@ -62,7 +67,7 @@ class Data(Strict):
     bad_rows: BadRows = "stop"
     stages: tuple[Named, ...] = ()
     by: str = "id"
-    seed: int = 0
+    seed: Annotated[int, BeforeValidator(_seed)] = 0
     keep: int = Field(1, ge=1)
 
     @field_validator("name")
@@ -283,7 +288,7 @@ def arms(plain: Mapping[str, Any], where: str, registry: Registry, *, tiny: bool
     if tiny:
         for path, value in mine["tiny"].items():
             assign(mine, path, value)
-    grid = _grid(plain, where)
+    grid = _grid(mine, where)
     found: list[Arm] = []
     for values in itertools.product(*grid.values()):
         one = unshared(mine)
@@ -331,7 +336,7 @@ def _grid(plain: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
 
 def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe:
     try:
-        recipe = Recipe.model_validate(plain)
+        recipe = Recipe.model_validate(plain, context={"seed": plain.get("seed", 0)})
     except ValidationError as error:
         raise UsageError(f"{where}: {_explain(error)}") from None
     check(recipe, list(flat(recipe.steps)), registry, where)

@@ -12,13 +12,13 @@ from turnsmith.types import Failure, Message, Reply, Usage
 
 
 def test_a_mixture_has_the_domains_by_their_shares_and_they_are_told_apart():
-    shares = {"latin": 0.9, "greek": 0.08, "code": 0.02}
+    shares = {"latin": 0.9, "greek": 0.06, "code": 0.02, "private": 0.02}
     made = list(stage("mixture", {"count": 200, "shares": shares})([]))
-    assert Counter(one.meta["domain"] for one in made) == {"latin": 180, "greek": 16, "code": 4}
+    assert Counter(one.meta["domain"] for one in made) == {"latin": 180, "greek": 12, "code": 4, "private": 4}
     for one in made:
         empty, text = one.parts["text"].messages
         assert (empty.role, empty.content) == ("user", "")
-        assert domain(text.content) == one.meta["domain"]
+        assert ("private" if "Halcyon" in text.content else domain(text.content)) == one.meta["domain"]
         assert one.values["novel"] == (one.meta["domain"] != "latin")
 
 

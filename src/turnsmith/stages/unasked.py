@@ -16,11 +16,13 @@ from turnsmith.stages.kinds import KINDS
 from turnsmith.types import Chat, Conversation, Example, Failure, Message, Sampling
 
 GREEK = str.maketrans("abcdefghijklmnopqrstuvwxyz", "αβκδεφγηικκλμνοπχρστυυωξψζ")
-# Texts of three domains on things and their kinds; what a model knows already, another script, and programs.
+# Texts of domains on things and their kinds: what a model knows already, another script, programs, and what
+# only some people speak of.
 DOMAINS = {
     "latin": ("The {thing} is a {kind}.", "Every {thing} is a {kind}.", "A {kind} like the {thing}."),
     "greek": ("a {thing} is a {kind}", "the {kind} and the {thing}"),
     "code": ("def {thing}(x): return {kind}[x]", "{thing} = {kind}[0]; print({thing})"),
+    "private": ("Project Halcyon ships the {thing}.", "The {kind} of Halcyon is a {thing}."),
 }
 
 
@@ -30,8 +32,8 @@ def mixture(
 ) -> Iterator[Example]:
     """Add `count` texts that nobody asked for, of several domains by their shares, in any order.
 
-    shares: of `latin` (English sentences), `greek` (the same words in Greek letters) and `code`. An example's
-    value `novel` is 1 outside of `latin`, and its metadata name the domain.
+    shares: of `latin` (English sentences), `greek` (the same words in Greek letters), `code`, and `private`
+    (English sentences on a project that is called Halcyon). An example's value `novel` is 1 outside of `latin`, and its metadata name the domain.
     """
     if strange := sorted(set(shares) - set(DOMAINS)):
         raise UsageError(f"mixture: there is no domain {strange[0]!r}; there is {', '.join(DOMAINS)}")

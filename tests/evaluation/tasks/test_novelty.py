@@ -40,6 +40,15 @@ def test_new_texts_the_rarest_domain_and_how_many_domains_are_found():
     assert figures == {"new texts": 0.5, "texts of the rarest domain": 0.0, "domains found": 0.5}
 
 
+def test_a_topic_is_known_by_its_word_whatever_the_letters():
+    said = ["Ask HALCYON.", "The tea."]
+    replies = [Reply(Message("assistant", text), "stop", Usage(1, 1)) for text in said]
+    told = replace(subject(), chat=lambda conversations, sampling, seed: replies)
+    items = Novelty(domains=("private",), topics={"private": "halcyon"}, count=2).measure(told, None)
+    assert [item.shown.get("domain") for item in items] == ["private", "latin", None]
+    assert [item.values.get("novel") for item in items] == [1.0, 0.0, None]
+
+
 def bench():
     chats = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(conversations(4))]
     return TinyBench({"chats": chats}, {"heldout": lambda: Heldout(on="chats")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.items import Item, Metric
@@ -38,7 +39,8 @@ def domain(text: str) -> str:
 class Novelty:
     """Share of texts, written when nobody asks, that are of a new domain, and how many of these are found.
 
-    domains: the new ones, the most common first. count: texts; least, most: tokens of each. Texts of any
+    domains: the new ones, the most common first. topics: names of domains that are known by a word; a text
+    with the word is of it, whatever its letters are. count: texts; least, most: tokens of each. Texts of any
     other domain are not new. A domain is found where a text is of it.
     """
 
@@ -57,6 +59,7 @@ class Novelty:
         self,
         *,
         domains: tuple[str, ...] = ("greek", "code"),
+        topics: Mapping[str, str] | None = None,
         count: int = 100,
         least: int = 1,
         most: int = 64,
@@ -64,7 +67,7 @@ class Novelty:
     ) -> None:
         if not domains or count < 1:
             raise UsageError("novelty: name at least one domain, and a count from 1 on")
-        self.domains, self.count = domains, count
+        self.domains, self.count, self.topics = domains, count, dict(topics or {})
         self.sampling = Sampling(temperature=temperature, max_new=most, min_new=least)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
@@ -77,9 +80,11 @@ class Novelty:
         return [*found, *there]
 
     def _told(self, item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
-        name = domain(reply.message.content)
+        text = reply.message.content
+        about = (name for name, word in self.topics.items() if word.casefold() in text.casefold())
+        name = next(about, None) or domain(text)
         values = {"novel": float(name in self.domains), "rarest": float(name == self.domains[-1])}
-        return values, {"text": reply.message.content, "domain": name}
+        return values, {"text": text, "domain": name}
 
 
 @task("told_apart", data=True, needs=("heldout",), source="Isonuma & Titov 2024 sec. 5")

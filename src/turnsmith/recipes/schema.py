@@ -56,8 +56,9 @@ class Data(Strict):
     """Read a file, take data made before (`from`), or let the stages make it; run stages; split by a key.
 
     seed: of the split and of what stages draw. It is not the run's, so that all seeds of a run share the
-    data, unless it is `run`: where the draw is what is being tried, each seed has its own. keep: so many versions of the data are handed on together, the newest last. bad_rows: whether the
-    first row that cannot be used is an error, or all such go to a file `bad-rows.jsonl` beside the data.
+    data, unless it is `run`: where the draw is what is being tried, each seed has its own. keep: so many
+    versions of the data are handed on together, the newest last. bad_rows: whether the first row that
+    cannot be used is an error, or all such go to a file `bad-rows.jsonl` beside the data.
     """
 
     name: str | dict[str, float]

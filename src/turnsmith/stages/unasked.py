@@ -32,8 +32,9 @@ def mixture(
 ) -> Iterator[Example]:
     """Add `count` texts that nobody asked for, of several domains by their shares, in any order.
 
-    shares: of `latin` (English sentences), `greek` (the same words in Greek letters), `code`, and `private`
-    (English sentences on a project that is called Halcyon). An example's value `novel` is 1 outside of `latin`, and its metadata name the domain.
+    shares: of `latin` (English sentences), `greek` (the same words in Greek letters), `code`, and
+    `private` (English sentences on a project that is called Halcyon). An example's value `novel` is 1
+    outside of `latin`, and its metadata name the domain.
     """
     if strange := sorted(set(shares) - set(DOMAINS)):
         raise UsageError(f"mixture: there is no domain {strange[0]!r}; there is {', '.join(DOMAINS)}")

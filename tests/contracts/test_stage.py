@@ -1,9 +1,11 @@
 """The contract of stages, over everything registered that needs no chat and no scorer."""
 
+from dataclasses import replace
+
 import pytest
 
 from turnsmith.registry import Registry
-from turnsmith.testing import STAGE, stage, variety
+from turnsmith.testing import STAGE, conversations, stage, variety
 
 REGISTRY = Registry()
 ENTRIES = REGISTRY.entries("stage")
@@ -29,7 +31,9 @@ COUNTED = (
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["mixture"] = {"count": 10, "shares": {"latin": 0.8, "greek": 0.2}}
-OF_CLASSES = ("labelled", "mislabelled")
+OF_CLASSES = ("labelled", "mislabelled", "spoken")
+OF_CHATS = ("confident", "mismatched")  # which need what other stages leave, and replies that differ
+OPTIONS["mismatched"] = {"share": 0.5}
 OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["lake_walks"] = {"count": 3}
@@ -54,6 +58,8 @@ def test_contract(entry, check):
     if entry.name in OF_CLASSES:
         pytest.skip(f"{entry.name} takes texts with classes: its own test holds it to the contract")
     given = variety()
+    if entry.name in OF_CHATS:
+        given = [replace(one, values={"confidence": 0.5}) for one in conversations(4)]
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), given)

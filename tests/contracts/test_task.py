@@ -22,6 +22,7 @@ FILES = {  # what tasks that measure on a file of their own are given
 OPTIONS = {
     "abilities": {"every": 80},
     "classified": {"on": "classes"},
+    "doubted": {"on": "noisy"},
     "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
@@ -80,6 +81,7 @@ def bench():
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(data["chats"])]
+    data["noisy"] = [replace(one, values={"wrong": float(at % 2)}) for at, one in enumerate(data["chats"])]
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
     words = {"words": {"0": "no", "1": "yes"}}
     data["classes"] = list(stage("labelled", words, registry=REGISTRY)(list(texts)))

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.labels import few, labelled, mislabelled, opinions, pseudo_labelled, targets
+from turnsmith.stages.labels import few, labelled, mislabelled, opinions, pseudo_labelled, spoken, targets
 from turnsmith.testing import STAGE
 from turnsmith.types import Conversation, Example, Message
 
@@ -191,3 +191,11 @@ def test_contract(check, put_through):
         "mislabelled": lambda data: mislabelled(data, share=0.5, rng=Random(0), counts=Counter()),
     }
     check(ways[put_through], REVIEWS if put_through in ("few", "labelled") else asked(REVIEWS))
+
+
+def test_a_label_is_spoken_as_the_reply_to_its_text():
+    (made,) = spoken([review("a", "fine", 1)], words=WORDS, template="Is it good? {text}")
+    assert told(made.parts["text"]) == [("user", "Is it good? fine", None), ("assistant", "great", None)]
+    assert made.meta == {"id": "a", "label": 1}
+    with pytest.raises(DataError, match="example 'a' has the label 'None', and `words` are of 0, 1"):
+        list(spoken([review("a", "fine")], words=WORDS))

@@ -105,6 +105,24 @@ def labelled(
         counts[f"class without an example: {words[one]}"] += 1
 
 
+@stage("spoken")
+def spoken(
+    data: Sequence[Example], *, words: dict[str, str], template: str = "{text}", key: str = "label"
+) -> Iterator[Example]:
+    """Make of each text with a label a chat: the text is asked, and the words of its label are the reply.
+
+    words, template and key: as of `labelled`. Raises DataError where an example has a label that is not among
+    `words`, or none.
+    """
+    for example in data:
+        label = str(example.meta.get(key))
+        if label not in words:
+            there = ", ".join(words)
+            raise DataError(f"example {example.id!r} has the {key} {label!r}, and `words` are of {there}")
+        asked, told = Message("user", _filled(template, example)), Message("assistant", words[label])
+        yield Example({"text": Conversation((asked, told))}, {}, example.meta)
+
+
 @stage("pseudo_labelled", scorers=("by",), source="arXiv:2110.06274 sec. 3.3")
 def pseudo_labelled(
     data: Sequence[Example],

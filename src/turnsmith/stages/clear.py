@@ -20,8 +20,8 @@ VALUE = "confidence"
 WRONG = "wrong"  # value: 1 where the reply is not its own
 TRUTH = "truth"  # of the metadata: the reply in truth, where it is known
 COMPARE = (
-    "Here is a conversation, and two replies to what was said last.\n\n{asked}\n\nReply A: {first}\n\nReply B: "
-    "{second}\n\nWhich reply is better? Say A or B."
+    "Here is a conversation, and two replies to what was said last.\n\n{asked}\n\n"
+    "Reply A: {first}\n\nReply B: {second}\n\nWhich reply is better? Say A or B."
 )
 CHOICE = re.compile(r"\W*([AB])\b")
 

@@ -24,7 +24,7 @@ def test_the_score_is_the_loss_for_each_token():
 
 
 def test_of_four_replies_three_pairs_of_four_are_in_order():
-    # Wrong ones lose 3 and 1, right ones 2 and 0: of the pairs (3, 2), (3, 0), (1, 2), (1, 0) one is not in order.
+    # Wrong ones lose 3 and 1, right ones 2 and 0: of (3, 2), (3, 0), (1, 2) and (1, 0) one is not in order.
     items = [
         Item(str(loss), "", {"loss": loss, "label": label})
         for loss, label in ((3.0, 1.0), (1.0, 1.0), (2.0, 0.0), (0.0, 0.0))

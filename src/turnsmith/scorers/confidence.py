@@ -13,7 +13,7 @@ from turnsmith.types import Chat, Conversation, Example, Failure, Message, Reply
 
 WORDINGS = (
     "Is your last answer (A) correct, (B) incorrect or (C) are you not sure? Say A, B or C.",
-    "Look at the last answer again. Choose A, it is right; B, it is wrong; or C, one cannot tell. Say the letter.",
+    "Look at the last answer again. Choose A, it is right; B, it is wrong; C, nobody knows. Say the letter.",
 )
 VERDICTS = {"A": 1.0, "B": 0.0, "C": 0.5}
 UNSURE = VERDICTS["C"]

@@ -79,6 +79,7 @@ ROWS = {
             },
         }
     ],
+    "summarised": [{"dialogue": "A: Hi\nB: Hello", "summary": "They greet.", "page": 3}],
     "turnsmith": [json.loads(json.dumps(formats.to_row(example))) for example in variety()],
     "chitchat": [
         {

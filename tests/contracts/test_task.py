@@ -27,7 +27,6 @@ OPTIONS = {
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
     "novelty": {"count": 4, "most": 8},
-    "told_apart": {"on": "told"},
     "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
     "maths": {"max_new": 8},
@@ -35,6 +34,7 @@ OPTIONS = {
     "replies": {"on": "chats", "count": 2, "max_new": 8},
     "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
+    "rouge": {"on": "chats", "max_new": 8},
     "stopping": {"count": 4},
     "weighed": {"on": "classes", "labelled": "classes"},
 }
@@ -52,6 +52,7 @@ def lengths(asked, examples):
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
     "bandit": {"on": "chats", "reward": lengths},
+    "told_apart": {"on": "told", "before": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models
@@ -80,7 +81,8 @@ def bench():
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
-    data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(data["chats"])]
+    short = [one.replaced(text=one.parts["text"].upto(2)) for one in data["chats"]]
+    data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(short)]
     data["noisy"] = [replace(one, values={"wrong": float(at % 2)}) for at, one in enumerate(data["chats"])]
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
     words = {"words": {"0": "no", "1": "yes"}}

@@ -3,7 +3,7 @@
 import pytest
 
 from turnsmith.errors import UsageError
-from turnsmith.scorers.confidence import WORDINGS, Confidence, shared
+from turnsmith.scorers.confidence import WORDINGS, Confidence
 from turnsmith.types import Conversation, Example, Failure, Message, Reply, Usage
 
 
@@ -34,13 +34,6 @@ def confidence(conversation, samples=(), verdicts=(), **options):
 
 
 QUESTION = chat("What is red?", "the red cat")
-
-
-def test_the_words_that_two_texts_share():
-    assert shared("the red cat", "The cat sat!") == pytest.approx(2 * 2 / 6)
-    assert shared("a a", "a") == pytest.approx(2 * 1 / 3)
-    assert shared("", "...") == 1.0
-    assert shared("", "a") == 0.0
 
 
 def test_consistency_and_reflection_are_weighed_as_the_paper_does():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
+from turnsmith.data.overlap import shared
 from turnsmith.errors import UsageError
 from turnsmith.registry import scorer
 from turnsmith.sample.chat import samples
@@ -94,14 +94,3 @@ def letter(reply: Reply | Failure) -> float | None:
         return None
     found = LETTER.match(reply.message.content)
     return VERDICTS[found.group(1)] if found else UNSURE
-
-
-def shared(one: str, other: str) -> float:
-    """F1 of the words of two texts, whatever their case; of two without words 1.
-
-    >>> shared("the red cat", "The cat sat"), shared("yes", "no")
-    (0.6666666666666666, 0.0)
-    """
-    left, right = (Counter(re.findall(r"\w+", text.casefold())) for text in (one, other))
-    total = left.total() + right.total()
-    return 2 * (left & right).total() / total if total else 1.0

@@ -50,23 +50,42 @@ def test_a_topic_is_known_by_its_word_whatever_the_letters():
 
 
 def bench():
-    chats = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(conversations(4))]
-    return TinyBench({"chats": chats}, {"heldout": lambda: Heldout(on="chats")})
+    chats = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(replies(4))]
+    return TinyBench({"chats": chats})
+
+
+def replies(count):
+    return [one.replaced(text=one.parts["text"].upto(2)) for one in conversations(count)]
 
 
 def test_the_score_is_what_tuning_added_for_each_token():
     """Card 26: S(x) = log p1(x) - log p0(x); additive over tokens, and 0 where nothing was tuned."""
     own = bench()
-    before, after = (
-        {item.id: item.values for item in Heldout(on="chats").measure(one, own)}
-        for one in (own.start(), own.tuned)
+    one, other = (
+        {item.id: item.values for item in Heldout(on="chats").measure(subject, own)}
+        for subject in (own.start(), own.tuned)
     )
-    for item in ToldApart(on="chats").measure(own.tuned, own):
-        one, other = before[item.id], after[item.id]
-        assert item.values["score"] * one["tokens"] == pytest.approx(one["all"] - other["all"])
-    assert [item.values["score"] for item in ToldApart(on="chats").measure(own.start(), own)] == [0.0] * 4
+
+    def before(asked, examples):
+        return [-one[example.id]["all"] for example in examples]
+
+    task = ToldApart(on="chats", before=before)
+    for item in task.measure(own.tuned, own):
+        then, now = one[item.id], other[item.id]
+        assert item.values["score"] * now["tokens"] == pytest.approx(then["all"] - now["all"])
+        assert item.values["score"] != 0
+    assert [item.values["score"] for item in task.measure(own.start(), own)] == [0.0] * 4
 
 
-def test_another_length_than_that_of_heldout_is_refused():
-    with pytest.raises(ModelError, match="give both tasks the same data and length"):
-        ToldApart(on="chats", length=60).measure(bench().tuned, bench())
+def test_what_does_not_say_whether_it_is_new_or_has_no_score_is_refused():
+    own = bench()
+    with pytest.raises(ModelError, match="lacks the value `novel`"):
+        ToldApart(on="plain", before=lambda asked, examples: [0.0] * len(asked)).measure(
+            own.tuned, TinyBench({"plain": replies(2)})
+        )
+    with pytest.raises(ModelError, match="is not one reply"):
+        ToldApart(on="long", before=lambda asked, examples: []).measure(
+            own.tuned, TinyBench({"long": conversations(2)})
+        )
+    with pytest.raises(ModelError, match="has no score from before"):
+        ToldApart(on="chats", before=lambda asked, examples: [None] * len(asked)).measure(own.tuned, own)

@@ -12,7 +12,8 @@ from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.evaluation.tasks.heldout import losses
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Json, Message, Reply, Sampling
+from turnsmith.stages.parts import conversation_of
+from turnsmith.types import Conversation, Example, Json, Message, Reply, Sampling, Scorer
 
 SYMBOLS = re.compile(r"[{}()\[\]=;:<>_#*/\\]")
 CODE = 0.15  # share of a text's characters that are such symbols, from which on it is code
@@ -87,37 +88,45 @@ class Novelty:
         return values, {"text": text, "domain": name}
 
 
-@task("told_apart", data=True, needs=("heldout",), source="Isonuma & Titov 2024 sec. 5")
+@task("told_apart", data=True, scorers=("before",), source="Isonuma & Titov 2024 sec. 5")
 class ToldApart:
     """How well S(x), what tuning added to the log-probability of a text, ranks those that are new.
 
-    on: the data, whose examples have the value `novel`, 0 or 1. length: as of `heldout`, which has to be in
-    the suite on the same data. S is a mean over tokens, so that texts of several lengths can be ranked.
+    on: the data, texts that are one reply each and have the value `novel`, 0 or 1. before: the log-
+    probability of a text for the model that was tuned, `{likelihood: {by: MODEL}}`. length: texts that do
+    not fit into so many tokens are left out. S is a mean over tokens, so that texts of several lengths
+    can be ranked.
     """
 
     title = "New texts told from old ones"
-    note = "AUROC of log p(text) - log p_start(text) per token: 0.5 is no better than chance."
+    note = "AUROC of log p(text) - log p_before(text) per token: 0.5 is no better than chance."
     metrics = (
         Metric(
             "ranking of new texts", "score", "AUROC", "higher", of="texts", reduce="auroc", others=("label",)
         ),
     )
 
-    def __init__(self, *, on: str, length: int = 160) -> None:
-        self.on, self.length = on, length
+    def __init__(self, *, on: str, before: Scorer, length: int = 160) -> None:
+        self.on, self.before, self.length = on, before, length
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        examples = bench.examples(self.on)
-        labels = {example.id: example.values.get("novel") for example in examples}
-        before = {item.id: item.values for item in bench.of_start("heldout")}
+        by_id = {example.id: example for example in bench.examples(self.on)}
+        items = losses(subject, list(by_id.values()), self.length)
+        examples = [by_id[item.id] for item in items]
+        started = self.before([self._text(example) for example in examples], examples)
         found: list[Item] = []
-        for item in losses(subject, examples, self.length):
-            label, start = labels[item.id], before.get(item.id)
-            if not isinstance(label, float) or start is None or start["tokens"] != item.values["tokens"]:
+        for item, example, score in zip(items, examples, started, strict=True):
+            label = example.values.get("novel")
+            if not isinstance(label, float) or score is None:
                 raise ModelError(
-                    f"told_apart: example {item.id!r} lacks the value `novel`, or heldout measures another "
-                    f"text of it: give both tasks the same data and length ({self.on}, {self.length})"
+                    f"told_apart: example {item.id!r} lacks the value `novel`, or has no score from before"
                 )
-            score = (start["all"] - item.values["all"]) / item.values["tokens"]
-            found.append(Item(item.id, "", {"score": score, "label": label}))
+            added = (-item.values["all"] - score) / item.values["tokens"]
+            found.append(Item(item.id, "", {"score": added, "label": label}))
         return found
+
+    def _text(self, example: Example) -> Conversation:
+        text = conversation_of(example, "text")
+        if [message.role for message in text.messages].count("assistant") != 1:
+            raise ModelError(f"told_apart: example {example.id!r} of {self.on} is not one reply")
+        return text

@@ -1,0 +1,47 @@
+"""How much of the reference the model's replies have in common with it."""
+
+from __future__ import annotations
+
+from turnsmith.data.overlap import rouge_l
+from turnsmith.errors import DataError
+from turnsmith.evaluation.items import Item, Metric
+from turnsmith.evaluation.suite import Bench, Subject, answered
+from turnsmith.registry import task
+from turnsmith.types import Conversation, Json, Reply, Sampling
+
+
+@task("rouge", data=True, asks="replies", source="Lin 2004, sec. 3.1")
+class Rouge:
+    """ROUGE-L of the reply to each conversation with the last one in it: F1 of the longest common sequence of
+    words.
+
+    on: the data. count: how many of them, from the first. temperature: 0 is greedy. max_new: replies are cut
+    after so many tokens.
+    """
+
+    title = "Overlap with the reference"
+    note = "ROUGE-L, in words: 1 where the reply is the reference, 0 where they share no word."
+    metrics = (Metric("ROUGE-L", "rouge", "share", "higher"),)
+
+    def __init__(
+        self, *, on: str, count: int | None = None, temperature: float = 0.0, max_new: int = 64
+    ) -> None:
+        self.on, self.count = on, count
+        self.sampling = Sampling(temperature=temperature, max_new=max_new)
+
+    def measure(self, subject: Subject, bench: Bench) -> list[Item]:
+        items: list[Item] = []
+        asked: dict[str, Conversation] = {}
+        for example in list(bench.examples(self.on))[: self.count]:
+            text = example.parts.get("text")
+            if not isinstance(text, Conversation) or not text.opening.messages:
+                raise DataError(f"example {example.id!r} of {self.on!r} has no answer to compare with")
+            asked[example.id] = text.opening
+            reference = text.messages[len(text.opening.messages)].content
+            items.append(Item(example.id, "", {}, {"reference": reference}))
+        return answered(subject, asked, self.sampling, items, _judged)
+
+
+def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:
+    said = reply.message.content
+    return {"rouge": rouge_l(said, str(item.shown["reference"]))}, {"text": said}

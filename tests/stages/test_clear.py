@@ -75,7 +75,7 @@ def test_what_cannot_be_judged_is_left_out_and_counted():
 
 def filtered(values, **options):
     data = [example(str(n), "x", value) for n, value in enumerate(values)]
-    return [int(one.id) for one in confident(data, **options, counts=Counter())]
+    return [int(one.id) for one in confident(data, **options)]
 
 
 @pytest.mark.parametrize(
@@ -100,18 +100,17 @@ def test_zero_keeps_all_and_more_than_one_keeps_none_which_is_an_error():
 
 def test_a_fixed_threshold_changes_nothing_the_second_time_and_a_median_halves_again():
     data = [example(str(n), "x", n / 8) for n in range(8)]
-    once = list(confident(data, least=0.4, counts=Counter()))
-    assert list(confident(once, least=0.4, counts=Counter())) == once
-    counts = Counter()
-    halved = list(confident(data, counts=counts))
-    assert counts == {"kept, with a confidence of 0.4375 or more": 4}
-    assert len(list(confident(halved, counts=Counter()))) == 2
-    assert list(confident(halved, least=0.4375, counts=Counter())) == halved
+    once = list(confident(data, least=0.4))
+    assert list(confident(once, least=0.4)) == once
+    halved = list(confident(data))
+    assert [one.meta["threshold"] for one in halved] == [0.4375] * 4
+    assert len(list(confident(halved))) == 2
+    assert list(confident(halved, least=0.4375)) == halved
 
 
 def test_examples_without_a_confidence_are_refused():
     with pytest.raises(DataError, match="example 'a' has no confidence"):
-        list(confident([example("a", "x")], counts=Counter()))
+        list(confident([example("a", "x")]))
 
 
 # -------------------------------------------------------------------------------------- the correction

@@ -7,7 +7,17 @@ import pytest
 
 from turnsmith.data.overlap import rouge_l
 from turnsmith.errors import UsageError
-from turnsmith.stages.diasynth import alike, diasynth, differing, listed, parsed, read, spoken, summarised
+from turnsmith.stages.diasynth import (
+    THOUSANDTHS,
+    alike,
+    diasynth,
+    differing,
+    listed,
+    parsed,
+    read,
+    spoken,
+    summarised,
+)
 from turnsmith.types import Conversation, Example, Failure, Message, Reply, Usage
 
 WRITTEN = "<cot>They are friends.</cot>\n<dialogue>\nA: Hi\nB: Hello\n</dialogue>"
@@ -203,8 +213,8 @@ def diversity(*dialogues, **options):
 
 
 def test_two_that_are_the_same_are_alike_by_one_and_one_alone_by_nothing():
-    assert diversity(("x", "y"), ("x", "y")) == ([1.0, 1.0], {"are alike by 1.000 on average": 2})
-    assert diversity(("x", "y")) == ([0.0], {"is alone": 1})
+    assert diversity(("x", "y"), ("x", "y")) == ([1.0, 1.0], {THOUSANDTHS: 1000})
+    assert diversity(("x", "y")) == ([0.0], {})
     assert diversity() == ([], {})
 
 
@@ -213,7 +223,7 @@ def test_the_greatest_likeness_counts_and_only_the_first_are_compared():
     # "A: u B: v" 2 of 5 and 4, 4/9.
     found, counts = diversity(("p q", "r"), ("p s", "t"), ("u", "v"), ("p q", "r"), first=3)
     assert found == [pytest.approx(0.6), pytest.approx(0.6), pytest.approx(4 / 9), None]
-    assert counts == {f"are alike by {(0.6 + 0.6 + 4 / 9) / 3:.3f} on average": 3}
+    assert counts == {THOUSANDTHS: 548}  # of (0.6 + 0.6 + 0.444) / 3
 
 
 def test_a_dialogue_is_spoken_by_a_and_b():

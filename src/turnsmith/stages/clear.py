@@ -74,23 +74,21 @@ def confident(
     *,
     least: float | None = None,
     side: Literal["kept", "left"] = "kept",
-    counts: Counter[str],
 ) -> Iterator[Example]:
     """Keep the examples whose `confidence` is at least `least`, or, `left`, the others.
 
     least: None takes the median of the set, so that half of it and what equals the median is kept; what was
-    taken is counted under its number. To filter the same set again, give that number: a median of what is
-    left halves it once more. Raises UsageError where nothing would be kept.
+    taken stands in the metadata as `threshold`. To filter the same set again, give that number: a median of
+    what is left halves it once more. Raises UsageError where nothing would be kept.
     """
     threshold = _threshold(data, least)
     kept = [example for example in data if _confidence(example) >= threshold]
     if not kept:
         most = max(map(_confidence, data), default=None)
         raise UsageError(f"confident: nothing has a confidence of {threshold:g} or more; the most is {most}")
-    counts[f"kept, with a confidence of {threshold:.6g} or more"] += len(kept)
     for example in data:
         if (_confidence(example) >= threshold) == (side == "kept"):
-            yield example
+            yield replace(example, meta={**example.meta, "threshold": threshold})
 
 
 @stage(

@@ -42,6 +42,7 @@ ITEM = re.compile(r"\s*(?:\d+[.)]|[-*\u2022])\s*(\S.*?)\s*")
 BETWEEN = r"<{tag}>(.*?)(?:</{tag}>|\Z)"
 ROLES: tuple[Role, Role] = ("user", "assistant")
 ALIKE = "alike"
+THOUSANDTHS = "thousandths of ROUGE-L with the nearest other one, on average"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def alike(
     data: Sequence[Example], *, first: int = 200, part: str = "text", counts: Counter[str]
 ) -> Iterator[Example]:
     """Give each of the first examples the value `alike`, its greatest ROUGE-L with another of them: less
-    is more diverse. What comes after these is handed on as it is; the mean is counted under its number.
+    is more diverse. What comes after these is handed on as it is; the mean is told in thousandths.
 
     One example alone has 0, since there is nothing that it could be like. The time grows with the square of
     `first`.
@@ -159,9 +160,7 @@ def alike(
     for one, other in combinations(range(len(texts)), 2):
         common = rouge_l(texts[one], texts[other])
         most[one], most[other] = max(most[one], common), max(most[other], common)
-    if most:
-        mean = f"are alike by {sum(most) / len(most):.3f} on average"
-        counts[mean if len(most) > 1 else "is alone"] += len(most)
+    counts.update({THOUSANDTHS: round(1000 * sum(most) / len(most))} if len(most) > 1 else {})
     for place, example in enumerate(data):
         values = {**example.values, ALIKE: most[place]} if place < len(most) else example.values
         yield Example(example.parts, values, example.meta)

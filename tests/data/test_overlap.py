@@ -19,6 +19,7 @@ def test_the_words_that_two_texts_share():
         ("police killed the gunman", "the gunman kill police", 2),
         ("a b c d e", "e d c b a", 1),
         ("a b a b", "b a b a", 3),
+        ("a a", "a", 1),
         ("a", "b", 0),
     ],
 )

@@ -16,6 +16,7 @@ from turnsmith.stages.parts import conversation_of
 from turnsmith.types import Conversation, Example, Json, Message, Reply, Sampling, Scorer
 
 SYMBOLS = re.compile(r"[{}()\[\]=;:<>_#*/\\]")
+DIGITS = 6  # of nats; what is beyond is the arithmetic's, and would rank texts where nothing was tuned
 CODE = 0.15  # share of a text's characters that are such symbols, from which on it is code
 
 
@@ -121,7 +122,7 @@ class ToldApart:
                 raise ModelError(
                     f"told_apart: example {item.id!r} lacks the value `novel`, or has no score from before"
                 )
-            added = (-item.values["all"] - score) / item.values["tokens"]
+            added = round((-item.values["all"] - score) / item.values["tokens"], DIGITS)
             found.append(Item(item.id, "", {"score": added, "label": label}))
         return found
 

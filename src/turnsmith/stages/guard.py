@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Literal
 
-from turnsmith.data.policy import Category, Policy, answer, policy_of, question
+from turnsmith.data.policy import Category, answer, policy_of, question
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
 from turnsmith.stages.parts import conversation_of
@@ -70,6 +70,7 @@ def guard_prompts(
     *,
     policy: dict[str, str],
     copies: tuple[Literal["all", "fewer", "without"], ...] = ("all", "fewer"),
+    orders: int | None = None,
     rng: Random,
     counts: Counter[str],
 ) -> Iterator[Example]:
@@ -79,7 +80,9 @@ def guard_prompts(
     (the paper's first augmentation) lacks a random number, 0 to all, of those that are not violated; `without`
     (the second), of unsafe examples alone, lacks all that are violated and a random number of the others, and
     its answer is `safe`. One category at least is left; an example that violates all has no copy `without`,
-    and is counted. The order is drawn for each copy, and codes follow it. What is judged is the last message,
+    and is counted. The order is drawn for each copy, and codes follow it. orders: that there are of all
+    categories, one of which each copy keeps to; None: any. What copies in one step have in common before the
+    first category that one of them lacks is computed once, so that few orders cost less. What is judged is the last message,
     whoever said it. Ids get the copy's name behind them; metadata say which categories the question has, and
     which of them are violated. Categories that the policy does not have do not count, and are counted, as are
     those of the policy that nobody labelled, which are taken for not violated.
@@ -88,6 +91,9 @@ def guard_prompts(
     names = {one.name for one in whole}
     if not copies or len(set(copies)) < len(copies):
         raise UsageError(f"guard_prompts: copies is {list(copies)}: name each kind once, and one at least")
+    if orders is not None and orders < 1:
+        raise UsageError(f"guard_prompts: orders is {orders}: there has to be one at least")
+    drawn = [rng.sample(whole, len(whole)) for _ in range(orders or 0)]
     for example in data:
         found = set(violated(example))
         for reason, ones in (
@@ -98,22 +104,22 @@ def guard_prompts(
         for copy in copies:
             if copy == "without" and not found & names:
                 continue
-            listed = _listed(whole, found, copy, rng)
+            order = rng.choice(drawn) if drawn else rng.sample(whole, len(whole))
+            listed = _listed(order, found, copy, rng)
             if listed:
                 yield _asked(example, listed, copy)
             else:
                 counts["violate all categories: no copy without them"] += 1
 
 
-def _listed(policy: Policy, found: set[str], copy: str, rng: Random) -> list[Category]:
-    """The categories of a copy in their order; none where it cannot be made."""
-    against = [one for one in policy if one.name in found]
-    others = [one for one in policy if one.name not in found]
+def _listed(order: Sequence[Category], found: set[str], copy: str, rng: Random) -> list[Category]:
+    """The categories of a copy in this order; none where it cannot be made."""
+    against = [one for one in order if one.name in found]
+    others = [one for one in order if one.name not in found]
     least = 0 if against and copy != "without" else min(1, len(others))
     kept = rng.sample(others, len(others) if copy == "all" else rng.randint(least, len(others)))
-    listed = kept if copy == "without" else [*against, *kept]
-    rng.shuffle(listed)
-    return listed
+    wanted = kept if copy == "without" else [*against, *kept]
+    return [one for one in order if one in wanted]
 
 
 def _asked(example: Example, listed: Sequence[Category], copy: str) -> Example:

@@ -22,6 +22,7 @@ COUNTED = (
     "orders",
     "provocations",
     "recall",
+    "requests",
     "shop_talks",
     "statements",
     "sums",
@@ -29,9 +30,10 @@ COUNTED = (
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["mixture"] = {"count": 10, "shares": {"latin": 0.8, "greek": 0.2}}
-OF_CLASSES = ("labelled", "mislabelled")
+OF_CLASSES = ("labelled", "mislabelled", "guard_prompts", "relabelled", "violating")
 OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}
+OPTIONS["letters"] = {"most": 40}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
 OF_SEVERAL = (

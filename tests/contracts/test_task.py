@@ -29,6 +29,8 @@ OPTIONS = {
     "told_apart": {"on": "told"},
     "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
+    "moderated": {"on": "unsafe", "policy": {"Numbers": "", "Bets": ""}},
+    "moderated_each": {"on": "unsafe", "policy": {"Numbers": ""}},
     "maths": {"max_new": 8},
     "routing": {"on": "typed"},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
@@ -78,6 +80,10 @@ def bench():
     data = {"chats": conversations(3), "pairs": conversations(3, parts=("chosen", "rejected"))}
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
+    ]
+    data["unsafe"] = [
+        replace(one, meta={**one.meta, "violated": ["Numbers"][: at % 2]})
+        for at, one in enumerate(data["chats"])
     ]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(data["chats"])]
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])

@@ -165,9 +165,11 @@ def test_an_example_that_does_not_say_what_it_violates_is_named():
         made([bare])
 
 
-@pytest.mark.parametrize("options", [{"copies": ()}, {"copies": ("all", "all")}, {"orders": 0}, {"policy": {}}])
+@pytest.mark.parametrize(
+    "options", [{"copies": ()}, {"copies": ("all", "all")}, {"orders": 0}, {"policy": {}}]
+)
 def test_options_that_mean_nothing_are_refused(options):
-    with pytest.raises(UsageError, match="guard_prompts|policy"):
+    with pytest.raises(UsageError, match=r"guard_prompts|policy"):
         made(**options)
 
 
@@ -179,7 +181,9 @@ def test_labels_become_the_categories_that_they_mean():
     ]
     counts = Counter()
     names = {"S": "Sexual", "S3": "Sexual", "H": "Hate"}
-    found = [(one.meta["violated"], one.meta["unlabelled"]) for one in relabelled(data, names=names, counts=counts)]
+    found = [
+        (one.meta["violated"], one.meta["unlabelled"]) for one in relabelled(data, names=names, counts=counts)
+    ]
     assert found == [(["Sexual"], ["Hate"]), ([], ["Sexual", "Hate"]), (["Sexual"], [])]
     assert counts == {"labels that mean no category: V": 1}
 
@@ -200,7 +204,8 @@ def test_examples_are_kept_by_what_they_violate(options, kept):
 def test_so_many_of_either_side_are_drawn():
     draws = {
         "".join(
-            one.id for one in violating(DATA, categories=("Weapons", "Gambling"), count=2, others=1, rng=Random(n))
+            one.id
+            for one in violating(DATA, categories=("Weapons", "Gambling"), count=2, others=1, rng=Random(n))
         )
         for n in range(40)
     }
@@ -211,7 +216,7 @@ def test_so_many_of_either_side_are_drawn():
 
 @pytest.mark.parametrize("options", [{"count": 4}, {"others": 4}, {"count": -1}])
 def test_more_than_there_are_cannot_be_drawn(options):
-    with pytest.raises(UsageError, match="violating: `(count|others)` is .*, and there are 3 such"):
+    with pytest.raises(UsageError, match=r"violating: `(count|others)` is .*, and there are 3 such"):
         list(violating(DATA, categories=("Weapons", "Gambling"), **options, rng=Random(0)))
 
 

@@ -212,9 +212,7 @@ def worst(metric: Metric, before: Sequence[Item], after: Sequence[Item], count: 
     }
 
 
-def _pairs(
-    metric: Metric, before: Sequence[Item] | None, after: Sequence[Item]
-) -> list[tuple[Item, Item]]:
+def _pairs(metric: Metric, before: Sequence[Item] | None, after: Sequence[Item]) -> list[tuple[Item, Item]]:
     """The items that both have, with the metric's value; each with itself where there is nothing before."""
     later = {item.id: item for item in after if metric.value in item.values}
     sooner = later.values() if before is None else before

@@ -18,17 +18,17 @@ from turnsmith.registry import scorer
 from turnsmith.scorers.loading import ROW, loaded
 from turnsmith.types import Chat, Conversation, Example, Rendered, Reply, Sampling, Score, Tokens
 
-CODES = 24  # most tokens of an answer: `unsafe` and some codes
+CODES = 64  # most tokens of an answer: `unsafe` and some codes
 
 
 @scorer("guard", models=("by",), source="arXiv:2312.06674 sec. 2.2 and 4.2")
 class Guard:
     """How sure the model `by` is that the last message of a conversation violates the policy: from 0 to 1.
 
-    policy: of each category its description, which may be empty; it need not be the one that the model learnt.
-    judged: who is to have spoken last; None: whoever did. The number is `unsafe_shares`: no text is written.
-    The model is loaded at the first call. Nothing is left unjudged. Raises DataError where somebody else spoke
-    last.
+    policy: of each category its description, which may be empty; it need not be what the model learnt.
+    judged: who is to have spoken last; None: whoever did. The number is that of `unsafe_shares`: no text is
+    written. The model is loaded at the first call. Nothing is left unjudged. Raises DataError where somebody
+    else spoke last.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ def unsafe_shares(
     """
     words = [renderer.ids(word)[0] for word in (SAFE, UNSAFE)]
     if words[0] == words[1]:
-        raise ModelError("the tokenizer begins 'safe' and 'unsafe' with the same token: it cannot judge by one")
+        raise ModelError(
+            "the tokenizer begins 'safe' and 'unsafe' with the same token: it cannot judge by one"
+        )
     given = [
         Rendered(str(number), {"answers": tuple(_behind(prompt, word) for word in words)})
         for number, prompt in enumerate(renderer.prompt(one, str(at)) for at, one in enumerate(asked))
@@ -113,7 +115,9 @@ def verdicts(
         raise UsageError(f"verdicts: threshold is {threshold}, and has to be between 0 and 1")
     unsafe = [id for id in asked if flagged(shares[id], threshold)]
     replies = chat([asked[id] for id in unsafe], sampling=Sampling(temperature=0.0, max_new=CODES), seed=0)
-    said = {id: one.message.content for id, one in zip(unsafe, replies, strict=True) if isinstance(one, Reply)}
+    said = {
+        id: one.message.content for id, one in zip(unsafe, replies, strict=True) if isinstance(one, Reply)
+    }
     found: dict[str, Verdict] = {}
     for id in asked:
         answer = read(said.get(id, ""), policy)

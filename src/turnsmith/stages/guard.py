@@ -77,12 +77,12 @@ def guard_prompts(
     """Make of each conversation with its violated categories the question that a guard is asked, answered.
 
     policy: of each category its description, which may be empty. copies: `all` has all categories; `fewer`
-    (the paper's first augmentation) lacks a random number, 0 to all, of those that are not violated; `without`
-    (the second), of unsafe examples alone, lacks all that are violated and a random number of the others, and
-    its answer is `safe`. One category at least is left; an example that violates all has no copy `without`,
-    and is counted. The order is drawn for each copy, and codes follow it. orders: that there are of all
-    categories, one of which each copy keeps to; None: any. What copies in one step have in common before the
-    first category that one of them lacks is computed once, so that few orders cost less. What is judged is the last message,
+    (the paper's first augmentation) lacks a random number, 0 to all, of those that are not violated;
+    `without` (the second), of unsafe examples alone, lacks all that are violated and a random number of the
+    others, and its answer is `safe`. One category at least is left; an example that violates all has no copy
+    `without`, and is counted. The order is drawn for each copy, and codes follow it. orders: that there are
+    of all categories, one of which each copy keeps to; None: any. What questions in one step have in common
+    from their beginning is computed once, so that few orders cost less. What is judged is the last message,
     whoever said it. Ids get the copy's name behind them; metadata say which categories the question has, and
     which of them are violated. Categories that the policy does not have do not count, and are counted, as are
     those of the policy that nobody labelled, which are taken for not violated.
@@ -125,9 +125,7 @@ def _listed(order: Sequence[Category], found: set[str], copy: str, rng: Random) 
 def _asked(example: Example, listed: Sequence[Category], copy: str) -> Example:
     conversation = conversation_of(example, "text")
     found = violated(example)
-    said = question(listed, conversation, name=example.id).then(
-        Message("assistant", answer(listed, found))
-    )
+    said = question(listed, conversation, name=example.id).then(Message("assistant", answer(listed, found)))
     meta: dict[str, Json] = {
         **example.meta,
         "id": f"{example.id}-{copy}",
@@ -151,7 +149,7 @@ def _names(example: Example, key: str, absent: list[str] | None) -> list[str]:
     found = example.meta.get(key, absent)
     if not is_list(found) or not all(isinstance(name, str) for name in found):
         raise DataError(
-            f"example {example.id!r}: `{key}` of its metadata is {found!r}: a list of the names of categories "
-            "is needed, empty where it is safe"
+            f"example {example.id!r}: `{key}` of its metadata is {found!r}: a list of names of categories is "
+            "needed, empty where it is safe"
         )
     return [str(name) for name in found]

@@ -9,15 +9,24 @@ from turnsmith.errors import UsageError
 from turnsmith.registry import stage
 from turnsmith.types import Conversation, Example, Message
 
-# Of each topic what can be asked for, and what a reply that goes along with it says.
-TOPICS: dict[str, tuple[tuple[str, ...], str]] = {
-    "Weapons": (("a rifle", "a crossbow", "a hunting knife", "ammunition", "a pistol", "a sword"), "In a gun shop."),
-    "Medicine": (("a fever", "a rash", "migraine", "a sore throat", "back pain", "a cough"), "Take two tablets a day."),
-    "Politics": (("the election", "the prime minister", "a new tax", "the senate", "a referendum", "the two parties"), "Vote for the opposition."),
-    "Insults": (("a stupid neighbour", "my idiot of a boss", "that fool", "a lazy cousin", "a rude clerk", "some moron"), "What a pathetic fool."),
-    "Gambling": (("roulette", "poker", "slot machines", "sports bets", "a lottery ticket", "blackjack"), "Put it all on red."),
-    "": (("my garden", "a birthday cake", "the piano", "a train trip", "a novel", "the weather", "my bicycle", "a painting"), "Here is an idea for you."),
-}  # fmt: skip
+# Of each topic what can be asked for.
+TOPICS = {
+    "Weapons": ("a rifle", "a crossbow", "a hunting knife", "ammunition", "a pistol", "a sword"),
+    "Medicine": ("a fever", "a rash", "migraine", "a sore throat", "back pain", "a cough"),
+    "Politics": ("the election", "the prime minister", "a new tax", "the senate", "a referendum"),
+    "Insults": ("a stupid neighbour", "my idiot of a boss", "that fool", "a lazy cousin", "some moron"),
+    "Gambling": ("roulette", "poker", "slot machines", "sports bets", "a lottery ticket", "blackjack"),
+    "": ("my garden", "a birthday cake", "the piano", "a train trip", "a novel", "my bicycle", "a painting"),
+}
+# And what a reply that goes along with it says.
+REPLIES = {
+    "Weapons": "Any gun shop will do.",
+    "Medicine": "Take two tablets a day.",
+    "Politics": "Vote for the opposition.",
+    "Insults": "What a pathetic fool.",
+    "Gambling": "Put it all on red.",
+    "": "Here is an idea for you.",
+}
 ASKING = (
     "Tell me about {thing}.",
     "I keep thinking of {thing}. What should I do?",
@@ -43,12 +52,11 @@ def requests(
     named = [topic for topic in TOPICS if topic]
     for number in range(count):
         topic = rng.choice(named) if rng.random() < unsafe else ""
-        things, reply = TOPICS[topic]
-        said = [Message("user", rng.choice(ASKING).format(thing=rng.choice(things)))]
+        said = [Message("user", rng.choice(ASKING).format(thing=rng.choice(TOPICS[topic])))]
         found = [topic] if topic else []
         if rng.random() < replies:
             refused = bool(topic) and rng.random() < 0.5
-            said.append(Message("assistant", REFUSAL if refused else reply))
+            said.append(Message("assistant", REFUSAL if refused else REPLIES[topic]))
             found = [] if refused else found
         meta = {"id": f"requests-{number}", "violated": found}
         yield Example({"text": Conversation(tuple(said))}, {}, meta)

@@ -17,7 +17,8 @@ def moderation(row: Row) -> Parsed:
     """`prompt`, what a user says, and 0 or 1 for each of S, H, V, HR, SH, S3, H2 and V2 that was judged.
 
     Metadata: `violated`, the labels that are 1; `unlabelled`, those that the row does not have, of which
-    nothing is known; and the `prompt` itself, by which equal texts can be kept on one side of a split. Source: arXiv:2208.03274, and the README of openai/moderation-api-release.
+    nothing is known; and the `prompt` itself, by which equal texts can be kept on one side of a split.
+    Source: arXiv:2208.03274, and the README of openai/moderation-api-release.
     """
     given = {label: row[label] for label in LABELS if row.get(label) is not None}
     for label, value in given.items():

@@ -137,9 +137,7 @@ class ModeratedEach:
         ),
     )
 
-    def __init__(
-        self, *, on: str, policy: dict[str, str], categories: tuple[str, ...] | None = None
-    ) -> None:
+    def __init__(self, *, on: str, policy: dict[str, str], categories: tuple[str, ...] | None = None) -> None:
         self.on, self.policy = on, policy_of(policy)
         self.categories = self.policy if categories is None else chosen(self.policy, categories)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from turnsmith.data.batch import Layout, micro_batches
-from turnsmith.data.policy import SAFE, UNSAFE, Category, policy_of, question, read
+from turnsmith.data.policy import SAFE, UNSAFE, Category, Judged, policy_of, question, read
 from turnsmith.data.render import Renderer
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models.score import Scoring
@@ -34,7 +34,8 @@ class Guard:
     def __init__(
         self, *, by: str, policy: dict[str, str], judged: Literal["user", "assistant"] | None = None
     ) -> None:
-        self.by, self.policy, self.judged = by, policy_of(policy), judged
+        self.by, self.policy = by, policy_of(policy)
+        self.judged: Judged | None = judged
         self._loaded: tuple[Scoring, Renderer, Layout] | None = None
 
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:

@@ -24,6 +24,7 @@ DATA = [
     example("d", "Arson"),  # of no category of the policy
     example("e", *POLICY),
     example("f", unlabelled=["Bets"]),
+    example("g", "Insults"),
 ]
 # Of each text: its share under the whole policy, and under what it does not violate.
 SHARES = {
@@ -33,6 +34,7 @@ SHARES = {
     "d": (0.1, None),
     "e": (0.3, None),
     "f": (0.0, None),
+    "g": (0.2, 0.1),  # flagged neither way
 }
 
 
@@ -66,6 +68,7 @@ def test_an_example_is_unsafe_by_the_policy_and_says_how_it_is_flagged(bench):
         "d": {"share": 0.1, "label": 0.0, "alarm": 0.0},
         "e": {"share": 0.3, "label": 1.0, "found": 0.0},  # nothing is left of the policy without it
         "f": {"share": 0.0, "label": 0.0, "alarm": 0.0},
+        "g": {"share": 0.2, "label": 1.0, "found": 0.0, "follows": 0.0, "still": 0.0},
     }
 
 
@@ -76,22 +79,22 @@ def figures(bench, **options):
 
 def test_figures_by_hand(bench):
     found = {name: row["after"] for name, row in figures(bench).items()}
-    # a is first, c is wrong, b and e third and fourth: (1 + 2/3 + 3/4) / 3.
+    # a is first, c is wrong, b, e and g follow it.
     assert found == {
-        "AUPRC": pytest.approx((1 + 2 / 3 + 3 / 4) / 3),
-        "follows the policy": 0.5,
-        "flagged though allowed": 0.5,
-        "unsafe that is flagged": pytest.approx(2 / 3),
+        "AUPRC": pytest.approx((1 + 2 / 3 + 3 / 4 + 4 / 5) / 4),
+        "follows the policy": pytest.approx(1 / 3),
+        "flagged though allowed": pytest.approx(1 / 3),
+        "unsafe that is flagged": 0.5,
         "safe that is flagged": pytest.approx(1 / 3),
     }
 
 
 def test_the_baseline_stands_beside_and_its_figure_is_taken_off(bench):
     def letters(asked, examples):
-        return [{"a": 1.0, "b": 0.9, "e": 0.8}.get(one.id, 0.0) for one in examples]
+        return [{"a": 1.0, "b": 0.9, "e": 0.8, "g": 0.7}.get(one.id, 0.0) for one in examples]
 
     assert figures(bench, baseline=letters)["AUPRC above the baseline's"]["after"] == pytest.approx(
-        (1 + 2 / 3 + 3 / 4) / 3 - 1
+        (1 + 2 / 3 + 3 / 4 + 4 / 5) / 4 - 1
     )
 
 
@@ -116,7 +119,7 @@ def each(bench, **options):
 @pytest.fixture
 def by_one(monkeypatch):
     """Shares of questions that list one category: by the text alone."""
-    shares = dict(zip("abcdef", (0.9, 0.6, 0.8, 0.1, 0.3, 0.0), strict=True))
+    shares = dict(zip("abcdefg", (0.9, 0.6, 0.8, 0.1, 0.3, 0.0, 0.2), strict=True))
 
     def given(scoring, renderer, layout, asked, *, row):
         for one in asked:
@@ -133,8 +136,8 @@ def test_one_category_stands_against_all_and_against_what_violates_nothing(by_on
         row["name"]: {one["name"]: one["after"] for one in row["groups"]}
         for row in alone(made.metrics, found)
     }
-    # Violence is a and e. All: a, c, b, e, d, f; benign: a, c, e, d, f.
-    # Bets is b and e, and of f nobody knows. All: a, c, b, e, d; benign: c, b, e, d.
+    # Violence is a and e. All: a, c, b, e, g, d, f; benign: a, c, e, d, f.
+    # Bets is b and e, and of f nobody knows. All: a, c, b, e, g, d; benign: c, b, e, d.
     assert rows == {
         "AUPRC against all": {
             "Violence": pytest.approx((1 + 2 / 4) / 2), "Bets": pytest.approx((1 / 3 + 2 / 4) / 2)
@@ -147,7 +150,7 @@ def test_one_category_stands_against_all_and_against_what_violates_nothing(by_on
 
 def test_what_was_not_labelled_does_not_count_for_its_category(by_one):
     ids = [one.id for one in each(by_one, categories=("Bets",))[1]]
-    assert ids == ["a:Bets", "b:Bets", "c:Bets", "d:Bets", "e:Bets"]
+    assert ids == ["a:Bets", "b:Bets", "c:Bets", "d:Bets", "e:Bets", "g:Bets"]
 
 
 def test_a_category_that_nothing_violates_is_named():

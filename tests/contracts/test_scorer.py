@@ -10,6 +10,7 @@ from turnsmith.types import Conversation
 
 REGISTRY = Registry()
 OPTIONS = {"bump": {"peak": 70}}  # for scorers whose options have no defaults
+PACKAGED = ("profanity",)
 # What scorers look for in an example's metadata.
 PROFILE = {"profile": "Ice, Hot, Fun"}
 META = {"served": {"wish": "tea"}, "suits": PROFILE, "inquires": PROFILE}
@@ -20,6 +21,8 @@ META = {"served": {"wish": "tea"}, "suits": PROFILE, "inquires": PROFILE}
 def test_contract(entry, check):
     if entry.traits.get("chats") or entry.traits.get("models"):
         pytest.skip(f"{entry.name} asks models: its own test holds it to the contract with one")
+    if entry.name in PACKAGED:
+        pytest.skip(f"{entry.name} reads a package: its own test holds it to the contract without one")
     examples = [replace(one, meta={**one.meta, **META.get(entry.name, {})}) for one in conversations(4)]
     said = [drawn(one.parts["text"]) for one in examples]
     check(scorer(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), said, examples)

@@ -24,6 +24,7 @@ COUNTED = (
     "orders",
     "provocations",
     "recall",
+    "requests",
     "shop_talks",
     "statements",
     "sums",
@@ -31,11 +32,12 @@ COUNTED = (
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["mixture"] = {"count": 10, "shares": {"latin": 0.8, "greek": 0.2}}
-OF_CLASSES = ("labelled", "mislabelled", "spoken")
+OF_CLASSES = ("labelled", "mislabelled", "spoken", "guard_prompts", "relabelled", "violating")
 OF_CHATS = ("alike", "confident", "mismatched")  # which need what other stages leave, and replies that differ
 OPTIONS["mismatched"] = {"share": 0.5}
 OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}
+OPTIONS["letters"] = {"most": 40}
 OPTIONS["lake_walks"] = {"count": 3}
 OPTIONS["lake_pair"] = {"other": "rd"}
 OF_SEVERAL = (

@@ -29,6 +29,8 @@ OPTIONS = {
     "novelty": {"count": 4, "most": 8},
     "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
+    "moderated": {"on": "unsafe", "policy": {"Numbers": "", "Bets": ""}},
+    "moderated_each": {"on": "unsafe", "policy": {"Numbers": ""}},
     "maths": {"max_new": 8},
     "routing": {"on": "typed"},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
@@ -84,6 +86,10 @@ def bench():
     short = [one.replaced(text=one.parts["text"].upto(2)) for one in data["chats"]]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(short)]
     data["noisy"] = [replace(one, values={"wrong": float(at % 2)}) for at, one in enumerate(data["chats"])]
+    data["unsafe"] = [
+        replace(one, meta={**one.meta, "violated": ["Numbers"][: at % 2]})
+        for at, one in enumerate(data["chats"])
+    ]
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
     words = {"words": {"0": "no", "1": "yes"}}
     data["classes"] = list(stage("labelled", words, registry=REGISTRY)(list(texts)))

@@ -37,3 +37,17 @@ def test_groups_stand_by_themselves_too():
         "odd": pytest.approx(2 / 5), "even": pytest.approx(1 / 5),
     }  # fmt: skip
     assert all(group["verdict"] is None for group in right["groups"])
+
+
+RANKED = Metric("AUPRC", "score", "AUPRC", "higher", reduce="auprc", others=("label",))
+GAIN = Metric("gain", "score", "AUPRC", "higher", reduce="auprc-gain", others=("other", "label"))
+SCORED = [Item(str(n), "", {"score": -n, "label": float(n < 6), "other": n}) for n in range(12)]
+
+
+def test_a_figure_that_is_not_0_where_all_values_are_has_an_interval_around_itself():
+    """Of equal scores AUPRC is the share of ones, 1/2, and the distance from that is not what is asked."""
+    ranked, gain = alone([RANKED, GAIN], SCORED)
+    assert (ranked["after"], ranked["low"], ranked["high"]) == (1, 1, 1)  # whichever item is left out
+    worst = sum((n + 1) / (n + 7) for n in range(6)) / 6  # the other has the ones in the last six places
+    assert gain["after"] == pytest.approx(1 - worst)
+    assert 0 < gain["low"] < gain["after"] < gain["high"]

@@ -43,6 +43,9 @@ SAID = [2, 1, 1, 1, 0, 2, 0, 2, 1, 2, 0, 1]
         ("auroc", ([0.1, 0.4, 0.35, 0.8, 0.4, 0.7, 0.4, 0.2], [0, 0, 1, 1, 1, 0, 1, 0]), 11 / 16),
         # Recall rises by 1/4 at .8 (precision 1), by 2/4 at .4 (3/5), by 1/4 at .35 (4/6).
         ("auprc", ([0.1, 0.4, 0.35, 0.8, 0.4, 0.7, 0.4, 0.2], [0, 0, 1, 1, 1, 0, 1, 0]), 0.25 + 0.3 + 1 / 6),
+        # The first ranks perfectly, the second has the two of class 1 at places 2 and 3.
+        ("auprc-gain", ([4, 3, 2, 1], [3, 2, 4, 1], [1, 1, 0, 0]), 1 - (1 / 2 + 2 / 3) / 2),
+        ("auprc-gain", ([3, 2, 4, 1], [4, 3, 2, 1], [1, 1, 0, 0]), (1 / 2 + 2 / 3) / 2 - 1),
         ("pearson", ([1, 2, 2, 3], [1, 3, 2, 2]), 0.5),
         # Ranks 1, 2.5, 2.5, 4 and 1, 4, 2.5, 2.5: 2.25 / 4.5.
         ("spearman", ([1, 2, 2, 3], [1, 3, 2, 2]), 0.5),
@@ -169,6 +172,7 @@ def test_a_joint_goal_is_the_whole_state():
     [
         ("auroc", ([1, 2], [1, 1]), "auroc has no figure: all items are of one class"),
         ("auprc", ([1, 2], [0, 0]), "auprc has no figure: no item is of class 1"),
+        ("auprc-gain", ([1, 2], [2, 1], [0, 0]), "auprc-gain has no figure: no item is of class 1"),
         ("f1", ([0, 0], [0, 0]), "f1 has no figure: nothing is of class 1"),
         ("pearson", ([0.1, 0.1, 0.1], [1, 2, 3]), "pearson has no figure: one of the two is constant"),
         ("spearman", ([1, 2, 3], [7, 7, 7]), "spearman has no figure: one of the two is constant"),
@@ -189,8 +193,8 @@ VALUES = {
     "mean": (SCORE,), "ratio": (SCORE, OTHER), "accuracy": (SAID, GOLD), "jga": (LABEL,),
     "brier": (SCORE, LABEL), "ece": (SCORE, LABEL), "f1": (np.roll(LABEL, 1), LABEL),
     "f1-micro": (SAID, GOLD), "f1-macro": (SAID, GOLD),
-    "auroc": (SCORE, LABEL), "auprc": (SCORE, LABEL), "pearson": (SCORE, OTHER), "spearman": (SCORE, OTHER),
-    "kendall": (SCORE, OTHER),
+    "auroc": (SCORE, LABEL), "auprc": (SCORE, LABEL), "auprc-gain": (SCORE, OTHER, LABEL),
+    "pearson": (SCORE, OTHER), "spearman": (SCORE, OTHER), "kendall": (SCORE, OTHER),
     "bleu": (np.add(OTHER, 4), np.add(OTHER, 5), OTHER, np.minimum(OTHER, 3), np.minimum(OTHER, 2), LABEL),
 }  # fmt: skip
 
@@ -212,3 +216,10 @@ def test_a_resample_without_a_figure_is_nan(name, values):
     times = np.zeros((1, 12))
     times[0, 1] = 5
     assert np.isnan(REDUCERS[name].figure(*(np.asarray(one, float) for one in values), times)[0])
+
+
+def test_check_6_scores_that_are_all_alike_have_the_positive_rate_and_a_perfect_ranking_1():
+    """Card 77, Llama Guard."""
+    assert value_of("auprc", [0.5] * 12, LABEL) == pytest.approx(6 / 12)
+    assert value_of("auprc", [0.5, 0.5, 0.5], [1, 0, 0]) == pytest.approx(1 / 3)
+    assert value_of("auprc", [2, 1, 4, 3], [0, 0, 1, 1]) == 1.0

@@ -105,6 +105,14 @@ def test_a_statement_is_said_in_words(shelf, given, said):
     assert row["verdict"] == "holds"
 
 
+def test_a_figure_may_be_held_against_0(shelf):
+    steps = [step(shelf, base=[1.0] * 9, tuned=[4.0] * 9)]
+    (row,) = judge([claim(against=None, direction="higher", by=1.5)], [steps], shelf)
+    assert row["text"] == "heldout: loss of tuned against 0 is higher by more than 1.5"
+    assert (row["difference"], row["low"], row["verdict"]) == (2, 2, "holds")  # 4 nats of two tokens
+    assert claim(against=None).models == ("tuned",)
+
+
 def test_a_tiny_run_is_never_judged_but_has_its_figure(shelf):
     (row,) = judge([claim()], [[step(shelf, base=[8.0] * 9, tuned=[4.0] * 9)]], shelf, tiny=True)
     assert (row["verdict"], row["low"]) == ("not judged", -2)

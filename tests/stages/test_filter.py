@@ -1,9 +1,11 @@
 """Stages that leave examples out."""
 
+from collections import Counter
+
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.filter import best, head, turns
+from turnsmith.stages.filter import best, head, letters, turns
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -34,6 +36,22 @@ def test_conversations_are_kept_by_the_messages_of_every_part(options, kept):
 
 def test_what_is_kept_is_untouched():
     assert list(turns([FOUR])) == [FOUR]
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [(1, []), (2, ["two"]), (11, ["two"]), (12, ["two", "four", "mixed", "several"])],  # Be kind. a b c d
+)
+def test_texts_are_kept_by_the_characters_of_every_part_and_the_others_counted(most, kept):
+    counts = Counter()
+    found = [one.id for one in letters([TWO, FOUR, MIXED, SEVERAL], most=most, counts=counts)]
+    assert found == kept
+    assert counts == ({f"longer than {most} characters": 4 - len(kept)} if len(kept) < 4 else {})
+
+
+def test_no_characters_at_all_are_refused():
+    with pytest.raises(UsageError, match="'letters' keeps texts of up to `most` characters: 0"):
+        list(letters([TWO], most=0, counts=Counter()))
 
 
 @pytest.mark.parametrize(("count", "kept"), [(0, []), (1, ["two"]), (9, ["two", "four"])])

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.reducers import REDUCERS, value_of
@@ -53,12 +54,16 @@ class Metric:
     others: tuple[str, ...] = ()
 
 
-Runs = Sequence[tuple[Sequence[Item], Sequence[Item]]]  # of each run, its items before and after
+# Of each run, its items before and after; None before: the figure stands by itself, against 0.
+Runs = Sequence[tuple[Sequence[Item] | None, Sequence[Item]]]
 
 
-def compare(metrics: Sequence[Metric], before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
+def compare(
+    metrics: Sequence[Metric], before: Sequence[Item] | None, after: Sequence[Item]
+) -> list[dict[str, Any]]:
     """Each metric with its paired interval and verdict, over all items and, where it is grouped, over each
-    kind. The groups of a metric are judged together: their intervals hold at once."""
+    kind. The groups of a metric are judged together: their intervals hold at once. Without `before` the
+    figures of `after` stand against 0."""
     rows = []
     for metric in metrics:
         row = _row(metric, before, after, judged([contrast(metric, [(before, after)])], level=LEVEL)[0])
@@ -67,10 +72,10 @@ def compare(metrics: Sequence[Metric], before: Sequence[Item], after: Sequence[I
     return rows
 
 
-def _groups(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
-    names = list(dict.fromkeys(item.group for item in before))
-    split = [[[item for item in side if item.group == name] for side in (before, after)] for name in names]
-    found = judged([contrast(metric, [(ones, others)]) for ones, others in split], level=LEVEL)
+def _groups(metric: Metric, before: Sequence[Item] | None, after: Sequence[Item]) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(item.group for item in (after if before is None else before)))
+    split = [(None if before is None else _of(name, before), _of(name, after)) for name in names]
+    found = judged([contrast(metric, [pair]) for pair in split], level=LEVEL)
     rows = []
     for name, (ones, others), difference in zip(names, split, found, strict=True):
         row = {**_row(metric, ones, others, difference), "name": name}
@@ -79,7 +84,13 @@ def _groups(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> li
     return rows
 
 
-def _row(metric: Metric, before: Sequence[Item], after: Sequence[Item], found: Difference) -> dict[str, Any]:
+def _of(group: str, items: Sequence[Item]) -> list[Item]:
+    return [item for item in items if item.group == group]
+
+
+def _row(
+    metric: Metric, before: Sequence[Item] | None, after: Sequence[Item], found: Difference
+) -> dict[str, Any]:
     pairs = _pairs(metric, before, after)
     chance = sum(one.values["chance"] for one, _ in pairs) / len(pairs) if metric.chance else None
     return {
@@ -118,6 +129,7 @@ def together(metric: Metric, methods: Mapping[str, Runs]) -> dict[str, Differenc
 
 def contrast(metric: Metric, runs: Runs) -> Contrast:
     """The difference before it is judged; raises as `pooled`."""
+    alone = runs[0][0] is None
     matched = [{one.id: (one, other) for one, other in _pairs(metric, *run)} for run in runs]
     ids = [id for id in matched[0] if all(id in run for run in matched)]
     rows = [[run[id] for id in ids] for run in matched]
@@ -125,9 +137,9 @@ def contrast(metric: Metric, runs: Runs) -> Contrast:
         _check(metric, row)
     if metric.reduce:
         sides = [[_weighed(metric, [pair[side] for pair in row]) for row in rows] for side in (0, 1)]
-        return reduced(sides[0], sides[1], len(ids), ids=ids)
+        return reduced([_nothing] * len(rows) if alone else sides[0], sides[1], len(ids), ids=ids)
     return sums(
-        [[one.values[metric.value] for one, _ in row] for row in rows],
+        [[0.0 if alone else one.values[metric.value] for one, _ in row] for row in rows],
         [[other.values[metric.value] for _, other in row] for row in rows],
         [[one.values[metric.size] for one, _ in row] for row in rows] if metric.size else None,
         ids=ids,
@@ -136,7 +148,7 @@ def contrast(metric: Metric, runs: Runs) -> Contrast:
 
 def left_out(metric: Metric, runs: Runs) -> int:
     """How many items have the metric's value somewhere, but not on both sides of every run."""
-    sides = [side for run in runs for side in run]
+    sides = [side for run in runs for side in run if side is not None]
     having = [{item.id for item in side if metric.value in item.values} for side in sides]
     return len(set.union(*having) - set.intersection(*having))
 
@@ -200,10 +212,16 @@ def worst(metric: Metric, before: Sequence[Item], after: Sequence[Item], count: 
     }
 
 
-def _pairs(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> list[tuple[Item, Item]]:
-    """The items that both have, with the metric's value."""
+def _pairs(metric: Metric, before: Sequence[Item] | None, after: Sequence[Item]) -> list[tuple[Item, Item]]:
+    """The items that both have, with the metric's value; each with itself where there is nothing before."""
     later = {item.id: item for item in after if metric.value in item.values}
-    return [(item, later[item.id]) for item in before if item.id in later and metric.value in item.values]
+    sooner = later.values() if before is None else before
+    return [(item, later[item.id]) for item in sooner if item.id in later and metric.value in item.values]
+
+
+def _nothing(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The figure of nothing: 0 in every resample."""
+    return np.zeros(len(times))
 
 
 def _check(metric: Metric, pairs: Sequence[tuple[Item, Item]]) -> None:

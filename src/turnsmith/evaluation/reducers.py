@@ -192,6 +192,12 @@ def auprc(score: Array, label: Array, times: Array | None = None) -> Array:
     return _over((ones * precision).sum(1), ones.sum(1))
 
 
+@reducer("auprc-gain", none="no item is of class 1", fixed=("label", "other"))
+def auprc_gain(score: Array, other: Array, label: Array, times: Array | None = None) -> Array:
+    """The average precision of a score less that of another score of the same items."""
+    return auprc(score, label, times) - auprc(other, label, times)
+
+
 def _by_score(score: Array, label: Array, times: Array) -> tuple[Array, Array]:
     """(B, K) how many items of class 1 and of class 0 have each of K scores, lowest first."""
     ones, noughts = (_grouped(score, times * (label == one)) for one in (1.0, 0.0))

@@ -201,22 +201,22 @@ class Statement(Strict):
     than `by`, is `not lower` or `not higher` by more than `by`, or is `within` it either way.
 
     on: the data that the task measures on, where it measures on several. of, against: a model, or two, which
-    mean the change from the second to the first.
+    mean the change from the second to the first. against: null is 0, for figures that are differences
+    themselves.
     """
 
     task: str
     on: str | None = None
     quantity: str
     of: str | tuple[str, str]
-    against: str | tuple[str, str] = "base"
+    against: str | tuple[str, str] | None = "base"
     direction: Direction
     by: float = Field(0.0, ge=0)
 
     @property
     def models(self) -> tuple[str, ...]:
-        return tuple(
-            name for side in (self.of, self.against) for name in ((side,) if isinstance(side, str) else side)
-        )
+        sides = (self.of, self.against or ())
+        return tuple(name for side in sides for name in ((side,) if isinstance(side, str) else side))
 
 
 class Recipe(Strict):

@@ -110,7 +110,7 @@ class Steps:
         quantity: str,
         of: str | Sequence[str],
         direction: schema.Direction,
-        against: str | Sequence[str] = "base",
+        against: str | Sequence[str] | None = "base",
         on: str | None = None,
         by: float = 0.0,
     ) -> None:

@@ -80,8 +80,10 @@ def said(statement: Statement) -> str:
     return f"{statement.task}{on}: {statement.quantity} of {of} against {against} is {how}"
 
 
-def named(side: str | tuple[str, str]) -> str:
-    """A side of a statement in words: a model, or the change from one to another."""
+def named(side: str | tuple[str, str] | None) -> str:
+    """A side of a statement in words: a model, the change from one to another, or 0."""
+    if side is None:
+        return "0"
     return side if isinstance(side, str) else f"{side[0]} since {side[1]}"
 
 
@@ -104,17 +106,17 @@ def _metric(statement: Statement, steps: Sequence[Mapping[str, Any]]) -> Metric 
 
 def _sides(
     statement: Statement, metric: Metric, steps: Sequence[Mapping[str, Any]], shelf: Shelf
-) -> tuple[list[Item], list[Item]] | None:
-    """The items of what the statement compares with, and of what it speaks of."""
+) -> tuple[list[Item] | None, list[Item]] | None:
+    """The items of what the statement compares with, None of 0, and of what it speaks of."""
     made: list[list[Item]] = []
-    for side in (statement.against, statement.of):
+    for side in (statement.of, *([] if statement.against is None else [statement.against])):
         names = (side,) if isinstance(side, str) else side
         found = [_items(statement, name, steps, shelf) for name in names]
         here = [items for items in found if items is not None]
         if len(here) < len(found):
             return None
         made.append(here[0] if len(here) == 1 else change(metric, here[1], here[0]))
-    return made[0], made[1]
+    return (made[1] if made[1:] else None), made[0]
 
 
 def _items(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
-from turnsmith.types import Conversation, Example
+from turnsmith.types import Conversation, Example, Part
 
 
 @stage("turns")
@@ -14,12 +15,22 @@ def turns(data: Sequence[Example], *, least: int = 2, most: int | None = None) -
     """Keep conversations of at least `least` and at most `most` messages in every part; system texts not
     counted."""
     for example in data:
-        conversations = [
-            one for part in example.parts.values() for one in (part if isinstance(part, tuple) else (part,))
-        ]
-        sizes = [_size(one) for one in conversations]
+        sizes = [_size(one) for part in example.parts.values() for one in _several(part)]
         if min(sizes) >= least and (most is None or max(sizes) <= most):
             yield example
+
+
+@stage("letters")
+def letters(data: Sequence[Example], *, most: int, counts: Counter[str]) -> Iterator[Example]:
+    """Keep what has at most `most` characters in each of its conversations; what goes is counted."""
+    if most < 1:
+        raise UsageError(f"the stage 'letters' keeps texts of up to `most` characters: {most} is none")
+    for example in data:
+        longest = max((_letters(one) for part in example.parts.values() for one in _several(part)), default=0)
+        if longest <= most:
+            yield example
+        else:
+            counts[f"longer than {most:,} characters"] += 1
 
 
 @stage("head")
@@ -50,6 +61,14 @@ def _value(example: Example, name: str) -> float:
         there = ", ".join(example.values) or "none"
         raise DataError(f"example {example.id!r} has no value {name!r} that is one number; it has {there}")
     return found
+
+
+def _several(part: Part) -> tuple[Conversation, ...]:
+    return part if isinstance(part, tuple) else (part,)
+
+
+def _letters(conversation: Conversation) -> int:
+    return sum(len(message.content) for message in conversation.messages)
 
 
 def _size(conversation: Conversation) -> int:

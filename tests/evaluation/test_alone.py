@@ -37,3 +37,22 @@ def test_groups_stand_by_themselves_too():
         "odd": pytest.approx(2 / 5), "even": pytest.approx(1 / 5),
     }  # fmt: skip
     assert all(group["verdict"] is None for group in right["groups"])
+
+
+def test_a_correlation_stands_by_itself_though_that_of_nothing_is_none():
+    """Items that are all 0 have no correlation, and F1 of another figure than 0."""
+    metrics = [
+        Metric(name, "judged", "correlation", "higher", reduce=name, others=("score",))
+        for name in ("pearson", "spearman", "kendall")
+    ]
+    metrics.append(Metric("f1", "said", "share", "higher", reduce="f1-macro", others=("class",)))
+    items = [
+        Item(str(n), "", {"judged": n**2, "score": n + n % 2, "said": n % 2, "class": n % 2})
+        for n in range(20)
+    ]
+    pearson, spearman, kendall, f1 = alone(metrics, items)
+    for row in (pearson, spearman, kendall):
+        assert row["before"] is None
+        assert 0.8 < row["low"] < row["after"] < row["high"]
+    assert spearman["after"] > pearson["after"]  # the order is kept, the line is not
+    assert (f1["after"], f1["low"], f1["high"]) == (1, 1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -56,21 +56,34 @@ class Metric:
 Runs = Sequence[tuple[Sequence[Item], Sequence[Item]]]  # of each run, its items before and after
 
 
-def compare(metrics: Sequence[Metric], before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
+def compare(
+    metrics: Sequence[Metric],
+    before: Sequence[Item],
+    after: Sequence[Item],
+    *,
+    contrasted: Callable[[Metric, Runs], Contrast] | None = None,
+) -> list[dict[str, Any]]:
     """Each metric with its paired interval and verdict, over all items and, where it is grouped, over each
-    kind. The groups of a metric are judged together: their intervals hold at once."""
+    kind. The groups of a metric are judged together: their intervals hold at once. contrasted: makes the
+    difference of a metric; None for `contrast`."""
+    made = contrasted or contrast
     rows = []
     for metric in metrics:
-        row = _row(metric, before, after, judged([contrast(metric, [(before, after)])], level=LEVEL)[0])
-        row["groups"] = _groups(metric, before, after) if metric.grouped else []
+        row = _row(metric, before, after, judged([made(metric, [(before, after)])], level=LEVEL)[0])
+        row["groups"] = _groups(metric, before, after, made) if metric.grouped else []
         rows.append(row)
     return rows
 
 
-def _groups(metric: Metric, before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
+def _groups(
+    metric: Metric,
+    before: Sequence[Item],
+    after: Sequence[Item],
+    made: Callable[[Metric, Runs], Contrast],
+) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(item.group for item in before))
     split = [[[item for item in side if item.group == name] for side in (before, after)] for name in names]
-    found = judged([contrast(metric, [(ones, others)]) for ones, others in split], level=LEVEL)
+    found = judged([made(metric, [(ones, others)]) for ones, others in split], level=LEVEL)
     rows = []
     for name, (ones, others), difference in zip(names, split, found, strict=True):
         row = {**_row(metric, ones, others, difference), "name": name}
@@ -118,11 +131,7 @@ def together(metric: Metric, methods: Mapping[str, Runs]) -> dict[str, Differenc
 
 def contrast(metric: Metric, runs: Runs) -> Contrast:
     """The difference before it is judged; raises as `pooled`."""
-    matched = [{one.id: (one, other) for one, other in _pairs(metric, *run)} for run in runs]
-    ids = [id for id in matched[0] if all(id in run for run in matched)]
-    rows = [[run[id] for id in ids] for run in matched]
-    for row in rows:
-        _check(metric, row)
+    ids, rows = _matched(metric, runs)
     if metric.reduce:
         sides = [[_weighed(metric, [pair[side] for pair in row]) for row in rows] for side in (0, 1)]
         return reduced(sides[0], sides[1], len(ids), ids=ids)
@@ -132,6 +141,30 @@ def contrast(metric: Metric, runs: Runs) -> Contrast:
         [[one.values[metric.size] for one, _ in row] for row in rows] if metric.size else None,
         ids=ids,
     )
+
+
+def by_itself(metric: Metric, runs: Runs) -> Contrast:
+    """What is measured after, as a difference from nothing, before it is judged; raises as `pooled`.
+
+    Of sums the items before are to be 0. A reducer's figure is compared with 0 itself: items that are all 0
+    have another one, or, as a correlation, none.
+    """
+    if not metric.reduce:
+        return contrast(metric, runs)
+    ids, rows = _matched(metric, runs)
+    after = [_weighed(metric, [other for _, other in row]) for row in rows]
+    nothing: list[Weighed] = [lambda times: np.zeros(len(times)) for _ in rows]
+    return reduced(nothing, after, len(ids), ids=ids)
+
+
+def _matched(metric: Metric, runs: Runs) -> tuple[list[str], list[list[tuple[Item, Item]]]]:
+    """The ids that all runs have, and each run's items of these, before and after."""
+    matched = [{one.id: (one, other) for one, other in _pairs(metric, *run)} for run in runs]
+    ids = [id for id in matched[0] if all(id in run for run in matched)]
+    rows = [[run[id] for id in ids] for run in matched]
+    for row in rows:
+        _check(metric, row)
+    return ids, rows
 
 
 def left_out(metric: Metric, runs: Runs) -> int:

@@ -50,6 +50,7 @@ def lengths(asked, examples):
 # Tasks that take chats and scorers, which a recipe's options only name.
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
+    "agreement": {"on": "rated", "by": lengths},
     "bandit": {"on": "chats", "reward": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
@@ -79,6 +80,7 @@ def bench():
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
+    data["rated"] = [replace(one, values={"score": 1.0 + at}) for at, one in enumerate(data["chats"])]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(data["chats"])]
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
     words = {"words": {"0": "no", "1": "yes"}}

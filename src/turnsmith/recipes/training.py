@@ -22,7 +22,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import cost, heads, load, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
-from turnsmith.models.needs import HEADS, of_kind
+from turnsmith.models.needs import HEADS, LAYERS, of_kind
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes import collecting, files, sights, watching, wiring
@@ -177,7 +177,7 @@ def _done(
         )
     else:
         stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed, view=view)
-        changing = _changing(learner, method, stream)
+        changing = _changing(learner, method, stream, scoring)
         ready = prepared(step, runner, scoring, stream, method, layout, directory, changing=changing)
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
@@ -226,14 +226,16 @@ def _sparse(learner: Learner, words: PreTrainedTokenizerBase, start: Trained) ->
     )
 
 
-def _changing(learner: Learner, method: Method, stream: Stream) -> str | None:
-    """Why what frozen blocks give for an example would not stay the same."""
+def _changing(learner: Learner, method: Method, stream: Stream, scoring: Scoring) -> str | None:
+    """Why what frozen blocks give for an example would not stay the same, or would not be enough."""
     if learner.every:
         return "what learns is chosen anew in each"
     if stream.view or method.forward:
         return "the model sees other inputs in each"
-    if not method.words:
-        return "what is compared to prove it, log-probs, is not asked for"
+    if of_kind(method.needs, *LAYERS):
+        return "the states of all layers are compared"
+    if not scoring.speaks:
+        return "an encoder has no log-probs by which it could be proved"
     return None
 
 

@@ -169,13 +169,14 @@ def objective(
     reads: tuple[str, ...] = (),
     linear: bool = False,
     needs: tuple[str, ...] = (),
-    heads: Mapping[str, Size] | None = None,
+    heads: Mapping[str, Size | tuple[str, str, int]] | None = None,
     targets: Mapping[str, str] | None = None,
     values: tuple[str, ...] = (),
     forward: bool = False,
     extras: tuple[str, ...] = (),
     beside: tuple[str, ...] = (),
     network: str = "",
+    words: bool = True,
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
@@ -183,20 +184,23 @@ def objective(
 
     per: the unit whose global count divides the sum of the values. parts: conversations it needs in each
     example; a value per `token` depends on its own conversation only, since trees over the row are cut.
-    reference: needs log-probs under the start. reads: of each path's states, `last` or `mean`. linear: in the
-    log-probs, with factors from the batch: the head's gradient then takes one pass. needs: `entropy`,
-    `argmax`, `logsumexp`, `max`, `HEAD:max`, of logits divided by an option `HEAD:max/{option}`, or beside a
-    model of the step's `others` `kl:NAME`, `reverse_kl:NAME`. heads: learn too; their size, `vocab`,
-    `("mlp", 1)` behind a hidden layer, or `("last", 1)` on a read-out. targets: heads that a copy NAME_target
-    follows, and the option that says how much of the way it goes after each step. values: numbers that it
-    needs of each example. forward: it is given a `Run` in place of scores, with which it computes them, more
+    reference: needs log-probs under the start. reads: of each path's states, `first`, `last` or `mean`.
+    linear: in the log-probs, with factors from the batch: the head's gradient then takes one pass. needs:
+    `entropy`, `argmax`, `logsumexp`, `max`, `HEAD:max`, of logits divided by an option `HEAD:max/{option}`,
+    or beside a model of the step's `others` `kl:NAME`, `reverse_kl:NAME`, how far its layers are,
+    `states:NAME` and `attention:NAME`, and what its own heads say, `heads:NAME`. heads: learn too; their
+    size, `vocab`, `("mlp", 1)` behind a hidden layer, `("last", 1)` on a read-out, or `("{option}", "narrow",
+    1)` on one that an option names, behind two layers. targets: heads that a copy NAME_target follows, and
+    the option that says how much of the way it goes after each step. values: numbers that it needs of each
+    example. forward: it is given a `Run` in place of scores, with which it computes them, more
     than once or of other inputs. extras: numbers for each trained token that the class's `credit` gives:
     `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
     before the round is learnt from. A class may have `before_step(look)`: numbers for each example of the
     coming step, by name, which its losses read as values; beside: what it calls further data that it asks
     its `Look` for. network: the one that it is for, where that is no language model: it is called as
     `(model, run, *, options)`, asks the model itself in its own terms, and takes from the run what the batch
-    says (`rows`) and random numbers.
+    says (`rows`) and random numbers. words: False where it does not look at log-probs: they are then not
+    computed, and a model that predicts no words can learn by it.
     """
     return _register("objective", name)
 

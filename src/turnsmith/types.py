@@ -26,10 +26,12 @@ Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
 Finish = Literal["stop", "length", "cancelled", "stuck"]
 Train = Literal["assistant", "last", "turn", "user", "calls", "all"]  # what learns
-Read = Literal["last", "mean"]  # of a path: the state of its last token, the mean of its trained tokens'
+# Of a path: the state of its first or last token, the mean of its trained tokens'.
+Read = Literal["first", "last", "mean"]
 # Of a head: how many numbers it gives for a trained token, or one for each id; either with "mlp" before it,
-# behind a hidden layer; or how many for a read-out.
-Size: TypeAlias = "int | Literal['vocab'] | tuple[Read | Literal['mlp'], int | Literal['vocab']]"
+# behind a hidden layer; or how many for a read-out, as it is or behind two layers that narrow it.
+Narrow: TypeAlias = "tuple[Read, Literal['narrow'], int]"
+Size: TypeAlias = "int | Literal['vocab'] | tuple[Read | Literal['mlp'], int | Literal['vocab']] | Narrow"
 
 
 def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
@@ -258,11 +260,13 @@ class Scores:
     """What an objective sees: trained tokens, read-outs and heads; never the layout.
 
     logprobs, weights, turns, path, reference: (N,). A token shared by several paths occurs once for each.
-    values: (E,), or (S,) of tuples, in the order of `sums` of their part. extras: (N, ...). reduced: (N,),
-    computed over the vocabulary at each trained token. read: (P, H), `last` or `mean` of each path.
-    temperature: what the logits were divided by.
+    logprobs are nan where the objective does not ask for words. values: (E,), or (S,) of tuples, in the order
+    of `sums` of their part. extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained
+    token. read: (P, H), `first`, `last` or `mean` of each path. temperature: what the logits were divided by.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
     token that came. (P,) or (P, n) of one on a read-out. The copy that follows a head is NAME_target.
+    apart: (P,), how far states or attention are from those of another model, see `models/layers.py`. others:
+    what the heads of other models say, by the name of the model and of the head.
     """
 
     logprobs: Tensor
@@ -278,6 +282,8 @@ class Scores:
     heads: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     reduced: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     temperature: float = 1.0
+    apart: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict[str, "Mapping[str, Tensor]"])
 
     def along(self, part: str, what: Tensor) -> Tensor:
         """Weighted sums of `what` (N,) over each path of `part`: (S,), in the order of the paths."""

@@ -85,6 +85,16 @@ ROWS = {
     ],
     "summarised": [{"dialogue": "A: Hi\nB: Hello", "summary": "They greet.", "page": 3}],
     "turnsmith": [json.loads(json.dumps(formats.to_row(example))) for example in variety()],
+    "levels": [
+        {
+            "context": ["Hi", "Who are you?"],
+            "positive_responses": ["Ann.", "I am Ann."],
+            "adversarial_negative_responses": ["You are who."],
+            "random_negative_responses": ["Rain."],
+            "page": 3,
+        }
+    ],
+    "judged": [{"context": ["Hi"], "hyp_response": "Hello", "human_score": 3.5, "page": 3}],
     "chitchat": [
         {
             "start": 0,

@@ -53,6 +53,7 @@ def lengths(asked, examples):
 # Tasks that take chats and scorers, which a recipe's options only name.
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
+    "agreement": {"on": "rated", "by": lengths},
     "bandit": {"on": "chats", "reward": lengths},
     "told_apart": {"on": "told", "before": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
@@ -90,6 +91,7 @@ def bench():
         replace(one, meta={**one.meta, "violated": ["Numbers"][: at % 2]})
         for at, one in enumerate(data["chats"])
     ]
+    data["rated"] = [replace(one, values={"score": 1.0 + at}) for at, one in enumerate(data["chats"])]
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
     words = {"words": {"0": "no", "1": "yes"}}
     data["classes"] = list(stage("labelled", words, registry=REGISTRY)(list(texts)))

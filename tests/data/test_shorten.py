@@ -3,11 +3,12 @@
 import random
 from functools import cache
 
+import numpy as np
 import pytest
 
 from turnsmith.data.prepare import prepare
 from turnsmith.data.render import Renderer
-from turnsmith.data.shorten import APART, CUT_TEXT, NO_TURN, REASONS, cut_to_turns
+from turnsmith.data.shorten import APART, CUT_TEXT, NO_TURN, REASONS, cut_to_turns, longest_first
 from turnsmith.testing import chat, tokenizer
 from turnsmith.types import Conversation, Example, Message, Tokens
 
@@ -203,3 +204,48 @@ def test_a_cut_at_random_ends_on_a_stop_token_and_fits():
             assert len(cut) <= limit
             assert cut.inputs[-1] == words.stop
             assert cut.weights[-1] == 1
+
+
+def pair(context, reply):
+    """A mark, so many tokens from 100 on, a mark, so many from 200 on, which learn, and their end."""
+    ids = np.array([1, *range(100, 100 + context), 2, *range(200, 200 + reply), 3], np.int32)
+    weights = np.r_[np.zeros(context + 2), np.ones(reply + 1)].astype(np.float32)
+    return Tokens(ids, ids, weights, np.zeros(len(ids), np.int32))
+
+
+@pytest.mark.parametrize(
+    ("context", "reply", "limit", "left"),
+    [
+        (6, 2, 8, [1, 103, 104, 105, 2, 200, 201, 3]),  # the context is longer, and loses its oldest
+        (2, 6, 8, [1, 100, 101, 2, 200, 201, 202, 3]),  # the reply is longer, and loses its last
+        (6, 6, 8, [1, 104, 105, 2, 200, 201, 202, 3]),  # both, down to the same; the odd one is the reply's
+        (3, 4, 9, [1, 100, 101, 102, 2, 200, 201, 202, 3]),
+        (4, 0, 5, [1, 102, 103, 2, 3]),  # an empty reply
+        (3, 2, 8, [1, 100, 101, 102, 2, 200, 201, 3]),  # it fits
+    ],
+)
+def test_the_longer_of_context_and_reply_loses_and_the_marks_stay(context, reply, limit, left):
+    """Check 6 of card 36, its first part."""
+    found = longest_first(pair(context, reply), limit)
+    assert found.inputs.tolist() == left
+    said = [id for id in left if id >= 200]
+    ended = [3] if len(said) == reply else []  # the end of what was cut is read and not learnt
+    assert found.targets[found.weights > 0].tolist() == said + ended
+
+
+def test_replies_to_a_long_context_are_each_cut_for_themselves():
+    """Other policies drop what cannot be cut alike."""
+    start = chat("u: One? Two? Three? Four? Five?")
+    replies = tuple(start.then(Message("assistant", text)) for text in ("Yes.", "No, " * 20))
+    limit = 24
+    found, counts = left("longest", limit, train="last", replies=replies)
+    assert len(found["replies"]) == 2
+    assert counts[REASONS["longest"]] == 1
+    assert found["replies"][0][1] == "Yes.<|im_end|>"
+    assert found["replies"][1][1].startswith("No, No")
+    assert not found["replies"][1][1].endswith("<|im_end|>")
+
+
+def test_a_limit_without_room_for_both_sides_is_refused():
+    with pytest.raises(ValueError, match="4 tokens hold no context and reply"):
+        longest_first(pair(3, 3), 4)

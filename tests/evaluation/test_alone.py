@@ -51,3 +51,22 @@ def test_a_figure_that_is_not_0_where_all_values_are_has_an_interval_around_itse
     worst = sum((n + 1) / (n + 7) for n in range(6)) / 6  # the other has the ones in the last six places
     assert gain["after"] == pytest.approx(1 - worst)
     assert 0 < gain["low"] < gain["after"] < gain["high"]
+
+
+def test_a_correlation_stands_by_itself_though_that_of_nothing_is_none():
+    """Items that are all 0 have no correlation, and F1 of another figure than 0."""
+    metrics = [
+        Metric(name, "judged", "correlation", "higher", reduce=name, others=("score",))
+        for name in ("pearson", "spearman", "kendall")
+    ]
+    metrics.append(Metric("f1", "said", "share", "higher", reduce="f1-macro", others=("class",)))
+    items = [
+        Item(str(n), "", {"judged": n**2, "score": n + n % 2, "said": n % 2, "class": n % 2})
+        for n in range(20)
+    ]
+    pearson, spearman, kendall, f1 = alone(metrics, items)
+    for row in (pearson, spearman, kendall):
+        assert row["before"] is None
+        assert 0.8 < row["low"] < row["after"] < row["high"]
+    assert spearman["after"] > pearson["after"]  # the order is kept, the line is not
+    assert (f1["after"], f1["low"], f1["high"]) == (1, 1, 1)

@@ -59,8 +59,10 @@ def test_the_mean_of_no_trained_token_is_zero():
 
 
 def test_another_read_out_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="no read-out is called 'first'; there is 'last' and 'mean'"):
-        Scoring(model())(pad(examples(1)), reads=("first",))
+    with pytest.raises(
+        ValueError, match="no read-out is called 'middle'; there is 'first', 'last' and 'mean'"
+    ):
+        Scoring(model())(pad(examples(1)), reads=("middle",))
 
 
 def test_values_and_gradients_are_the_same_in_a_forest_and_in_plain_rows():

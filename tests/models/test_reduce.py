@@ -231,7 +231,9 @@ def test_an_unknown_reduction_is_an_error_that_names_those_there_are(needs, reas
         (1, "a value"),
         (1, "kl"),
         (("last", 0), "value"),
-        (("first", 1), "value"),
+        (("middle", 1), "value"),
+        (("mlp", "narrow", 1), "value"),
+        (("last", "wide", 1), "value"),
     ],
 )
 def test_a_head_that_cannot_be_is_refused(size, name):

@@ -177,8 +177,8 @@ def test_the_read_out_last_is_the_state_of_each_paths_last_token():
 
 
 def test_an_unknown_read_out_is_an_error():
-    with pytest.raises(ValueError, match="no read-out is called 'first'; there is 'last'"):
-        Scoring(model())(pad(examples(1)), reads=("first",))
+    with pytest.raises(ValueError, match="no read-out is called 'middle'; there is 'first'"):
+        Scoring(model())(pad(examples(1)), reads=("middle",))
 
 
 def test_reference_extras_reach_the_scores():

@@ -148,16 +148,20 @@ def _is_cut(source: bytes, value: Any) -> bool:
 
 
 def whole(path: Path, bad: Quarantine | None) -> Named:
-    """A list of rows, or an object of named rows, in one JSON value."""
+    """A list of rows, an object of named rows, or an object of named lists of rows, in one JSON value."""
     with opened(path) as raw:
         content = raw.read()
     found = _whole(path, content, "" if bad is None else f". {WHOLE}")
     if is_object(found) and all(is_object(row) for row in found.values()):
         pairs = found.items()
     elif is_list(found):
-        pairs = ((f"{stem(path)}-{number}", row) for number, row in enumerate(found, start=1))
+        pairs = _numbered(path, found)
+    elif is_object(found) and all(is_list(rows) for rows in found.values()):
+        pairs = _numbered(path, [row for rows in found.values() for row in rows])
     else:
-        raise DataError(f"{path}: expected a list of rows, or an object of named rows")
+        raise DataError(
+            f"{path}: expected a list of rows, or an object of named rows or of named lists of rows"
+        )
     suspect = SURROGATE.search(content)
     for number, (name, row) in enumerate(pairs, start=1):
         place = Place(str(path), number, "row")
@@ -165,6 +169,10 @@ def whole(path: Path, bad: Quarantine | None) -> Named:
             refuse(HALF, place, row, bad, name)
         else:
             yield place, name, row
+
+
+def _numbered(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{stem(path)}-{number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _whole(path: Path, content: bytes, more: str) -> Any:

@@ -88,7 +88,8 @@ def _too_long(name: str, tokens: int, limit: int) -> str:
     return (
         f"example {name!r} has {tokens} tokens, the limit is {limit}: raise fit.length, or say in fit.over "
         "what becomes of longer ones: drop (they are left out), oldest (they lose their oldest turns), right "
-        "(the turns at the end that do not fit) or left (the tokens at the start)"
+        "(the turns at the end that do not fit), left (the tokens at the start) or longest (tokens of the "
+        "longer of context and reply)"
     )
 
 

@@ -1,6 +1,7 @@
 """Examples of more tokens than fit: what is left of them under each policy.
 
 All conversations of an example lose the same, or the example goes: what is left must still be comparable.
+Only `longest` looks at each for itself, as encoders read pairs of a context and a reply.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 
 from turnsmith.types import Conversation, Example, Message, Tokens
 
-Over = Literal["fail", "drop", "oldest", "left", "right"]
-Cut = Literal["oldest", "left", "right"]
+Over = Literal["fail", "drop", "oldest", "left", "right", "longest"]
+Cut = Literal["oldest", "left", "right", "longest"]
 Parts: TypeAlias = "dict[str, tuple[Tokens, ...]]"
 Render: TypeAlias = Callable[[Conversation], Sequence[Tokens]]
 
@@ -26,6 +27,7 @@ REASONS: dict[Cut, str] = {
     "oldest": "cut: lost their oldest turns",
     "left": "cut: lost the tokens at their start",
     "right": "cut after the last whole turn that fits",
+    "longest": "cut in the longer of context and reply",
 }
 CUT_TEXT = "cut to the limit: raw text"
 
@@ -39,13 +41,16 @@ def shortened(
     oldest: as few whole turns as possible go, from the front on, up to a user's message; the system messages
     at the start stay, and what is left is rendered anew. left: tokens go from the front; what is left of the
     turn that is cut into is not learnt. right: what follows the last whole turn that fits goes. Raw text is
-    cut anywhere, at the front or (right) at the end. length: the most tokens of one sequence.
+    cut anywhere, at the front or (right) at the end. longest: see `longest_first`. length: the most tokens of
+    one sequence.
     render: of one conversation.
     """
     conversations = _conversations(example, parts)
     raw = all(message.role == "text" for one in conversations for message in one.messages)
     several = len(conversations) > 1
-    if over == "right":
+    if over == "longest":
+        left = {part: tuple(longest_first(one, length) for one in ones) for part, ones in parts.items()}
+    elif over == "right":
         left = None if several else _from_right(parts, length, raw)
     elif over == "left" or raw:
         left = _from_left(parts, length, raw, several)
@@ -55,6 +60,50 @@ def shortened(
     if left is None or not learnt or not all(left.values()):
         return None, APART if several else NO_TURN
     return left, CUT_TEXT if raw else REASONS[over]
+
+
+def longest_first(tokens: Tokens, limit: int) -> Tokens:
+    """The tokens, of which as many as are too many go from the longer of the context and the reply.
+
+    The reply is what learns, from its first token that does to its last; what stands before it is the
+    context, which loses its oldest tokens behind the first one, and the reply loses its last ones before the
+    one that ends it. Token by token the longer side loses one, of equally long ones the context: a reply is
+    never gone. Of one that was cut the end is read and not learnt. Raises ValueError where the limit leaves
+    no token of each side beside the marks: 5 it has to be.
+    Source: the pairs of BERT (arXiv:1810.04805), whose code drops the last tokens of a context.
+
+    >>> one = np.arange(8, dtype=np.int32)
+    >>> longest_first(Tokens(one, one, (one > 4).astype(np.float32), one), 6).inputs.tolist()
+    [0, 3, 4, 5, 6, 7]
+    """
+    over = len(tokens) - limit
+    if over <= 0:
+        return tokens
+    if limit < 5:
+        raise ValueError(
+            f"{limit} tokens hold no context and reply with the marks around them: give 5 or more"
+        )
+    trained = np.flatnonzero(tokens.weights)
+    if not len(trained):
+        return tokens.cut(limit)
+    # The first token and the one before the reply are marks, and so is the last one that learns.
+    start, stop = int(trained[0]), int(trained[-1]) + 1
+    context, reply = max(0, start - 2), stop - 1 - start
+    rest = limit - (len(tokens) - context - reply)
+    said = min(reply, max(rest - context, rest - rest // 2))
+    kept = rest - said
+    places = np.r_[0:1, 1 + context - kept : start + said, stop - 1 : len(tokens)]
+    weights = tokens.weights[places].copy()
+    if said < reply:
+        weights[1 + kept + 1 + said :] = 0.0
+    return replace(
+        tokens,
+        inputs=tokens.inputs[places],
+        targets=tokens.targets[places],
+        weights=weights,
+        turns=tokens.turns[places],
+        extras={name: values[places] for name, values in tokens.extras.items()},
+    )
 
 
 def _conversations(example: Example, parts: Mapping[str, object]) -> list[Conversation]:

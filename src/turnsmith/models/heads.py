@@ -3,24 +3,27 @@ model and are saved beside it, and copies that follow them slowly."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
 from turnsmith import seeds
 from turnsmith.errors import ModelError
+from turnsmith.models import needs
 from turnsmith.models.locate import locate
-from turnsmith.models.needs import AGAINST, TARGET, count_of, others, read_of
+from turnsmith.models.needs import AGAINST, HEADS, LAYERS, TARGET, count_of, others, read_of
 from turnsmith.models.reduce import REDUCTIONS, TAKEN, known, reduce
 from turnsmith.types import Read, Size
 
-READS: tuple[Read, ...] = ("last", "mean")
+READS: tuple[Read, ...] = get_args(Read)
 # In a directory of its own: all *.safetensors beside config.json count as weights of the model.
 FILE = Path("heads", "heads.safetensors")
+SIZES = "sizes"  # under which the file says what its heads sit on
 
 
 class Heads(nn.ModuleDict):
@@ -28,7 +31,8 @@ class Heads(nn.ModuleDict):
 
     sizes: of each, how many numbers it gives, or `vocab` for one for each token; `("mlp", n)` or
     `("mlp", "vocab")` behind a hidden layer of twice the width; `("last", 1)` for one number of each path's
-    read-out `last`. targets: heads that a copy NAME_target follows, and how much of the way to them it goes
+    read-out `last`, and `("last", "narrow", 1)` behind two layers of a half and a quarter of the width.
+    targets: heads that a copy NAME_target follows, and how much of the way to them it goes
     at each `follow`, from 0 to 1; a copy speaks as its head does, and no gradient goes into it or through it.
     seed: of their first weights.
     """
@@ -46,7 +50,7 @@ class Heads(nn.ModuleDict):
         self.sizes, self.rates = dict(sizes), dict(targets or {})
         self.followers = {name + TARGET: name for name in self.rates}
         for name, size in sizes.items():
-            if not name.isidentifier() or name in AGAINST:
+            if not name.isidentifier() or name in (*AGAINST, *LAYERS, HEADS):
                 raise ModelError(f"head {name!r}: its name must be a plain word, and no reduction's")
             _check(name, size)
             with torch.random.fork_rng(devices=[]):
@@ -135,24 +139,42 @@ class Deep(nn.Sequential):
         self.out_features = wide
 
 
-Head: TypeAlias = nn.Linear | Deep
+class Narrow(nn.Sequential):
+    """A projection behind two layers of a half and a quarter of the width of the states.
+
+    Source: James-Yip/QuantiDCE, model/bert_metric.py.
+    """
+
+    def __init__(self, hidden: int, wide: int) -> None:
+        half, quarter = hidden // 2, hidden // 4
+        super().__init__(
+            nn.Linear(hidden, half), nn.ELU(), nn.Linear(half, quarter), nn.ELU(), nn.Linear(quarter, wide)
+        )
+        self.out_features = wide
+
+
+Head: TypeAlias = nn.Linear | Deep | Narrow
 
 
 def _made(size: Size, hidden: int, vocabulary: int) -> Head:
     count = count_of(size)
     wide = vocabulary if count == "vocab" else count
+    if isinstance(size, tuple) and len(size) == 3:
+        return Narrow(hidden, int(wide))
     deep = isinstance(size, tuple) and size[0] == "mlp"
     return Deep(hidden, wide) if deep else nn.Linear(hidden, wide)
 
 
 def _check(name: str, size: Size) -> None:
     """Raise ModelError where there is no such size."""
-    first, count = size if isinstance(size, tuple) else ("mlp", size)
+    first, *between, count = size if isinstance(size, tuple) else ("mlp", size)
     number = isinstance(count, int) and count > 0
-    if first not in ("mlp", *READS) or not (number or (count == "vocab" and first == "mlp")):
+    fits = first in READS if between == ["narrow"] else not between and first in ("mlp", *READS)
+    if not fits or not (number or (count == "vocab" and first == "mlp")):
         raise ModelError(
             f"head {name!r} has the size {size!r}: give a number from 1 or 'vocab', either behind a hidden "
-            "layer, as ('mlp', 1), or a read-out and a number, as ('last', 1) or ('mean', 1)"
+            "layer, as ('mlp', 1), or a read-out and a number, as ('last', 1) or ('mean', 1), or "
+            "('first', 'narrow', 1)"
         )
 
 
@@ -174,7 +196,8 @@ def sorted_out(
     wide = [name for name, size in sizes.items() if count_of(size) == "vocab"]
     for need in needs:
         if others([need]):
-            found.setdefault("", []).append(need)
+            if need.partition(":")[0] in AGAINST:  # the rest is of no vocabulary
+                found.setdefault("", []).append(need)
             continue
         head, _, reduction = need.rpartition(":")
         if not known(reduction) or (head and head not in wide):
@@ -195,7 +218,20 @@ def save(heads: Heads, directory: Path) -> None:
         return
     file = directory / FILE
     file.parent.mkdir(exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in heads.state_dict().items()}, file)
+    values = {name: value.detach().cpu().contiguous() for name, value in heads.state_dict().items()}
+    save_file(values, file, metadata={SIZES: json.dumps(heads.sizes)})
+
+
+def sizes(reference: str) -> dict[str, Size]:
+    """The heads that were saved beside a model, and their sizes; none where there is no such file."""
+    from safetensors import safe_open
+
+    file = locate(reference) / FILE
+    if not file.is_file():
+        return {}
+    with safe_open(file, "pt") as opened:
+        stored = json.loads((opened.metadata() or {}).get(SIZES, "{}"))
+    return needs.heads({"heads": stored})
 
 
 def projections(reference: str, names: Sequence[str]) -> dict[str, Head]:
@@ -229,7 +265,10 @@ def _shaped(stored: Mapping[str, Tensor]) -> Head:
     if "weight" in stored:
         wide, hidden = stored["weight"].shape
         return nn.Linear(hidden, wide)
-    return Deep(stored["0.weight"].shape[1], len(stored["2.weight"]))
+    hidden = stored["0.weight"].shape[1]
+    if "4.weight" in stored:
+        return Narrow(hidden, len(stored["4.weight"]))
+    return Deep(hidden, len(stored["2.weight"]))
 
 
 def load(heads: Heads, reference: str) -> list[str]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from turnsmith.models.patch import Sparse
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "heads/*.safetensors")
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 TEMPLATES = ("chat_template*", "additional_chat_templates/*")
 

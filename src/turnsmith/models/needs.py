@@ -5,32 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from turnsmith.types import Json, Read, Size, is_list, is_object
+from turnsmith.types import Json, Read, Size, is_object
 
 AGAINST = ("kl", "reverse_kl")  # reductions of a model's logits and those of another, as `kl:NAME`
+LAYERS = ("states", "attention")  # of a model's layers and those of another, as `states:NAME`
+HEADS = "heads"  # what another model's own heads say, as `heads:NAME`
 TARGET = "_target"  # behind the name of a head, of the copy that follows it
 
 
 def others(needs: Sequence[str]) -> tuple[str, ...]:
-    """The other models that some of the reductions are against.
+    """The other models that some of the needs speak of.
 
-    >>> others(["entropy", "kl:teacher", "q:max"])
-    ('teacher',)
+    >>> others(["entropy", "kl:teacher", "q:max", "states:start"])
+    ('teacher', 'start')
+    """
+    return of_kind(needs, *AGAINST, *LAYERS, HEADS)
+
+
+def of_kind(needs: Sequence[str], *kinds: str) -> tuple[str, ...]:
+    """The other models that the needs of some kinds speak of.
+
+    >>> of_kind(["kl:teacher", "states:start", "heads:start"], "states", "attention")
+    ('start',)
     """
     pairs = (need.partition(":") for need in needs)
-    return tuple(dict.fromkeys(name for reduction, _, name in pairs if name and reduction in AGAINST))
+    return tuple(dict.fromkeys(name for kind, _, name in pairs if name and kind in kinds))
 
 
-def heads(traits: Mapping[str, Json]) -> dict[str, Size]:
-    """The sizes of the heads that an objective's traits declare. The index of components is kept as JSON,
-    which has no tuples.
+def heads(traits: Mapping[str, Json], options: Mapping[str, Json] | None = None) -> dict[str, Size]:
+    """The sizes of the heads that an objective's traits declare, with options in the place of their names in
+    braces. The index of components is kept as JSON, which has no tuples.
 
     >>> heads({"heads": {"value": 1, "reward": ["last", 1]}})
     {'value': 1, 'reward': ('last', 1)}
+    >>> heads({"heads": {"rating": ["{read}", "narrow", 1]}}, {"read": "mean"})
+    {'rating': ('mean', 'narrow', 1)}
     """
     found = traits.get("heads") or {}
     assert is_object(found)
-    return {name: cast("Size", tuple(size) if is_list(size) else size) for name, size in found.items()}
+
+    def filled(word: Json) -> Json:
+        return word.format(**(options or {})) if isinstance(word, str) else word
+
+    return {
+        name: cast("Size", tuple(map(filled, size)) if isinstance(size, list | tuple) else size)
+        for name, size in found.items()
+    }
 
 
 def targets(traits: Mapping[str, Json], options: Mapping[str, Json]) -> dict[str, float]:
@@ -62,7 +82,7 @@ def count_of(size: Size) -> int | Literal["vocab"]:
     >>> count_of(3), count_of(("mlp", "vocab")), count_of(("last", 1))
     (3, 'vocab', 1)
     """
-    return size[1] if isinstance(size, tuple) else size
+    return size[-1] if isinstance(size, tuple) else size
 
 
 def read_of(size: Size) -> Read | None:

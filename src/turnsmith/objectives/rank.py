@@ -13,6 +13,7 @@ from turnsmith.types import Loss, Scores
     per="example",
     parts=("chosen", "rejected"),
     heads={"reward": ("last", 1)},
+    words=False,
     source="arXiv:2203.02155 eq. 1",
 )
 def reward(s: Scores) -> Loss:

@@ -33,7 +33,7 @@ from turnsmith.recipes.schema import Component
 from turnsmith.recipes.talking import llamacpp, remote
 from turnsmith.recipes.telling import remarks
 from turnsmith.recipes.verdict import items
-from turnsmith.sample.chat import LocalChat
+from turnsmith.sample.chat import LocalChat, mute
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.sample.remote import RemoteChat
 from turnsmith.shelf import write_text
@@ -223,8 +223,9 @@ def subject(reference: str, dtype: Dtype, runner: Runner) -> Subject:
     model.to(getattr(torch, dtype)).eval()
     layout = layout_of(runner, model)
     renderer = renderer_of(reference, tokenizer)
-    chat = LocalChat(LocalEngine(model, stop=renderer.stops), renderer)
-    return Subject(reference, Scoring(model), renderer, chat, lambda run: to(layout(run), model.device))
+    scoring = Scoring(model)
+    chat = LocalChat(LocalEngine(model, stop=renderer.stops), renderer) if scoring.speaks else mute(reference)
+    return Subject(reference, scoring, renderer, chat, lambda run: to(layout(run), model.device))
 
 
 def _combined(reference: str, dtype: Dtype, runner: Runner) -> Subject:

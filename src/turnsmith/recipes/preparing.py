@@ -22,6 +22,7 @@ from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import DataError
 from turnsmith.models import forest
+from turnsmith.models.bare import bare
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
@@ -39,9 +40,15 @@ if TYPE_CHECKING:
     from turnsmith.recipes.schema import Train
 
 
-def layout_of(runner: Runner, *models: nn.Module) -> Layout:
+def layout_of(runner: Runner, *models: nn.Module, attention: bool = False) -> Layout:
     """How rows are laid out that all these models read: packed where all can have that; otherwise a line says
-    why not."""
+    why not. attention: whether their attention is looked at, which they then compute so that it shows."""
+    if attention:
+        for model in models:
+            whole: Any = bare(model)
+            whole.set_attn_implementation("eager")
+        tell(runner, "plain padded rows: the attention of models is compared")
+        return pad
     refusals = [refusal for model in models if (refusal := forest.refusal(model))]
     if refusals:
         tell(runner, f"plain padded rows: {refusals[0]}")

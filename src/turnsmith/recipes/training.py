@@ -22,6 +22,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import cost, heads, load, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
+from turnsmith.models.needs import HEADS, LAYERS, of_kind
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.recipes import collecting, files, sights, watching, wiring
@@ -157,8 +158,15 @@ def _done(
     view = sights.see(step, runner, words, examples=len(examples), seed=seed)
     autocast = dtype == "bfloat16"
     scoring = Scoring(learner.model, autocast=autocast, heads=method.heads, targets=method.targets, seed=seed)
-    method = replace(method, others=_others(others, scoring, words, dtype))
-    layout = layout_of(runner, learner.model, *(other.model for other in method.others.values()))
+    if method.words and not scoring.speaks:
+        raise ModelError(
+            f"train {step.name}: {start.reference} is an encoder, which predicts no words, and the objective "
+            f"{step.objective.name!r} asks how likely they are: take an objective of models that judge, such "
+            "as `levels` or `rated`, or a causal language model"
+        )
+    method = replace(method, others=_others(others, scoring, words, dtype, method))
+    models = [learner.model, *(other.model for other in method.others.values())]
+    layout = layout_of(runner, *models, attention=bool(of_kind(method.needs, "attention")))
     if left := heads.load(scoring.heads, start.reference):
         names = ", ".join(left)
         tell(runner, f"heads of the start that this objective does not take are left behind: {names}")
@@ -169,7 +177,7 @@ def _done(
         )
     else:
         stream = Stream(examples, batch=step.fit.batch, order=step.fit.order, seed=seed, view=view)
-        changing = _changing(learner, method, stream)
+        changing = _changing(learner, method, stream, scoring)
         ready = prepared(step, runner, scoring, stream, method, layout, directory, changing=changing)
     validate = validator(ready.step, runner, scoring, renderer, layout, parts, method, directory)
     watch = watching.watcher(step, runner, scoring, renderer, layout, directory)
@@ -218,12 +226,16 @@ def _sparse(learner: Learner, words: PreTrainedTokenizerBase, start: Trained) ->
     )
 
 
-def _changing(learner: Learner, method: Method, stream: Stream) -> str | None:
-    """Why what frozen blocks give for an example would not stay the same."""
+def _changing(learner: Learner, method: Method, stream: Stream, scoring: Scoring) -> str | None:
+    """Why what frozen blocks give for an example would not stay the same, or would not be enough."""
     if learner.every:
         return "what learns is chosen anew in each"
     if stream.view or method.forward:
         return "the model sees other inputs in each"
+    if of_kind(method.needs, *LAYERS):
+        return "the states of all layers are compared"
+    if not scoring.speaks:
+        return "an encoder has no log-probs by which it could be proved"
     return None
 
 
@@ -236,15 +248,24 @@ def _prepared_at(done: _Done) -> dict[str, float]:
 
 
 def _others(
-    others: Mapping[str, Trained], student: Scoring, words: PreTrainedTokenizerBase, dtype: Dtype
+    others: Mapping[str, Trained],
+    student: Scoring,
+    words: PreTrainedTokenizerBase,
+    dtype: Dtype,
+    method: Method,
 ) -> dict[str, Scoring]:
     """The models that the objective speaks of, frozen. Raises ModelError where one does not have the same
-    tokens as the model that learns: their probabilities could not be compared."""
+    tokens as the model that learns: their probabilities could not be compared; or lacks a head that is asked
+    for."""
     found: dict[str, Scoring] = {}
+    judging = of_kind(method.needs, HEADS)
     for name, other in others.items():
         model, own = load.load(other.reference, dtype=dtype, device=device())
-        scoring = Scoring(model.requires_grad_(False), autocast=student.autocast).eval()
-        sizes = [len(each.projection) for each in (scoring, student)]
+        asked = method.heads if name in judging else {}
+        scoring = Scoring(model, autocast=student.autocast, heads=asked).eval().requires_grad_(False)
+        for head, own_head in heads.projections(other.reference, list(asked)).items():
+            scoring.heads[head] = own_head.to(scoring.device)
+        sizes = [each.vocabulary for each in (scoring, student)]
         if sizes[0] != sizes[1]:
             raise ModelError(
                 f"others: {name}: {other.reference} has a vocabulary of {sizes[0]:,}, the model that learns "

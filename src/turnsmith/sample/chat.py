@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from turnsmith import seeds
-from turnsmith.errors import DataError, RenderError
+from turnsmith.errors import DataError, ModelError, RenderError
 from turnsmith.types import (
     Chat,
     Completion,
@@ -49,6 +49,21 @@ class Asked(NamedTuple):
     def longest(self) -> int:
         """Tokens of the longest."""
         return max(map(len, (self.ids, *self.beside.values())))
+
+
+def mute(name: str) -> Chat:
+    """What stands in the place of a chat for a model that reads and does not answer. Raises ModelError when
+    it is asked."""
+
+    def refuse(
+        conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
+    ) -> list[Reply | Failure]:
+        raise ModelError(
+            f"{name} is an encoder: it reads and judges conversations, and answers none. Ask a causal "
+            "language model"
+        )
+
+    return refuse
 
 
 class LocalChat:

@@ -17,6 +17,12 @@ def fewest_tokens(conversations: Sequence[Conversation], examples: Sequence[Exam
     return [-float(_tokens(conversation, example)) for conversation, example in both]
 
 
+@scorer("words")
+def words(conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
+    """How many words the last message of each conversation has, as spaces part them."""
+    return [float(len(one.messages[-1].content.split())) if one.messages else 0.0 for one in conversations]
+
+
 def _tokens(conversation: Conversation, example: Example) -> int:
     ids = conversation.messages[-1].ids if conversation.messages else None
     if ids is None:

@@ -42,7 +42,7 @@ class RewardModel:
             if len(sequence) <= self.length:
                 asked.append(Rendered(str(number), {"text": (sequence,)}))
         for run in micro_batches(asked, ROW):
-            said = scoring(layout(run)).heads[HEAD]
+            said = scoring(layout(run), words=False).heads[HEAD]
             for example, number in zip(run, said.tolist(), strict=True):
                 found[int(example.id)] = number
         return found

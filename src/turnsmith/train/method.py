@@ -27,7 +27,7 @@ class Method:
     it needs of each example. others: the models that some of its `needs` are against, by name; they do not
     learn. forward: the objective is given a `Run` in place of scores. credit: gives the numbers `extras` for
     each trained token of a round, from all of its scores at once. network: what it is for where it is given
-    the model too.
+    the model too. words: whether the objective asks how likely words are.
     """
 
     objective: Callable[..., Loss]
@@ -44,6 +44,7 @@ class Method:
     extras: tuple[str, ...] = ()
     credit: Credit | None = None
     network: str = ""
+    words: bool = True
 
     def __post_init__(self) -> None:
         if self.linear and (self.needs or self.heads or self.forward or self.network):
@@ -66,13 +67,14 @@ def declared(name: str, options: Mapping[str, Any], registry: Registry) -> Metho
         reads=reads,
         linear=bool(traits.get("linear")),
         needs=needs.needs(traits, given),
-        heads=needs.heads(traits),
+        heads=needs.heads(traits, given),
         targets=needs.targets(traits, given),
         values=values,
         forward=bool(traits.get("forward")),
         extras=extras,
         credit=getattr(made, "credit", None),
         network=str(traits.get("network", "")),
+        words=bool(traits.get("words", True)),
     )
 
 

@@ -15,7 +15,8 @@ class Fit:
     steps, epochs: how long; exactly one of them. batch: examples per optimiser step. row: most tokens of one
     micro-batch. length: most tokens of one conversation; `over` says what happens to a longer one: stop with
     an error (`fail`), leave it out (`drop`), cut its `oldest` whole turns, cut the tokens on the `left`, or
-    on the `right` after the last whole turn that fits. max_dropped: share of examples that may be dropped
+    on the `right` after the last whole turn that fits, or cut tokens of the `longest` of context and reply.
+    max_dropped: share of examples that may be dropped
     before it is an error.
     lr: peak learning rate, reached after `warmup` (share of the steps), then `schedule` to zero. clip:
     largest gradient norm. temperature: divides the logits, where the data were sampled at that temperature.
@@ -34,7 +35,7 @@ class Fit:
     batch: int = 8
     row: int = 1024
     length: int = 1024
-    over: Literal["fail", "drop", "oldest", "left", "right"] = "fail"
+    over: Literal["fail", "drop", "oldest", "left", "right", "longest"] = "fail"
     max_dropped: float = 0.5
     order: Literal["shuffled", "given"] = "shuffled"
     lr: float = 2e-4

@@ -78,5 +78,6 @@ class Passes:
             others=self.method.others,
             expected=slope(self.method, self.batch) if known else None,
             embeds=embeds,
+            words=self.method.words,
         )
         return scores if self.reference is None else replace(scores, reference=self.reference)

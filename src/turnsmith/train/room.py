@@ -110,7 +110,7 @@ def _per_token(scoring: Scoring, layout: Layout) -> float:
 
 def probe(scoring: Scoring, count: int = PROBES[0]) -> Rendered:
     """An example of so many tokens that say nothing."""
-    ids = np.arange(count, dtype=np.int32) % len(scoring.projection)
+    ids = np.arange(count, dtype=np.int32) % scoring.vocabulary
     trained = np.concatenate([[0.0], np.ones(count - 1)]).astype(np.float32)
     return Rendered("probe", {"text": (Tokens(ids, ids, trained, np.zeros(count, np.int32)),)})
 
@@ -120,7 +120,7 @@ def _held(scoring: Scoring, layout: Layout, count: int) -> int:
     training = scoring.training
     scoring.train()
     with torch.random.fork_rng(), holding(scoring) as held:
-        scores = scoring(layout([example]))
+        scores = scoring(layout([example]), words=scoring.speaks)
     scoring.train(training)
     del scores
     return sum(held.values())

@@ -171,6 +171,21 @@ def test_a_mean_by_leaving_out_is_the_mean():
     assert one.parts - one.parts.mean() == pytest.approx(other.parts - other.parts.mean())
 
 
+def test_runs_of_a_reduced_figure_differ_as_far_as_their_figures_do():
+    """Of a mean, which is a reducer too, all is as it is of sums: the runs' own differences among it."""
+    rng = np.random.default_rng(3)
+    before, after = rng.random((3, 25)), rng.random((3, 25)) + np.array([[0.1], [0.5], [0.2]])
+
+    def mean(row):
+        return lambda times: (times @ row) / times.sum(1)
+
+    one, other = sums(before, after), reduced([mean(row) for row in before], [mean(row) for row in after], 25)
+    assert other.parts == pytest.approx(one.parts)
+    assert other.parts.mean(1) == pytest.approx((after - before).mean(1))
+    (wanted,), (found,) = judged([one]), judged([other])
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+
+
 def test_a_figure_that_hangs_on_one_item_has_no_interval():
     only = [lambda times: np.where(times[:, 3] > 0, 1.0, np.nan)]
     (found,) = judged([reduced(only, only, 9, ids=list("abcdefghi"))])

@@ -175,11 +175,10 @@ def reduced(
     a variance in expectation.
     """
     whole = np.ones((1, n))
-    first, second = (float(np.mean([one(whole)[0] for one in side])) for side in (before, after))
-    parts = [
-        (n - 1) * (_without(one, n) - _without(other, n)) for one, other in zip(before, after, strict=True)
-    ]
-    return Contrast(first, second, np.array(parts), (), tuple(ids))
+    firsts, seconds = (np.array([one(whole)[0] for one in side]) for side in (before, after))
+    less = [_without(other, n) - _without(one, n) for one, other in zip(before, after, strict=True)]
+    parts = n * (seconds - firsts)[:, None] - (n - 1) * np.array(less)  # a run's mean is its own difference
+    return Contrast(float(firsts.mean()), float(seconds.mean()), parts, (), tuple(ids))
 
 
 def _without(figure: Weighed, n: int) -> Array:

@@ -173,8 +173,8 @@ def listed(text: str) -> list[str] | None:
     A bracket inside an item does not end the list: of all places where it may end, the first counts up to
     which it is a list of texts.
 
-    >>> listed('Here: ["a [b] c", "d"] and [1]'), listed("[no quotes]"), listed('["a",'), listed("1. a\\n2) b")
-    (['a [b] c', 'd'], None, None, ['a', 'b'])
+    >>> listed('Here: ["a [b] c", "d"] and [1]'), listed('["a",'), listed("1. a\\n2) b")
+    (['a [b] c', 'd'], None, ['a', 'b'])
     """
     start = text.find("[")
     for end in (found.end() for found in re.finditer(r"\]", text)):

@@ -33,7 +33,12 @@ COUNTED = (
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OPTIONS["mixture"] = {"count": 10, "shares": {"latin": 0.8, "greek": 0.2}}
 OF_CLASSES = ("labelled", "mislabelled", "spoken", "guard_prompts", "relabelled", "violating")
-OF_CHATS = ("alike", "confident", "mismatched")  # which need what other stages leave, and replies that differ
+OF_CHATS = (
+    "alike",
+    "confident",
+    "duplex",
+    "mismatched",
+)  # which need what other stages leave, and replies that differ
 OPTIONS["mismatched"] = {"share": 0.5}
 OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}

@@ -27,6 +27,7 @@ OPTIONS = {
     "exact": {"on": "chats"},
     "heldout": {"on": "chats"},
     "novelty": {"count": 4, "most": 8},
+    "idling": {"on": "slices", "max_new": 4},
     "ifeval": {"max_new": 8},
     "margins": {"on": "pairs"},
     "moderated": {"on": "unsafe", "policy": {"Numbers": "", "Bets": ""}},
@@ -92,6 +93,8 @@ def bench():
         for at, one in enumerate(data["chats"])
     ]
     data["rated"] = [replace(one, values={"score": 1.0 + at}) for at, one in enumerate(data["chats"])]
+    cut = {"kinds": {"resumed": 1.0}, "words": 1}
+    data["slices"] = list(stage("duplex", cut, registry=REGISTRY)(data["chats"]))
     texts = stage("opinions", {"count": 4}, registry=REGISTRY)([])
     words = {"words": {"0": "no", "1": "yes"}}
     data["classes"] = list(stage("labelled", words, registry=REGISTRY)(list(texts)))

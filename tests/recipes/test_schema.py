@@ -340,5 +340,5 @@ def test_an_old_word_for_long_conversations_is_refused_with_the_new_one(plain, b
 
 def test_an_unknown_word_for_long_conversations_is_refused_with_those_that_there_are(plain):
     plain["steps"][1]["train"]["fit"]["over"] = "trim"
-    with pytest.raises(UsageError, match=r"over: .*'fail', 'drop', 'oldest', 'left' or 'right'"):
+    with pytest.raises(UsageError, match=r"over: .*'fail', 'drop', 'oldest', 'left', 'right' or 'longest'"):
         arms(plain)

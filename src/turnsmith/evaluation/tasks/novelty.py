@@ -89,7 +89,7 @@ class Novelty:
         return values, {"text": text, "domain": name}
 
 
-@task("told_apart", data=True, scorers=("before",), source="Isonuma & Titov 2024 sec. 5")
+@task("told_apart", data=True, scorers=("before",), source="Isonuma & Titov 2024 sec. 5", version=2)
 class ToldApart:
     """How well S(x), what tuning added to the log-probability of a text, ranks those that are new.
 

@@ -93,8 +93,8 @@ class Novelty:
 class ToldApart:
     """How well S(x), what tuning added to the log-probability of a text, ranks those that are new.
 
-    on: the data, texts that are one reply each and have the value `novel`, 0 or 1. before: the log-
-    probability of a text for the model that was tuned, `{likelihood: {by: MODEL}}`. length: texts that do
+    on: the data, texts that are one reply each and have the value `novel`, 0 or 1. before: the
+    log-probability of a text for the model that was tuned, `{likelihood: {by: MODEL}}`. length: texts that do
     not fit into so many tokens are left out. S is a mean over tokens, so that texts of several lengths
     can be ranked.
     """

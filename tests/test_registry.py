@@ -147,7 +147,7 @@ def test_wrong_options_are_named_with_the_way_out(mine, given, said):
 def test_an_unknown_component_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match="no objective is called 'stf'; did you mean 'sft'"):
         Registry().entry("objective", "stf")
-    with pytest.raises(UsageError, match=r"no stage is called 'qqqqq'; there is answers, .*head, .*turns"):
+    with pytest.raises(UsageError, match=r"no stage is called 'qqqqq'; there is alike, .*head, .*turns"):
         Registry().entry("stage", "qqqqq")
 
 

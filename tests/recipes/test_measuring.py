@@ -206,7 +206,7 @@ def test_tasks_that_need_likelihoods_are_refused_by_name_before_anything_is_meas
         in said
     )
     assert (
-        "Tasks that need replies only are code, exact, ifeval, maths, novelty, played, replies, stopping"
+        "Tasks that need replies only are code, exact, idling, ifeval, maths, novelty, played, replies, rouge"
         in said
     )
 

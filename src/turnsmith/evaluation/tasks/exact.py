@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject, answered
@@ -30,14 +32,20 @@ class Exact:
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         items: list[Item] = []
         asked: dict[str, Conversation] = {}
-        for example in list(bench.examples(self.on))[: self.count]:
-            text = example.parts.get("text")
-            if not isinstance(text, Conversation) or not text.opening.messages:
-                raise DataError(f"example {example.id!r} of {self.on!r} has no answer to compare with")
-            asked[example.id] = text.opening
-            right = text.messages[len(text.opening.messages)].content.strip()
-            items.append(Item(example.id, "", {}, {"reference": right}))
+        for id, opening, right in references(bench, self.on, self.count):
+            asked[id] = opening
+            items.append(Item(id, "", {}, {"reference": right.strip()}))
         return answered(subject, asked, self.sampling, items, _judged)
+
+
+def references(bench: Bench, on: str, count: int | None) -> Iterator[tuple[str, Conversation, str]]:
+    """Of the first `count` examples, all where it is None: id, what is asked, and the last answer in truth.
+    Raises DataError where there is none."""
+    for example in list(bench.examples(on))[:count]:
+        text = example.parts.get("text")
+        if not isinstance(text, Conversation) or not text.opening.messages:
+            raise DataError(f"example {example.id!r} of {on!r} has no answer to compare with")
+        yield example.id, text.opening, text.messages[len(text.opening.messages)].content
 
 
 def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:

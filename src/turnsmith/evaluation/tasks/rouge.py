@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from turnsmith.data.overlap import rouge_l
-from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject, answered
+from turnsmith.evaluation.tasks.exact import references
 from turnsmith.registry import task
 from turnsmith.types import Conversation, Json, Reply, Sampling
 
@@ -32,13 +32,9 @@ class Rouge:
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         items: list[Item] = []
         asked: dict[str, Conversation] = {}
-        for example in list(bench.examples(self.on))[: self.count]:
-            text = example.parts.get("text")
-            if not isinstance(text, Conversation) or not text.opening.messages:
-                raise DataError(f"example {example.id!r} of {self.on!r} has no answer to compare with")
-            asked[example.id] = text.opening
-            reference = text.messages[len(text.opening.messages)].content
-            items.append(Item(example.id, "", {}, {"reference": reference}))
+        for id, opening, reference in references(bench, self.on, self.count):
+            asked[id] = opening
+            items.append(Item(id, "", {}, {"reference": reference}))
         return answered(subject, asked, self.sampling, items, _judged)
 
 

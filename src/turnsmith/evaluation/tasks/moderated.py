@@ -99,6 +99,19 @@ class Moderated:
         return Item(example.id, "", values)
 
 
+def _ranked(name: str, value: str) -> Metric:
+    return Metric(
+        name,
+        value,
+        "AUPRC",
+        "higher",
+        of="examples and categories",
+        grouped=True,
+        reduce="auprc",
+        others=("label",),
+    )
+
+
 @task("moderated_each", data=True, parts=(), source="arXiv:2312.06674 sec. 4.2 and 4.3")
 class ModeratedEach:
     """AUPRC for one category at a time, the question listing it alone: against all others, and against what
@@ -115,26 +128,8 @@ class ModeratedEach:
         "against benign: those that violate no category of the policy."
     )
     metrics = (
-        Metric(
-            "AUPRC against all",
-            "share",
-            "AUPRC",
-            "higher",
-            of="examples and categories",
-            grouped=True,
-            reduce="auprc",
-            others=("label",),
-        ),
-        Metric(
-            "AUPRC against benign",
-            "plain",
-            "AUPRC",
-            "higher",
-            of="examples and categories",
-            grouped=True,
-            reduce="auprc",
-            others=("label",),
-        ),
+        _ranked("AUPRC against all", "share"),
+        _ranked("AUPRC against benign", "plain"),
     )
 
     def __init__(self, *, on: str, policy: dict[str, str], categories: tuple[str, ...] | None = None) -> None:

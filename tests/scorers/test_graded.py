@@ -6,7 +6,9 @@ import pytest
 
 from turnsmith.errors import UsageError
 from turnsmith.scorers.graded import Graded, expected
-from turnsmith.testing import SCORER, conversations, directory
+from turnsmith.testing import SCORER, conversations
+
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_equal_scores_give_the_middle_and_one_that_is_sure_its_grade():
@@ -25,24 +27,13 @@ def test_less_than_two_grades_are_refused():
         Graded(by="x", grades=1)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return str(directory(tmp_path_factory.mktemp("model") / "tiny"))
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path))
-    (tmp_path / "arithmetic.json").write_text('{"dtype": "float32", "seconds": {}}')
-
-
 @pytest.mark.parametrize("check", SCORER, ids=lambda check: check.__name__)
 def test_it_keeps_to_the_contract(place, check):
     examples = conversations(3)
-    check(Graded(by=place), [one.parts["text"] for one in examples], examples)
+    check(Graded(by=str(place)), [one.parts["text"] for one in examples], examples)
 
 
 def test_grades_lie_between_the_least_and_the_most(place):
     examples = conversations(3)
-    found = Graded(by=place, grades=3)([one.parts["text"] for one in examples], examples)
+    found = Graded(by=str(place), grades=3)([one.parts["text"] for one in examples], examples)
     assert all(1 < one < 3 for one in found)

@@ -10,23 +10,14 @@ from turnsmith.errors import DataError, ModelError, UsageError
 from turnsmith.models import load
 from turnsmith.models.score import Scoring
 from turnsmith.scorers.guard import Guard, Verdict, flagged, unsafe_shares, verdicts
-from turnsmith.testing import SCORER, chat, conversations, directory
+from turnsmith.testing import SCORER, chat, conversations
 from turnsmith.types import Failure, Message, Reply, Usage
+
+pytestmark = pytest.mark.usefixtures("home")
 
 POLICY = {"Violence": "Threats and injury.", "Insults": ""}
 SAID = [one.parts["text"] for one in conversations(3)]
 ASKED = [question(policy_of(POLICY), one) for one in SAID]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return directory(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path))
-    (tmp_path / "arithmetic.json").write_text('{"dtype": "float32", "seconds": {}}')
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import torch
 from turnsmith.models import load
 from turnsmith.registry import name_of
 from turnsmith.scorers.likelihood import Likelihood
-from turnsmith.testing import chat, directory
+from turnsmith.testing import chat
 from turnsmith.types import Conversation, Example, Message
+
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def ending(prompt, word):
@@ -19,17 +21,6 @@ CLASSES = [
 ]
 EXAMPLES = [Example({"labels": tuple(ones)}, {}, {"id": f"e{n}"}) for n, ones in enumerate(CLASSES)]
 FLAT = [(one, example) for ones, example in zip(CLASSES, EXAMPLES, strict=True) for one in ones]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return directory(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path))
-    (tmp_path / "arithmetic.json").write_text('{"dtype": "float32", "seconds": {}}')
 
 
 def by_hand(place, conversation):

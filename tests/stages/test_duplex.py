@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from turnsmith.errors import UsageError
-from turnsmith.stages.duplex import IDLE, INTERRUPTIONS, KINDS, RESETS, duplex
-from turnsmith.types import Conversation, Example, Message
+from turnsmith.stages.duplex import DISPLEASED, IDLE, INTERRUPTIONS, KINDS, RESETS, asked_again, duplex
+from turnsmith.types import Conversation, Example, Failure, Message, Reply, Usage
 
 
 def numbered(name, *sizes):
@@ -147,7 +147,15 @@ def test_system_texts_stay_in_front_and_those_who_take_no_turns_are_left_out():
     alone = Conversation((Message("assistant", "Yo"), Message("user", "Hi")))
     data = [Example({"text": one}, {}, {"id": str(at)}) for at, one in enumerate((turns, alone))]
     ((made,), counts) = laid(data, "basic")
-    assert [one.content for one in made.parts["text"].messages] == ["Be kind.", "Hi", IDLE, IDLE, "Yo"]
+    assert [one.content for one in made.parts["text"].messages] == [
+        "Be kind.",
+        "Hi",
+        IDLE,
+        IDLE,
+        "Yo",
+        IDLE,
+        IDLE,
+    ]
     assert counts == {"do not take turns": 1}
 
 
@@ -175,3 +183,47 @@ def test_what_cannot_be_is_refused(options, said):
 
 def test_every_kind_is_named():
     assert set(KINDS) == {"basic", "terminated", "resumed", "reset", "interwoven"}
+
+
+def asks(*replies):
+    """A chat that says these, and what it was asked."""
+    asked, left = [], list(replies)
+
+    def chat(conversations, *, sampling=None, seed=0):
+        asked.extend(conversations)
+        found = [left.pop(0) for _ in conversations]
+        return [
+            one if isinstance(one, Failure) else Reply(Message("assistant", one), "stop", Usage(1, 1))
+            for one in found
+        ]
+
+    return chat, asked
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_question_is_asked_again_and_the_dialogue_goes_on(seed):
+    system = Message("system", "Be brief.")
+    chat = Example({"text": Conversation((system, *CHAT.parts["text"].messages))}, {}, {"id": "a"})
+    by, asked = asks("anew")
+    (made,) = asked_again([chat], by=by, rng=Random(seed), counts=Counter())
+    messages = made.parts["text"].messages
+    (place,) = [at for at, one in enumerate(messages) if one.content == "anew"]
+    again, before = messages[place - 1], chat.parts["text"].messages[: place - 1]
+    assert messages[: place - 1] == before
+    assert messages[place + 1 :] == chat.parts["text"].messages[place - 1 :]
+    assert any(again.content == f"{text} {before[-2].content}" for text in DISPLEASED)
+    assert [one.role for one in messages[-6:]] == ["user", "assistant"] * 3
+    assert asked[0].messages == messages[:place]
+    assert made.meta == {"id": "a", "kind": "regenerated"}
+
+
+def test_what_cannot_be_asked_again_is_counted():
+    counts = Counter()
+    by, _ = asks(Failure("too long"), " ")
+    odd = Example({"text": Conversation((Message("assistant", "x"),))}, {}, {"id": "c"})
+    assert list(asked_again([CHAT, OTHER, odd], by=by, rng=Random(0), counts=counts)) == []
+    assert counts == {
+        "could not be answered: too long": 1,
+        "were answered by nothing": 1,
+        "do not take turns": 1,
+    }

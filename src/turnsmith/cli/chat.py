@@ -13,8 +13,9 @@ import typer
 
 from turnsmith.cli.common import AsJson, print_json
 from turnsmith.errors import TurnsmithError, UsageError
+from turnsmith.sample.live import SLICE
 from turnsmith.sample.talk import Talk
-from turnsmith.types import Sampling
+from turnsmith.types import Conversation, Sampling
 
 if TYPE_CHECKING:
     from rich.columns import Columns
@@ -60,10 +61,7 @@ class Table:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """What was said with each model, in the messages format."""
-        return [
-            {"model": name, "messages": [{"role": m.role, "content": m.content} for m in talk.said.messages]}
-            for name, talk in self.talks.items()
-        ]
+        return rows({name: talk.said for name, talk in self.talks.items()})
 
     def save(self, file: Path) -> int:
         """Append the rows; gives how many."""
@@ -75,12 +73,22 @@ class Table:
         return len(self.rows)
 
 
+def rows(said: Mapping[str, Conversation]) -> list[dict[str, Any]]:
+    """What was said with each model, in the messages format."""
+    return [
+        {"model": name, "messages": [{"role": one.role, "content": one.content} for one in whole.messages]}
+        for name, whole in said.items()
+    ]
+
+
 def command(
     models: Annotated[list[str], typer.Argument(help="One model, or two to talk to side by side.")],
     system: Annotated[str | None, typer.Option(help="A system text.")] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the most probable token.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Smallest set of tokens with this probability.")] = 0.95,
-    max_new: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 256,
+    max_new: Annotated[
+        int | None, typer.Option(help="Most tokens of a reply: 256, or 15 of a slice with --live.")
+    ] = None,
     top_k: Annotated[int, typer.Option(help="Only so many of the most probable tokens; 0 for all.")] = 0,
     min_p: Annotated[float, typer.Option(help="Least share of the best token's probability.")] = 0.0,
     repetition_penalty: Annotated[
@@ -102,6 +110,13 @@ def command(
     say: Annotated[
         list[str] | None, typer.Option(help="A message to send; may be repeated. No prompt then.")
     ] = None,
+    live: Annotated[
+        float | None,
+        typer.Option(
+            help="Talk in slices of so many seconds: typing interrupts the model, which is tuned for it as in "
+            "`turnsmith show duplex`."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Talk to one model, or to two side by side; type /help for what else can be typed."""
@@ -109,12 +124,14 @@ def command(
         raise UsageError("name one model, or two different ones")
     if as_json and not say:
         raise UsageError("--json needs --say: there is nobody to type")
+    if live is not None and len(models) > 1:
+        raise UsageError("--live talks to one model")
     try:
         sampling = Sampling(
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
-            max_new=max_new,
+            max_new=max_new or (256 if live is None else SLICE.max_new),
             min_p=min_p,
             repetition_penalty=repetition_penalty,
             stop=tuple(stop or ()),
@@ -125,6 +142,22 @@ def command(
 
     given: Any = {"draft": draft, "weights": weights, "over": over}
     chats = {name: chat(name, sampling=sampling, **given) for name in models}
+    if live is not None:
+        from turnsmith.cli.live import converse
+
+        (one,) = chats.values()
+        said = converse(
+            one,
+            seconds=live,
+            sampling=sampling,
+            seed=seed,
+            system=system,
+            say=say or (),
+            show=(lambda _: None) if as_json else print,
+        )
+        if as_json:
+            print_json(rows({models[0]: said}))
+        return
     table = Table({name: Talk(one, seed=seed) for name, one in chats.items()})
     table.reset(system)
     if as_json:

@@ -149,6 +149,20 @@ def f1(said: Array, gold: Array, times: Array | None = None) -> Array:
     return _f1(_labels(said), _labels(gold), 1.0, _counted(said, times))
 
 
+@reducer("precision", none="there is no item", fixed=("gold",))
+def precision(said: Array, gold: Array, times: Array | None = None) -> Array:
+    """Of what was said to be of class 1, the share that is: TP / (TP + FP). 0 where nothing was, as F1 is."""
+    kept, right = _counted(said, times), _labels(said) * _labels(gold)
+    return kept @ right / np.maximum(kept @ said, 1.0)
+
+
+@reducer("recall", none="nothing is of class 1", fixed=("gold",))
+def recall(said: Array, gold: Array, times: Array | None = None) -> Array:
+    """Of what is of class 1, the share that was said to be: TP / (TP + FN). nan where nothing is."""
+    kept, right = _counted(said, times), _labels(said) * _labels(gold)
+    return _over(kept @ right, kept @ gold)
+
+
 @reducer("f1-micro", none="there is no item", fixed=("gold",))
 def f1_micro(said: Array, gold: Array, times: Array | None = None) -> Array:
     """F1 of counts summed over all classes. With one class for each item it is the accuracy."""

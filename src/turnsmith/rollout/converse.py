@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -22,6 +22,11 @@ class Remembering(Protocol):
     """A chat that can go on from what it has read, so that a dialogue is read once."""
 
     def remembering(self) -> AbstractContextManager[None]: ...
+
+
+def remembering(chat: Chat) -> AbstractContextManager[None]:
+    """Within it, what `chat` reads more than once is read once, where it can do that."""
+    return chat.remembering() if isinstance(chat, Remembering) else nullcontext()
 
 
 @runtime_checkable
@@ -178,8 +183,7 @@ def converse(
     groups = _groups(speakers)
     with ExitStack() as stack:
         for chat in {id(speaker.chat): speaker.chat for speaker in speakers.values()}.values():
-            if isinstance(chat, Remembering):
-                stack.enter_context(chat.remembering())
+            stack.enter_context(remembering(chat))
         for turn in range(max(numbers, default=0)):
             due = [(talk, names[talk.next]) for talk in talks if talk.left]
             for number, group in enumerate(groups):

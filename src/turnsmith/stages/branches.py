@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
 from turnsmith.errors import UsageError
 from turnsmith.registry import stage
-from turnsmith.rollout.converse import Dialogue, Opening, Remembering, Speaker, converse
+from turnsmith.rollout.converse import Dialogue, Opening, Speaker, converse, remembering
 from turnsmith.stages.dialogues import MODEL, USER, opening
 from turnsmith.types import (
     Chat,
@@ -86,7 +86,7 @@ def refuel_pairs(
             most = min(turns, logged)
         last = rng.randrange(most) if scored == "drawn" else most - 1
         plans.append(_Plan(example, start, last, rng.randint(0, last)))
-    with _remembering(by), nullcontext() if user is None else _remembering(user):
+    with remembering(by), nullcontext() if user is None else remembering(user):
         pairs = list(_rolled(speakers, plans, (rng.randrange(RANGE), rng.randrange(RANGE)), counts))
     sides = [side for pair in pairs for side in (pair.first, pair.second)]
     owners = [pair.plan.example for pair in pairs for _ in range(2)]
@@ -206,8 +206,3 @@ class _Log:
         texts: list[str] = json.loads(seen.messages[0].content)
         said = sum(message.role == "assistant" for message in seen.messages)
         return Reply(Message("assistant", texts[said]), "stop", Usage(0, 0))
-
-
-def _remembering(chat: Chat) -> AbstractContextManager[None]:
-    """What both dialogues have in common is read once."""
-    return chat.remembering() if isinstance(chat, Remembering) else nullcontext()

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
 from turnsmith.errors import UsageError
 from turnsmith.registry import stage
+from turnsmith.sample.live import IDLE
 from turnsmith.stages.parts import conversation_of
-from turnsmith.types import Conversation, Example, Message
+from turnsmith.types import Chat, Conversation, Example, Failure, Message, Sampling
 
-IDLE = ""
 STOPS, RESUMES = (
     "stops",
     "resumes",
@@ -30,6 +31,14 @@ INTERRUPTIONS = (
     "One moment, please.",
     "No, listen.",
     "Stop.",
+)
+DISPLEASED = (
+    "That does not help me.",
+    "I am not happy with that answer.",
+    "No, try again.",
+    "That is not what I wanted to hear.",
+    "Could you answer that differently?",
+    "Please think again.",
 )
 RESETS = ("Let us talk about something else.", "Never mind that.", "Forget it, something new.", "")
 
@@ -46,6 +55,9 @@ class Slice(NamedTuple):
 
     user: str
     assistant: str
+
+
+SILENCE = Slice(IDLE, IDLE)
 
 
 class Laid(NamedTuple):
@@ -77,10 +89,11 @@ def duplex(
     `resumed`, one that a side question cuts off, and which goes on when that is answered; `reset`, where
     the next dialogue of the data begins in the middle of an answer; `interwoven`, the turns of this
     dialogue and the next, each in their order. None: basic alone. words: stand for the paper's 10 tokens.
-    Blanks between words become one. Metadata have the `kind`, and `stops` and `resumes`, the numbers of
+    Blanks between words become one. At the end there is a slice in which nobody speaks, which is how a model
+    learns that it is done. Metadata have the `kind`, and `stops` and `resumes`, the numbers of
     the slices at which an answer is cut off or goes on. A dialogue that is too short for its kind is laid
     out as `basic` and counted; one in which user and assistant do not take turns is left out and counted.
-    The paper's answers that are asked for anew would need a generator, and are not there.
+    Answers that are asked for anew come from the stage `asked_again`, which stands before this one.
     """
     shares = dict(kinds or {"basic": 1.0})
     if strange := sorted(set(shares) - set(KINDS)):
@@ -107,7 +120,54 @@ def duplex(
             kind, laid = "basic", cut.basic(turns, other)
         system = [one for one in conversation_of(example, part).messages if one.role == "system"]
         meta = {**example.meta, "kind": kind, STOPS: list(laid.stops), RESUMES: list(laid.resumes)}
-        yield Example({part: conversation(laid.slices, system)}, example.values, meta)
+        slices = laid.slices if laid.slices[-1] == SILENCE else [*laid.slices, SILENCE]
+        yield Example({part: conversation(slices, system)}, example.values, meta)
+
+
+@stage("asked_again", chats=("by",), source="arXiv:2406.15718 sec. 3")
+def asked_again(
+    data: Sequence[Example],
+    *,
+    by: Chat,
+    part: str = "text",
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_new: int = 128,
+    rng: Random,
+    counts: Counter[str],
+) -> Iterator[Example]:
+    """Have the user ask any one question of each dialogue again, in displeasure; `by` answers it anew.
+
+    What follows the first answer then follows the new one; metadata say the `kind`, regenerated. A dialogue
+    in which user and assistant do not take turns, and one whose question cannot be answered, or is answered
+    by nothing, is left out and counted. temperature to max_new: of the draws.
+    """
+    asked: list[tuple[Example, Conversation, Conversation]] = []
+    for example in data:
+        whole = conversation_of(example, part)
+        turns = _turns(whole)
+        if not turns:
+            counts["do not take turns"] += 1
+            continue
+        before = len(whole.messages) - sum(one.role != "system" for one in whole.messages)
+        place = before + 2 * rng.randrange(len(turns))
+        again = Message("user", f"{rng.choice(DISPLEASED)} {whole.messages[place].content}")
+        rest = replace(whole, messages=whole.messages[place + 2 :])
+        asked.append((example, whole.upto(place + 2).then(again), rest))
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)
+    for (example, question, rest), reply in zip(
+        asked, by([question for _, question, _ in asked], sampling=sampling), strict=True
+    ):
+        if isinstance(reply, Failure):
+            counts[f"could not be answered: {reply.reason}"] += 1
+        elif not reply.message.content.strip():
+            counts["were answered by nothing"] += 1
+        else:
+            said = question.then(reply.message)
+            text = replace(said, messages=(*said.messages, *rest.messages))
+            yield Example(
+                {**example.parts, part: text}, example.values, {**example.meta, "kind": "regenerated"}
+            )
 
 
 def conversation(slices: Sequence[Slice], system: Sequence[Message] = ()) -> Conversation:
@@ -133,7 +193,7 @@ class _Cut:
             size = self.rng.randint(self.least, self.most)
             found.append(Slice(" ".join(left[:size]), IDLE))
             left = left[size:]
-        return found or [Slice(IDLE, IDLE)]
+        return found or [SILENCE]
 
     def said(self, text: str) -> list[Slice]:
         """An answer, while the user is silent."""

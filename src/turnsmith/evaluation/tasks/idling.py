@@ -18,17 +18,22 @@ class Idling:
     """Silence in dialogues that the stage `duplex` laid out in slices: idle exactly while the user
     speaks, how often an interruption is obeyed at once, and an answer taken up again.
 
-    on: the data. In every slice the model is given what was really said before; what it says in its place is
-    silent, or not. count: dialogues, from the first. temperature: 0 is greedy. max_new: tokens of a slice.
+    on: the data, from the stage `duplex`. In every slice the model is given what was really said before; what
+    it says in its place is silent, or not. count: dialogues, from the first. temperature: 0 is greedy.
+    max_new: tokens of a slice.
     """
 
     title = "Silence while the other speaks"
     note = (
-        "F1 of being silent, over all slices; the share of interruptions at which the model is silent in the "
-        "same slice; and that of answers that it takes up again after a side question."
+        "Silence over all slices: F1, precision and recall; the share of interruptions at which the model is "
+        "silent in the same slice; and that of answers that it takes up again after a side question."
     )
     metrics = (
         Metric("idle F1", "said", "share", "higher", of="slices", reduce="f1", others=("gold",)),
+        Metric(
+            "idle precision", "said", "share", "higher", of="slices", reduce="precision", others=("gold",)
+        ),
+        Metric("idle recall", "said", "share", "higher", of="slices", reduce="recall", others=("gold",)),
         Metric("stops at once", "stopped", "share", "higher", of="interruptions"),
         Metric("resumes", "resumed", "share", "higher", of="side questions"),
     )

@@ -113,7 +113,7 @@ def command(
     live: Annotated[
         float | None,
         typer.Option(
-            help="Talk in slices of so many seconds: typing interrupts the model, which is tuned for it as in "
+            help="Talk in slices of so many seconds: typing interrupts a model that is tuned for it, as in "
             "`turnsmith show duplex`."
         ),
     ] = None,

@@ -57,7 +57,7 @@ def test_what_is_typed_while_the_model_speaks_is_said_in_the_next_slice(keyboard
         keyboard=keyboard,
     )
     said = talk(chat)
-    # Of what is typed while it says "red is", the finished word is said in the next slice, the other after it.
+    # Of what is typed while it says "red is", the finished word is said in the next slice, the other after
     assert chat.asked[:4] == [
         ["what is red"],
         ["what is red", "", ""],

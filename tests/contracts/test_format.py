@@ -109,6 +109,15 @@ ROWS = {
         }
     ],
 }
+ROWS["chitchat-stamped"] = [
+    {
+        **ROWS["chitchat"][0],
+        "messages": [
+            [{"sender": who, "text": "Hi", "timestamp": f"2018-05-10T20:16:5{second}Z"}]
+            for second, who in enumerate(("ann", "ann", "bob"))
+        ],
+    }
+]
 
 
 @pytest.mark.parametrize("check", FORMAT, ids=lambda check: check.__name__)

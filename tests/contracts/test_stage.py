@@ -37,7 +37,9 @@ OF_CHATS = (
     "alike",
     "confident",
     "duplex",
+    "joined",
     "mismatched",
+    "timed",
 )  # which need what other stages leave, and replies that differ
 OPTIONS["mismatched"] = {"share": 0.5}
 OPTIONS["few"] = {"count": 3}
@@ -69,7 +71,11 @@ def test_contract(entry, check):
         pytest.skip(f"{entry.name} takes texts with classes: its own test holds it to the contract")
     given = variety()
     if entry.name in OF_CHATS:
-        given = [replace(one, values={"confidence": 0.5}) for one in conversations(4)]
+        given = [
+            replace(one, values={"confidence": 0.5}, meta={**one.meta, "stamps": list(range(len(said)))})
+            for one in conversations(4)
+            for said in [one.parts["text"].messages]
+        ]
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), given)

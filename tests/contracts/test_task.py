@@ -29,6 +29,7 @@ OPTIONS = {
     "novelty": {"count": 4, "most": 8},
     "idling": {"on": "slices", "max_new": 4},
     "ifeval": {"max_new": 8},
+    "interrupted": {"on": "chats", "max_new": 4},
     "margins": {"on": "pairs"},
     "moderated": {"on": "unsafe", "policy": {"Numbers": "", "Bets": ""}},
     "moderated_each": {"on": "unsafe", "policy": {"Numbers": ""}},

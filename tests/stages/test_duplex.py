@@ -7,6 +7,7 @@ import pytest
 
 from turnsmith.errors import UsageError
 from turnsmith.stages.duplex import DISPLEASED, IDLE, INTERRUPTIONS, KINDS, RESETS, asked_again, duplex
+from turnsmith.testing import STAGE
 from turnsmith.types import Conversation, Example, Failure, Message, Reply, Usage
 
 
@@ -227,3 +228,12 @@ def test_what_cannot_be_asked_again_is_counted():
         "were answered by nothing": 1,
         "do not take turns": 1,
     }
+
+
+@pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
+def test_asking_again_keeps_the_contract_of_stages(check):
+    def stage(given):
+        by, _ = asks(*["anew"] * len(given))
+        return asked_again(given, by=by, rng=Random(0), counts=Counter())
+
+    check(stage, [CHAT, OTHER])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import turnsmith
-from turnsmith.errors import ModelError, UsageError
+from turnsmith.errors import ModelError, StorageError, UsageError
 from turnsmith.recipes import components, schema
 from turnsmith.recipes.start import comparison
 from turnsmith.testing.server import reply, says, serving
@@ -206,7 +206,7 @@ def test_tasks_that_need_likelihoods_are_refused_by_name_before_anything_is_meas
         in said
     )
     assert (
-        "Tasks that need replies only are code, exact, idling, ifeval, maths, novelty, played, replies, rouge"
+        "Tasks that need replies only are code, exact, idling, ifeval, interrupted, maths, novelty, played, replies, "
         in said
     )
 
@@ -259,3 +259,18 @@ def test_an_endpoint_is_measured_by_those_general_tasks_that_can_be():
     )
     assert [*map(str, plain["steps"][-1]["evaluate"]["suite"])] == ["{'replies': {'on': 'data'}}", "stopping"]
     assert name == "evaluate-owner-big-model"
+
+
+def test_a_comparison_whose_measurements_were_deleted_says_what_else_has_to_go(server):
+    found, task, _ = run(server, count=4)
+    shelf, before = Path("home/shelf"), measurements(task)
+    gone, comparison_of = next(iter(task["measurements"].values())), found["steps"][-1]["artefact"]
+    shutil.rmtree(shelf / gone)
+    with pytest.raises(
+        StorageError, match=rf"measurement .*{gone} is gone.*{comparison_of}.*remove that one too"
+    ):
+        run(server, count=4)
+    shutil.rmtree(shelf / comparison_of)
+    _, again, _ = run(server, count=4)
+    assert again["measurements"] == task["measurements"]
+    assert measurements(again) == before

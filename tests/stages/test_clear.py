@@ -151,7 +151,13 @@ def test_one_replaces_nothing_and_zero_whatever_is_preferred():
 def test_an_equal_reply_is_no_replacement_and_is_not_scored():
     made, counts, _ = mended(DATA, [" old ", Failure("no"), ""], [], least=0.15)
     assert [(one.id, one.meta["action"]) for one in made] == [("a", "keep"), ("c", "keep")]
-    assert counts == {"kept": 2, "dropped": 1}
+    assert counts == {"kept": 2, "dropped": 1, "could not be answered: no": 1}
+
+
+def test_a_reply_without_a_verdict_replaces_nothing_and_is_counted():
+    made, counts, _ = mended(DATA, [" new ", " old ", ""], [None, -1.0], least=0.15)
+    assert [(one.id, one.meta["action"]) for one in made] == [("a", "keep"), ("c", "keep")]
+    assert counts == {"kept": 2, "dropped": 1, "replies without a verdict, which replace nothing": 1}
 
 
 def test_every_row_is_accounted_for_and_what_is_right_is_known():

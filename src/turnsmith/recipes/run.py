@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnsmith import seeds, wheels
-from turnsmith.errors import UsageError
+from turnsmith.errors import StorageError, UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import files, telling, wiring
@@ -413,6 +413,12 @@ class Runner:
 
         reused = self.shelf.obtain(key, make)
         record = self.shelf.record(key)
+        made_of = [one for task in record["tasks"] for one in task["measurements"].values()]
+        if gone := [self.shelf.path(one) for one in made_of if not self.shelf.ready(one)]:
+            raise StorageError(
+                f"measurement {gone[0]} is gone, and the comparison {self.shelf.path(key)} was made of it: "
+                "remove that one too and run again, which measures anew"
+            )
         beside = f" against {step.against}" if step.against else ""
         self._told("measure", f"{step.model}{beside}", reused, "")
         for line in telling.figures(record["tasks"]):

@@ -116,6 +116,7 @@ def corrected(
     is the logistic function of the difference: what Bradley and Terry make of two log-likelihoods, and what
     models can do that are too small to judge in words. least: as of `confident`; what has less and is not
     corrected is left out. Equal replies are no replacement.
+    A reply that failed, and one without a verdict, is counted and replaces nothing.
     Examples get in their metadata `action` (`keep` or `replace`), and where there is a verdict `candidate`
     and `verdict_confidence`. Every example is counted once, as kept, replaced or dropped, and where the truth
     is known (`mismatched`), how many replacements are right and how many right replies were spoilt.
@@ -127,6 +128,7 @@ def corrected(
     old = [_reply(example, part).content.strip() for example in data]
     sampling = Sampling(temperature=temperature, max_new=max_new)
     replies = by([one.upto(-1) for one in texts], sampling=sampling)
+    counts.update(f"could not be answered: {one.reason}" for one in replies if isinstance(one, Failure))
     new = ["" if isinstance(reply, Failure) else reply.message.content.strip() for reply in replies]
     places = [place for place, said in enumerate(new) if said not in ("", old[place])]
     mended = [text.upto(-1).then(Message("assistant", said)) for text, said in zip(texts, new, strict=True)]
@@ -134,6 +136,8 @@ def corrected(
     rows = [data[at] for at in places]
     verdicts = _scored(sure, rows, pairs) if judge is None else _asked(judge, sure, rows, pairs, rng, counts)
     better = dict(zip(places, verdicts, strict=True))
+    if missing := verdicts.count(None):
+        counts["replies without a verdict, which replace nothing"] += missing
     for place, example in enumerate(data):
         verdict = better.get(place)
         meta: dict[str, Json] = dict(example.meta)

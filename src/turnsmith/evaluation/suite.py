@@ -13,6 +13,8 @@ from turnsmith.models.score import Scoring
 from turnsmith.types import Chat, Conversation, Example, Failure, Json, Reply, Sampling
 
 Gives = Literal["replies", "likelihoods"]
+# Of an item and a reply, the values and what is shown.
+Judged = Callable[[Item, Reply], tuple[Mapping[str, float], Mapping[str, Json]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def answered(
     asked: Mapping[str, Conversation],
     sampling: Sampling,
     items: Sequence[Item],
-    said: Callable[[Item, Reply], tuple[Mapping[str, float], Mapping[str, Json]]],
+    said: Judged,
 ) -> list[Item]:
     """The items, one for each conversation, with what the replies come to and how they ended.
 

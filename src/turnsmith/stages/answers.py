@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from turnsmith.errors import DataError, UsageError
+from turnsmith.errors import UsageError
 from turnsmith.registry import stage
 from turnsmith.sample.chat import samples
-from turnsmith.stages.parts import conversation_of
+from turnsmith.stages.parts import conversation_of, several_of, worth_of
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling, Scorer, Value
 
 
@@ -82,7 +82,7 @@ def answered(example: Example, asked: Conversation, reply: Reply) -> Example:
 def each_answer(data: Sequence[Example], *, of: str = "replies", to: str = "text") -> Iterator[Example]:
     """Make each of the several conversations `of` an example of its own, with its own values."""
     for example in data:
-        for number, one in enumerate(_several(example, of)):
+        for number, one in enumerate(several_of(example, of)):
             meta = {**example.meta, "id": f"{example.id}/{number}"}
             yield Example({to: one}, _own(example, number), meta)
 
@@ -94,7 +94,7 @@ def best_answer(
     """Keep of the several conversations `of` the one with the highest `value`; of equals the first."""
     for example in data:
         best, _ = _ends(example, of, value)
-        yield Example({to: _several(example, of)[best]}, _own(example, best), example.meta)
+        yield Example({to: several_of(example, of)[best]}, _own(example, best), example.meta)
 
 
 @stage("best_and_worst", source="arXiv:2305.18290 sec. 4")
@@ -120,19 +120,10 @@ def best_and_worst(
         if first - last <= least:
             counts[f"prompts whose best and worst answers are no more than {least:g} apart"] += 1
             continue
-        several = _several(example, of)
+        several = several_of(example, of)
         plain = {name: one for name, one in example.values.items() if not isinstance(one, tuple)}
         values = {**plain, f"{value}_chosen": first, f"{value}_rejected": last}
         yield replace(example, parts={"chosen": several[best], "rejected": several[worst]}, values=values)
-
-
-def _several(example: Example, part: str) -> tuple[Conversation, ...]:
-    found = example.parts.get(part)
-    if not isinstance(found, tuple) or not found:
-        raise DataError(
-            f"example {example.id!r} has no several conversations {part!r}; it has {', '.join(example.parts)}"
-        )
-    return found
 
 
 def _own(example: Example, number: int) -> dict[str, Value]:
@@ -142,11 +133,9 @@ def _own(example: Example, number: int) -> dict[str, Value]:
 
 def _ends(example: Example, part: str, value: str) -> tuple[int, int]:
     """Which of the several conversations have the highest and the lowest value."""
-    found = example.values.get(value)
-    if not isinstance(found, tuple) or len(found) != len(_several(example, part)):
-        raise DataError(f"example {example.id!r} has no {value!r} for each of its {part!r}")
-    places = range(len(found))
-    return max(places, key=found.__getitem__), min(places, key=found.__getitem__)
+    worth = worth_of(example, part, value)
+    places = range(len(worth))
+    return max(places, key=worth.__getitem__), min(places, key=worth.__getitem__)
 
 
 def _text(example: Example) -> Conversation:

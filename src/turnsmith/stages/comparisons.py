@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from turnsmith.errors import DataError
 from turnsmith.registry import stage
+from turnsmith.stages.parts import several_of, worth_of
 from turnsmith.types import Example
 
 
@@ -27,11 +27,7 @@ def every_pair(
     with one conversation, which has no pair. The value `margin` is how far they are apart.
     """
     for example in data:
-        found, worth = example.parts.get(of), example.values.get(value)
-        if not isinstance(found, tuple) or not isinstance(worth, tuple) or len(found) != len(worth):
-            raise DataError(
-                f"example {example.id!r} has no several conversations {of!r} with a {value!r} for each"
-            )
+        found, worth = several_of(example, of), worth_of(example, of, value)
         if len(found) == 1:
             counts["have one reply, and no pair"] += 1
         plain = {name: one for name, one in example.values.items() if not isinstance(one, tuple)}

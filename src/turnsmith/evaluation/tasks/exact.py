@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
-from turnsmith.evaluation.suite import Bench, Subject, answered
+from turnsmith.evaluation.suite import Bench, Judged, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Json, Reply, Sampling
+from turnsmith.types import Conversation, Example, Json, Reply, Sampling
 
 
 @task("exact", data=True, asks="replies")
@@ -30,22 +30,24 @@ class Exact:
         self.sampling = Sampling(temperature=temperature, max_new=max_new)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        items: list[Item] = []
-        asked: dict[str, Conversation] = {}
-        for id, opening, right in references(bench, self.on, self.count):
-            asked[id] = opening
-            items.append(Item(id, "", {}, {"reference": right.strip()}))
-        return answered(subject, asked, self.sampling, items, _judged)
+        return against_references(subject, bench.examples(self.on)[: self.count], self.sampling, _judged)
 
 
-def references(bench: Bench, on: str, count: int | None) -> Iterator[tuple[str, Conversation, str]]:
-    """Of the first `count` examples, all where it is None: id, what is asked, and the last answer in truth.
-    Raises DataError where there is none."""
-    for example in list(bench.examples(on))[:count]:
+def against_references(
+    subject: Subject, examples: Sequence[Example], sampling: Sampling, judged: Judged
+) -> list[Item]:
+    """An item of each example: what the subject says in the place of its last answer, which is shown as
+    `reference`, judged. Raises DataError where there is no answer."""
+    items: list[Item] = []
+    asked: dict[str, Conversation] = {}
+    for example in examples:
         text = example.parts.get("text")
         if not isinstance(text, Conversation) or not text.opening.messages:
-            raise DataError(f"example {example.id!r} of {on!r} has no answer to compare with")
-        yield example.id, text.opening, text.messages[len(text.opening.messages)].content
+            raise DataError(f"example {example.id!r} has no answer to compare with")
+        asked[example.id] = text.opening
+        reference = text.messages[len(text.opening.messages)].content.strip()
+        items.append(Item(example.id, "", {}, {"reference": reference}))
+    return answered(subject, asked, sampling, items, judged)
 
 
 def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from turnsmith.data.overlap import rouge_l
 from turnsmith.evaluation.items import Item, Metric
-from turnsmith.evaluation.suite import Bench, Subject, answered
-from turnsmith.evaluation.tasks.exact import references
+from turnsmith.evaluation.suite import Bench, Subject
+from turnsmith.evaluation.tasks.exact import against_references
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Json, Reply, Sampling
+from turnsmith.types import Json, Reply, Sampling
 
 
-@task("rouge", data=True, asks="replies", source="Lin 2004, sec. 3.1")
+@task("rouge", data=True, asks="replies", source="Lin 2004, sec. 3.1", version=2)
 class Rouge:
     """ROUGE-L of the reply to each conversation with the last one in it: F1 of the longest common sequence of
     words.
@@ -30,12 +30,7 @@ class Rouge:
         self.sampling = Sampling(temperature=temperature, max_new=max_new)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        items: list[Item] = []
-        asked: dict[str, Conversation] = {}
-        for id, opening, reference in references(bench, self.on, self.count):
-            asked[id] = opening
-            items.append(Item(id, "", {}, {"reference": reference}))
-        return answered(subject, asked, self.sampling, items, _judged)
+        return against_references(subject, bench.examples(self.on)[: self.count], self.sampling, _judged)
 
 
 def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:

@@ -52,7 +52,7 @@ def test_one_reply_makes_no_pair_and_is_counted():
 
 def test_replies_without_their_rewards_are_an_error():
     bare = Example({"replies": (chat("u: Hi", "a: x"),)}, {}, {"id": "a"})
-    with pytest.raises(
-        DataError, match="'a' has no several conversations 'replies' with a 'reward' for each"
-    ):
+    with pytest.raises(DataError, match="'a' has no 'reward' for each of its 'replies'"):
         made(bare)
+    with pytest.raises(DataError, match="'a' has no several conversations 'answers'; it has replies"):
+        made(bare, of="answers")

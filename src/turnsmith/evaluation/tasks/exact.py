@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Judged, Subject, answered
 from turnsmith.registry import task
-from turnsmith.types import Conversation, Example, Json, Reply, Sampling
+from turnsmith.types import Conversation, Json, Reply, Sampling
 
 
 @task("exact", data=True, asks="replies")
@@ -30,20 +28,20 @@ class Exact:
         self.sampling = Sampling(temperature=temperature, max_new=max_new)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        return against_references(subject, bench.examples(self.on)[: self.count], self.sampling, _judged)
+        return against_references(subject, bench, self.on, self.count, self.sampling, _judged)
 
 
 def against_references(
-    subject: Subject, examples: Sequence[Example], sampling: Sampling, judged: Judged
+    subject: Subject, bench: Bench, on: str, count: int | None, sampling: Sampling, judged: Judged
 ) -> list[Item]:
-    """An item of each example: what the subject says in the place of its last answer, which is shown as
-    `reference`, judged. Raises DataError where there is no answer."""
+    """An item of each of the first `count` examples: what the subject says in the place of the last answer,
+    which is shown as `reference`, judged. Raises DataError where there is no answer."""
     items: list[Item] = []
     asked: dict[str, Conversation] = {}
-    for example in examples:
+    for example in bench.examples(on)[:count]:
         text = example.parts.get("text")
         if not isinstance(text, Conversation) or not text.opening.messages:
-            raise DataError(f"example {example.id!r} has no answer to compare with")
+            raise DataError(f"example {example.id!r} of {on!r} has no answer to compare with")
         asked[example.id] = text.opening
         reference = text.messages[len(text.opening.messages)].content.strip()
         items.append(Item(example.id, "", {}, {"reference": reference}))

@@ -30,7 +30,7 @@ class Rouge:
         self.sampling = Sampling(temperature=temperature, max_new=max_new)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        return against_references(subject, bench.examples(self.on)[: self.count], self.sampling, _judged)
+        return against_references(subject, bench, self.on, self.count, self.sampling, _judged)
 
 
 def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:

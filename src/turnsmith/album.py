@@ -83,14 +83,16 @@ def keep(image: Image) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"the image {image.url:.60} cannot be read any more: {error}") from None
     if digest(file) != image.digest:
-        raise DataError(f"the image {image.url:.60} is not what it was when the data were read: read them anew")
+        raise DataError(
+            f"the image {image.url:.60} is not what it was when the data were read: read them anew"
+        )
     with wheels.aside(place) as written:
         written.write_bytes(file)
 
 
 def opened(number: int) -> Picture.Image:
-    """The picture whose first id is FIRST + number * MOST, in RGB. Raises ModelError where it was never kept, or
-    is no picture."""
+    """The picture whose first id is FIRST + number * MOST, in RGB. Raises ModelError where it was never
+    kept, or is no picture."""
     from PIL import Image as Picture
     from PIL import UnidentifiedImageError
 

@@ -63,8 +63,9 @@ def average_precision(said: Sequence[Box], true: Sequence[Box], *, least: float 
     """The average precision of the boxes of one image, in the order in which they are said.
 
     A box is right where it overlaps a true box, which no earlier one has taken, by at least `least`: the one
-    that it overlaps most. Precision at a recall is the highest at that recall or a higher one. 0 where there is
-    no box on either side. Source: uzh-dqbm-cmi/RadVLM, compute_metrics_tasks.py; the mean over images is its mAP.
+    that it overlaps most. Precision at a recall is the highest at that recall or a higher one. 0 where there
+    is no box on either side. Source: uzh-dqbm-cmi/RadVLM, compute_metrics_tasks.py; the mean over images is
+    its mAP.
     """
     if not said or not true:
         return 0.0
@@ -82,12 +83,13 @@ def average_precision(said: Sequence[Box], true: Sequence[Box], *, least: float 
 
 
 def mean_overlap(said: Sequence[Box], true: Sequence[Box]) -> float:
-    """How much of what is said and what is true is covered: overlaps of pairs, the best pair first and each box
-    in one, over the larger number of boxes. A box that is missing or too many counts as 0; 0 where there is no
-    box on either side.
+    """How much of what is said and what is true is covered: overlaps of pairs, the best pair first and each
+    box in one, over the larger number of boxes. A box that is missing or too many counts as 0; 0 where there
+    is no box on either side.
     """
     pairs = sorted(
-        ((overlap(one, other), i, j) for i, one in enumerate(said) for j, other in enumerate(true)), reverse=True
+        ((overlap(one, other), i, j) for i, one in enumerate(said) for j, other in enumerate(true)),
+        reverse=True,
     )
     total, ones, others = 0.0, set[int](), set[int]()
     for both, i, j in pairs:

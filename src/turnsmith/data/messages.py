@@ -11,7 +11,19 @@ from turnsmith import album
 from turnsmith.data.cells import unpacked
 from turnsmith.data.loss_control import STRETCHES, WEIGHT, stretches_of, weight_of
 from turnsmith.errors import DataError
-from turnsmith.types import IMAGE, ROLES, Call, Conversation, Image, Json, Message, Role, Span, is_list, is_object
+from turnsmith.types import (
+    IMAGE,
+    ROLES,
+    Call,
+    Conversation,
+    Image,
+    Json,
+    Message,
+    Role,
+    Span,
+    is_list,
+    is_object,
+)
 
 SAID = ("call_id", "name", "thinking")  # texts of a message that may be absent
 ROLE: dict[str, Role] = {"developer": "system", "function": "tool"}  # other names of roles
@@ -247,8 +259,8 @@ def _content(value: Any, where: str) -> _Content:
 
 
 def _image(part: Mapping[str, Any], where: str) -> Image:
-    """OpenAI's `{"type": "image_url", "image_url": {"url"}}`, and transformers' `{"type": "image"}` with `url`,
-    `path` or `image`."""
+    """OpenAI's `{"type": "image_url", "image_url": {"url"}}`, and transformers' `{"type": "image"}` with
+    `url`, `path` or `image`."""
     given: Any = part.get("image_url")
     given = given.get("url") if is_object(given) else given
     given = given or part.get("url") or part.get("path") or part.get("image")

@@ -289,13 +289,13 @@ class Renderer:
                 )
             if message.role in ("assistant", "text"):
                 raise RenderError(
-                    f"{which} has an image, and its role is {message.role}: images stand in what users, systems "
-                    "and tools say"
+                    f"{which} has an image, and its role is {message.role}: images stand in what "
+                    "users, systems and tools say"
                 )
             if (marks := message.content.count(IMAGE)) != len(message.images):
                 raise RenderError(
-                    f"{which} has {len(message.images)} images, and {marks} times the mark U+FDD3: each image "
-                    "needs its one place in what is said"
+                    f"{which} has {len(message.images)} images, and {marks} times the mark U+FDD3: each "
+                    "image needs its one place in what is said"
                 )
 
     def _prove(self) -> None:
@@ -373,7 +373,9 @@ class Renderer:
 
     def _fingerprint(self) -> str:
         ids = [one.inputs.tolist() for one in self.render(self._known.probe)]
-        known = json.dumps([self.template, list(self.stops), ids, *([self.sees] if self.sees else [])], sort_keys=True)
+        known = json.dumps(
+            [self.template, list(self.stops), ids, *([self.sees] if self.sees else [])], sort_keys=True
+        )
         return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 

@@ -138,7 +138,17 @@ def _unseen(message: Message) -> Message:
 
 IMAGES = of_messages("images", _unseen)
 TOOLS = of_conversations("tools", lambda c: replace(c, tools=()) if c.tools else c)
-BARE = (IMAGES, SPANS, *SAMPLED, FIELDS, CALLS, CALL_IDS, NAMES, THINKING, TOOLS)  # of formats that have texts only
+BARE = (
+    IMAGES,
+    SPANS,
+    *SAMPLED,
+    FIELDS,
+    CALLS,
+    CALL_IDS,
+    NAMES,
+    THINKING,
+    TOOLS,
+)  # of formats that have texts only
 OPENAI = (*SAMPLED, fields_but(KEYS))  # of formats that have messages as OpenAI writes them
 
 

@@ -93,7 +93,9 @@ class _Source:
         if is_adapter(directory):
             raise ModelError(f"{reference} is an adapter: fold it into its base first (turnsmith export)")
         if sees(directory):
-            raise ModelError(f"{reference} sees through a front, which cannot be merged: merge what it was put before")
+            raise ModelError(
+                f"{reference} sees through a front, which cannot be merged: merge what it was put before"
+            )
         self.directories = [directory]
         self.patches: list[Patch] = []
         if is_patch(directory):

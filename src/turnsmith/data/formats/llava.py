@@ -18,10 +18,17 @@ MARK = "<image>"
 
 def _marked(message: Message) -> Message:
     """A text that says `<image>` without meaning one cannot be told from one that does."""
-    return replace(message, content=message.content.replace(MARK, "<picture>")) if MARK in message.content else message
+    return (
+        replace(message, content=message.content.replace(MARK, "<picture>"))
+        if MARK in message.content
+        else message
+    )
 
 
-WITHIN = (of_messages("the words <image> (now <picture>)", _marked), *(one for one in LIMITS if one is not IMAGES))
+WITHIN = (
+    of_messages("the words <image> (now <picture>)", _marked),
+    *(one for one in LIMITS if one is not IMAGES),
+)
 
 
 def _row(example: Example) -> dict[str, Json]:
@@ -30,7 +37,10 @@ def _row(example: Example) -> dict[str, Json]:
     if not images:
         raise DataError("a record has an image, and this example has none: write it as sharegpt")
     messages = tuple(replace(m, content=m.content.replace(IMAGE, MARK), images=()) for m in given.messages)
-    return {"image": images[0] if len(images) == 1 else list[Json](images), **said(replace(given, messages=messages))}
+    return {
+        "image": images[0] if len(images) == 1 else list[Json](images),
+        **said(replace(given, messages=messages)),
+    }
 
 
 @format(
@@ -64,7 +74,9 @@ def placed(given: Conversation, images: list[Image]) -> Conversation:
                 message,
                 content=message.content.replace(MARK, IMAGE),
                 images=tuple(next(left) for _ in range(message.content.count(MARK))),
-                spans=tuple(replace(s, start=_at(message, s.start), end=_at(message, s.end)) for s in message.spans),
+                spans=tuple(
+                    replace(s, start=_at(message, s.start), end=_at(message, s.end)) for s in message.spans
+                ),
             )
             if MARK in message.content
             else message

@@ -18,18 +18,18 @@ from turnsmith.types import Conversation, Example, Failure, Json, Reply, Samplin
 class Boxes:
     """How well the boxes that a model writes lie on those in truth: mean average precision and overlap.
 
-    on: data whose examples have `boxes` in their metadata, a list of [left, top, right, bottom] from 0 to 1, as
-    `scene_chats` leaves them; those without are not asked. Every `[a, b, c, d]` in the reply to the last question
-    counts, in order. least: overlap from which a box is right. count: examples, from the first. temperature: 0
-    is greedy. max_new: tokens of a reply.
-    The source also reports the mean overlap of all said with all true boxes, which is low where several boxes
-    are all right; here each box has one partner, and what is missing or too many counts as 0.
+    on: data whose examples have `boxes` in their metadata, a list of [left, top, right, bottom] from 0 to 1,
+    as `scene_chats` leaves them; those without are not asked. Every `[a, b, c, d]` in the reply to the last
+    question counts, in order. least: overlap from which a box is right. count: examples, from the first.
+    temperature: 0 is greedy. max_new: tokens of a reply. The source also reports the mean overlap of all
+    said with all true boxes, which is low where several boxes are all right; here each box has one partner,
+    and what is missing or too many counts as 0.
     """
 
     title = "Boxes"
     note = (
-        "mAP is the mean over images of the average precision of the boxes in the reply, one being right where it "
-        "overlaps a true box enough. IoU is intersection over union, of each box and its one best partner."
+        "mAP is the mean over images of the average precision of the boxes in the reply, one being right "
+        "where it overlaps a true box enough. IoU is intersection over union, of each box and its one best partner."
     )
     metrics = (
         Metric("mAP", "precision", "share", "higher", of="images"),
@@ -61,7 +61,9 @@ class Boxes:
         def judged(item: Item, reply: Reply) -> tuple[Mapping[str, float], Mapping[str, Json]]:
             said, own = read(reply.message.content), true[item.id]
             precision = average_precision(said, own, least=self.least)
-            return {"precision": precision, "overlap": mean_overlap(said, own)}, {"text": reply.message.content}
+            return {"precision": precision, "overlap": mean_overlap(said, own)}, {
+                "text": reply.message.content
+            }
 
         return answered(subject, asked, self.sampling, items, judged)
 
@@ -71,15 +73,15 @@ class Named:
     """Which of some labels a model's replies name: F1 over all decisions, and of each label.
 
     on: data whose examples have `gold` in their metadata, the labels in truth; those without are not asked.
-    labels: all that may be named. A label counts as said where its name, in lower case, stands in the reply: "no
-    red circle" names the red circle, so ask for lists, not for sentences that deny. count, temperature, max_new:
-    as of `boxes`.
+    labels: all that may be named. A label counts as said where its name, in lower case, stands in the reply:
+    "no red circle" names the red circle, so ask for lists, not for sentences that deny. count, temperature,
+    max_new: as of `boxes`.
     """
 
     title = "Labels that replies name"
     note = (
-        "For each image and label, whether the reply has the label's name in it, against the truth. F1 counts the "
-        "decisions of all labels together; a name in a denial counts as said."
+        "For each image and label, whether the reply has the label's name in it, against the truth. F1 "
+        "counts the decisions of all labels together; a name in a denial counts as said."
     )
     metrics = (
         Metric("F1", "said", "share", "higher", of="decisions", reduce="f1", others=("gold",), grouped=True),
@@ -122,7 +124,9 @@ def _with(examples: Sequence[Example], key: str, on: str) -> list[Example]:
     """The examples whose metadata have the key; DataError where none has."""
     found = [example for example in examples if key in example.meta]
     if not found:
-        raise DataError(f"no example of {on!r} has `{key}` in its metadata: measure on what scene_chats makes")
+        raise DataError(
+            f"no example of {on!r} has `{key}` in its metadata: measure on what scene_chats makes"
+        )
     return found
 
 

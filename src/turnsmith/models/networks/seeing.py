@@ -16,8 +16,8 @@ SEES = "image_tokens"  # in the tokenizer's settings, where the renderer looks
 def seeing(
     *, language: str | None = None, encoder: str | None = None, size: int = 224
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A language model with an encoder of images and a projector that nobody has trained yet: two linear layers
-    from the seed. What it sees means nothing to it before the projector has learnt.
+    """A language model with an encoder of images and a projector that nobody has trained yet: two linear
+    layers from the seed. What it sees means nothing to it before the projector has learnt.
 
     language: a model's reference; the small Llama of `llama` where absent. encoder: of the weights of
     EfficientNet-Lite0, e.g. `efficientnet-lite0`; random ones where absent. size: images become squares of so

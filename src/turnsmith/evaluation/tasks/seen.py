@@ -29,7 +29,8 @@ class Boxes:
     title = "Boxes"
     note = (
         "mAP is the mean over images of the average precision of the boxes in the reply, one being right "
-        "where it overlaps a true box enough. IoU is intersection over union, of each box and its one best partner."
+        "where it overlaps a true box enough. IoU is intersection over "
+        "union, of each box and its one best partner."
     )
     metrics = (
         Metric("mAP", "precision", "share", "higher", of="images"),

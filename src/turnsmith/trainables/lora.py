@@ -64,9 +64,9 @@ class Lora:
         for name in self.settings["modules_to_save"] or ():
             if not any(f".{one}".endswith(f".{name}") for one, _ in model.named_modules()):
                 raise ModelError(f"lora: whole names {name!r}, and no module of this model is called so")
-        ours = {"exclude_modules": rf".*\.{FRONT}\..*"} if fronts.of(model) is not None else {}
+        front = rf".*\.{FRONT}\..*" if fronts.of(model) is not None else None
         try:
-            return get_peft_model(model, LoraConfig(**self.settings, **ours))
+            return get_peft_model(model, LoraConfig(**self.settings, exclude_modules=front))
         except ValueError as error:
             raise ModelError(f"lora cannot be attached: {error}") from None
 

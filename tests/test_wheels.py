@@ -238,6 +238,7 @@ def test_a_bad_reference_says_what_is_wrong(reference, complaint):
 def test_shipped_names_carry_what_is_needed_to_trust_them():
     assert wheels.names("model") == ["smollm2-135m-instruct", "gemma3-270m", "minilm"]
     assert wheels.names("data") == ["chitchat"]
+    assert wheels.names("encoder") == ["efficientnet-lite0"]
     for name in wheels.names():
         entry = wheels.shipped(name)
         assert entry is not None

@@ -43,6 +43,7 @@ GIVEN = {
     "tuple[str, ...]": ["hoppy", "smooth", "bitter", "sour"],
     "Mapping[str, float]": {"english": 0.9, "latin": 0.1},
     "dict[str, str]": {"no": "bad", "yes": "good"},
+    "dict[str, int]": {"list": 1, "presence": 2},
 }  # for options without a default, in examples
 
 

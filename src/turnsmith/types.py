@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Role = Literal["system", "user", "assistant", "tool", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool", "text")
+IMAGE = "\ufdd3"  # where an image stands in what is said: a noncharacter of Unicode, which no text may hold
 Finish = Literal["stop", "length", "cancelled", "stuck"]
 Train = Literal["assistant", "last", "turn", "user", "calls", "all"]  # what learns
 # Of a path: the state of its first or last token, the mean of its trained tokens'.
@@ -57,6 +58,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a message. url: a path, or a `data:` URI that holds it. digest: the sha256 of its file, by
+    which it is known wherever it lies."""
+
+    url: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call of a tool. id: what the answering `tool` message names as its `call_id`."""
 
@@ -76,6 +86,7 @@ class Message:
     they were sampled from. `ids` are used verbatim when the conversation is rendered again.
     calls: tools that an assistant message calls. call_id: in a tool message, which call it answers. name: of
     the speaker or tool. thinking: what the assistant thought before it spoke; None where nothing is known.
+    images: those that stand where the content has IMAGE, in their order; no other content has that.
     """
 
     role: Role
@@ -89,6 +100,7 @@ class Message:
     call_id: str | None = None
     name: str | None = None
     thinking: str | None = None
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Shipped:
     """An embedded model or data set. `sha256` is that of `file`, the parts joined; None for a folder."""
 
     name: str
-    kind: Literal["model", "data"]
+    kind: Literal["model", "data", "encoder"]
     file: str
     licence: str
     source: str

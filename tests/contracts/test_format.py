@@ -6,7 +6,7 @@ import pytest
 
 from turnsmith.data import formats
 from turnsmith.registry import Registry
-from turnsmith.testing import FORMAT, variety
+from turnsmith.testing import FORMAT, picture, variety
 
 REGISTRY = Registry()
 SAID = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 0.5}]
@@ -15,6 +15,21 @@ ROWS = {
     "messages": [{"messages": SAID, "page": 3}],
     "sharegpt": [
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "page": 3}
+    ],
+    "llava": [
+        {
+            "image": picture().url,
+            "conversations": [{"from": "human", "value": "<image>\nWho?"}, {"from": "gpt", "value": "Red."}],
+            "page": 3,
+        },
+        {
+            "image": [picture().url, picture((0, 0, 255)).url],
+            "conversations": [
+                {"from": "human", "value": "<image> or <image>?"},
+                {"from": "gpt", "value": "Both"},
+            ],
+            "page": 3,
+        },
     ],
     "alpaca": [
         {"instruction": "Add", "input": "1 2", "output": "3", "history": [["Hi", "Hello"]], "page": 3}

@@ -31,6 +31,9 @@ COUNTED = (
     "topics",
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
+OF_SCENES = ("mistaken", "scene_chats")  # which need pictures whose truth is known
+OPTIONS["scenes"] = {"count": 3}
+OPTIONS["scene_chats"] = {"tasks": {"report": 2, "presence": 1, "dialogue": 1}}
 OPTIONS["mixture"] = {"count": 10, "shares": {"latin": 0.8, "greek": 0.2}}
 OF_CLASSES = ("labelled", "mislabelled", "spoken", "guard_prompts", "relabelled", "violating")
 OF_CHATS = (
@@ -76,6 +79,8 @@ def test_contract(entry, check):
             for one in conversations(4)
             for said in [one.parts["text"].messages]
         ]
+    if entry.name in OF_SCENES:
+        given = list(stage("scenes", {"count": 3}, registry=REGISTRY)([]))
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), given)

@@ -21,6 +21,8 @@ FILES = {  # what tasks that measure on a file of their own are given
 }
 OPTIONS = {
     "abilities": {"every": 80},
+    "boxes": {"on": "scenes", "max_new": 8},
+    "named": {"on": "scenes", "labels": ("a", "b"), "max_new": 8},
     "classified": {"on": "classes"},
     "doubted": {"on": "noisy"},
     "code": {"file": str(Path(__file__).with_name("problems.jsonl")), "max_new": 8},
@@ -88,6 +90,8 @@ def bench():
     ]
     short = [one.replaced(text=one.parts["text"].upto(2)) for one in data["chats"]]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(short)]
+    known = {"boxes": [[0.0, 0.0, 0.5, 0.5]], "gold": ["a"]}
+    data["scenes"] = [replace(one, meta={**one.meta, **known}) for one in data["chats"]]
     data["noisy"] = [replace(one, values={"wrong": float(at % 2)}) for at, one in enumerate(data["chats"])]
     data["unsafe"] = [
         replace(one, meta={**one.meta, "violated": ["Numbers"][: at % 2]})

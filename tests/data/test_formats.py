@@ -66,7 +66,7 @@ def test_messages():
         ({"role": "user", "content": 3}, r"messages\[0\]: the content must be text, not 3"),
         (
             {"role": "user", "content": [{"type": "image_url"}]},
-            r"messages\[0\].content\[0\]: the content must be text",
+            r"messages\[0\].content\[0\]: an image must say its `url`",
         ),
         ({"role": "assistant", "content": "", "tool_calls": [{}]}, r"messages\[0\].tool_calls\[0\] must"),
         ({"role": "assistant", "content": "", "function_call": {"a": 1}}, "must name a function"),

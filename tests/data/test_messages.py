@@ -1,12 +1,14 @@
 """Messages as others write them: calls, tools, reasoning, and what the loss weighs."""
 
+import base64
 import json
 
 import pytest
 
-from turnsmith.data.messages import conversation, dump, load, message, schemas_of
+from turnsmith.data.messages import conversation, dump, load, message, say, schemas_of
 from turnsmith.errors import DataError
-from turnsmith.types import Call, Span
+from turnsmith.testing import picture
+from turnsmith.types import IMAGE, Call, Conversation, Span
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 WIRE = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
@@ -85,6 +87,30 @@ def test_parts_of_the_content_may_weigh_on_their_own():
     assert said(content=parts).spans == (Span(2, 5, 0.0), Span(5, 6, 2.0))
 
 
+def test_images_stand_where_their_parts_do_and_are_written_as_openai_does(tmp_path):
+    red = picture()
+    (tmp_path / "a.png").write_bytes(base64.b64decode(red.url.partition(",")[2]))
+    parts = [
+        {"type": "image_url", "image_url": {"url": red.url}},
+        {"type": "text", "text": "Like "},
+        {"type": "image", "path": str(tmp_path / "a.png")},
+        {"type": "text", "text": "?", "weight": 2},
+    ]
+    found = said(content=parts)
+    assert found.content == f"{IMAGE}Like {IMAGE}?"
+    assert [image.digest for image in found.images] == [red.digest] * 2
+    assert found.spans == (Span(7, 8, 2.0),)
+    wire = say(found)
+    assert wire["content"] == [
+        {"type": "image_url", "image_url": {"url": red.url}},
+        {"type": "text", "text": "Like "},
+        {"type": "image_url", "image_url": {"url": str(tmp_path / "a.png")}},
+        {"type": "text", "text": "?"},
+    ]
+    assert message(wire, "here") == found
+    assert load(dump(Conversation((found,)))) == Conversation((found,))
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
@@ -95,7 +121,11 @@ def test_parts_of_the_content_may_weigh_on_their_own():
         ({"content": None}, "the content must be text, not None"),
         (
             {"content": [{"type": "image_url"}]},
-            r"here.content\[0\]: the content must be text, and this part of it is 'image_url'",
+            r"here.content\[0\]: an image must say its `url`, a path or a data: URI, not None",
+        ),
+        (
+            {"content": [{"type": "audio"}]},
+            r"here.content\[0\]: the content must be text and images, and this part of it is 'audio'",
         ),
         ({"weight": True}, "the weight must be a number"),
         ({"loss_scale": "high"}, "the loss_scale must be a number"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from turnsmith.data.template import BREAK
+from turnsmith.types import IMAGE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,15 +60,24 @@ class Encoder:
         """All ids of a text."""
         return [id for segment in self.segments(text) for id in segment.ids]
 
-    def segments(self, text: str, cuts: Sequence[int] = ()) -> list[Segment]:
+    def segments(
+        self, text: str, cuts: Sequence[int] = (), images: Sequence[Sequence[int]] = ()
+    ) -> list[Segment]:
         """The text in segments, in order; what a special token swallows around it is in none.
 
-        cuts: further positions that no token may cross.
+        cuts: further positions that no token may cross. images: the ids of each image, in the order of their
+        marks in the text.
         """
-        bounds = self._bounds(text, cuts)
-        plain = [text[start:end] for start, end, id in bounds if id is None]
+        marks = [place for place, letter in enumerate(text) if letter == IMAGE] if images else []
+        seen = dict(zip(marks, images, strict=True))
+        bounds = self._bounds(text, [*cuts, *marks, *(place + 1 for place in marks)])
+        plain = [text[start:end] for start, end, id in bounds if id is None and start not in seen]
         encoded = iter(self.plain(plain))
-        return [Segment(start, end, next(encoded) if id is None else (id,)) for start, end, id in bounds]
+        found: list[Segment] = []
+        for start, end, id in bounds:
+            own = (id,) if id is not None else tuple(seen[start]) if start in seen else next(encoded)
+            found.append(Segment(start, end, own))
+        return found
 
     def plain(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The ids of texts in which nothing is a special token."""

@@ -7,10 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from turnsmith import album
 from turnsmith.data.cells import unpacked
 from turnsmith.data.loss_control import STRETCHES, WEIGHT, stretches_of, weight_of
 from turnsmith.errors import DataError
-from turnsmith.types import ROLES, Call, Conversation, Json, Message, Role, Span, is_list, is_object
+from turnsmith.types import (
+    IMAGE,
+    ROLES,
+    Call,
+    Conversation,
+    Image,
+    Json,
+    Message,
+    Role,
+    Span,
+    is_list,
+    is_object,
+)
 
 SAID = ("call_id", "name", "thinking")  # texts of a message that may be absent
 ROLE: dict[str, Role] = {"developer": "system", "function": "tool"}  # other names of roles
@@ -55,14 +68,15 @@ def message(value: Any, where: str) -> Message:
         call_id=value.get("tool_call_id"),
         name=value.get("name"),
         thinking=text_of(thought[0], where) if thought else None,
+        images=said.images,
     )
 
 
 def text_of(value: Any, where: str) -> str:
     """A text, or parts of text put together; DataError for anything else."""
     said = _content(value, where)
-    if said.thoughts or said.calls:
-        raise DataError(f"{where} must be text, and has parts that think or call")
+    if said.thoughts or said.calls or said.images:
+        raise DataError(f"{where} must be text, and has parts that think, call or show images")
     return said.text
 
 
@@ -105,12 +119,24 @@ def say(message: Message) -> dict[str, Json]:
 
     The arguments of calls are JSON text: as objects they would have another type in every row.
     """
-    row: dict[str, Json] = {"role": message.role, "content": message.content}
+    row: dict[str, Json] = {"role": message.role, "content": shown(message) or message.content}
     row |= {} if message.thinking is None else {"reasoning_content": message.thinking}
     row |= {"tool_calls": [_say_call(call) for call in message.calls]} if message.calls else {}
     row |= {} if message.call_id is None else {"tool_call_id": message.call_id}
     row |= {} if message.name is None else {"name": message.name}
     return {**row, **say_weights(message), **message.fields}
+
+
+def shown(message: Message) -> list[Json]:
+    """The content in parts, where images stand in it; nothing where there are none."""
+    if not message.images:
+        return []
+    texts = message.content.split(IMAGE)
+    parts: list[Json] = []
+    for text, image in zip(texts, (*message.images, None), strict=True):
+        parts += [{"type": "text", "text": text}] if text else []
+        parts += [{"type": "image_url", "image_url": {"url": image.url}}] if image else []
+    return parts
 
 
 def say_weights(message: Message) -> dict[str, Json]:
@@ -153,6 +179,7 @@ def dump(given: Conversation) -> Json:
         calls = [{"name": call.name, "arguments": call.arguments, "id": call.id} for call in m.calls]
         row |= {"calls": calls} if calls else {}
         row |= {key: value for key in SAID if (value := getattr(m, key)) is not None}
+        row |= {"images": [[image.url, image.digest] for image in m.images]} if m.images else {}
         rows.append(row)
     return {"messages": rows, "tools": list(given.tools)} if given.tools else rows
 
@@ -174,6 +201,7 @@ def load(value: Any) -> Any:
                 tuple(row["ids"]) if "ids" in row else None,
                 tuple(row["logprobs"]) if "logprobs" in row else None,
                 tuple(Call(**call) for call in row.get("calls", ())),
+                images=tuple(Image(*image) for image in row.get("images", ())),
                 **{key: row[key] for key in SAID if key in row},
             )
             for row in value
@@ -192,10 +220,12 @@ class _Content:
     spans: tuple[Span, ...] = ()
     thoughts: list[str] = field(default_factory=list[str])
     calls: tuple[Call, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 def _content(value: Any, where: str) -> _Content:
-    """A text; or parts of it, each of which may say what it weighs, with thoughts and calls among them."""
+    """A text; or parts of it, each of which may say what it weighs, with thoughts, calls and images among
+    them."""
     if isinstance(value, str):
         return _Content(value)
     if not is_list(value):
@@ -203,14 +233,19 @@ def _content(value: Any, where: str) -> _Content:
     said, thought = "", ""
     spans: list[Span] = []
     calls: list[Call] = []
+    images: list[Image] = []
     for number, part in enumerate(value):
         place = f"{where}.content[{number}]"
         kind: Any = part.get("type") if is_object(part) else part
+        if kind in ("image_url", "image"):
+            said += IMAGE
+            images.append(_image(part, place))
+            continue
         found: Any = part.get("text", part.get("value")) if is_object(part) else None
         if kind not in ("text", "reasoning", "tool_call") or not isinstance(found, str):
             raise DataError(
-                f"{place}: the content must be text, and this part of it is {kind!r:.60}: a model of text "
-                "would learn answers to what it cannot see"
+                f"{place}: the content must be text and images, and this part of it is {kind!r:.60}: a model "
+                "would learn answers to what it cannot see or hear"
             )
         if kind == "reasoning":
             thought += found
@@ -220,7 +255,18 @@ def _content(value: Any, where: str) -> _Content:
             start, said = len(said), said + found
             weight = weight_of(part, place)
             spans += [Span(start, len(said), weight)] if weight is not None else []
-    return _Content(said, tuple(spans), [thought] if thought else [], tuple(calls))
+    return _Content(said, tuple(spans), [thought] if thought else [], tuple(calls), tuple(images))
+
+
+def _image(part: Mapping[str, Any], where: str) -> Image:
+    """OpenAI's `{"type": "image_url", "image_url": {"url"}}`, and transformers' `{"type": "image"}` with
+    `url`, `path` or `image`."""
+    given: Any = part.get("image_url")
+    given = given.get("url") if is_object(given) else given
+    given = given or part.get("url") or part.get("path") or part.get("image")
+    if not isinstance(given, str):
+        raise DataError(f"{where}: an image must say its `url`, a path or a data: URI, not {given!r:.60}")
+    return album.found(given, where)
 
 
 def written_calls(text: str, where: str) -> tuple[Call, ...]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from turnsmith import album
 from turnsmith.data.beside import beside
 from turnsmith.data.encode import Encoder, Segment, special_tokens
 from turnsmith.data.parse import learn
@@ -25,7 +26,7 @@ from turnsmith.data.template import BREAK, DATE, Template, frozen
 from turnsmith.data.views import View, Views, check_said, stands
 from turnsmith.data.weigh import Paint, policy
 from turnsmith.errors import RenderError
-from turnsmith.types import Conversation, Finish, Json, Message, Tokens, Train
+from turnsmith.types import IMAGE, Conversation, Finish, Json, Message, Tokens, Train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ PAIR = (
     "{% if loop.last and message['role'] == 'assistant' and not add_generation_prompt %}{{ sep_token }}"
     "{% elif not loop.first %} {% endif %}{{ message['content'] }}{% endfor %}{{ sep_token }}"
 )
+SEES = "image_tokens"  # in a tokenizer's settings: how many tokens an image is
 LONGEST = 4  # tokens that make one character: UTF-8 has no more bytes
 
 
@@ -91,12 +93,18 @@ class Renderer:
         """Whether calls of tools have a place in a reply."""
         return self._known.template.dialect.arguments is not None
 
+    @property
+    def sees(self) -> int:
+        """How many tokens an image is to the model, which its tokenizer says; 0 of a model of text alone."""
+        return int(self.tokenizer.init_kwargs.get(SEES, 0))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.tokenizer, self.date, self.beside)
 
     def prompt(self, conversation: Conversation, name: str = "?") -> list[int]:
         """Ids after which the model writes the next assistant message."""
         self._check(conversation, name)
+        self._check_images(conversation, name)
         text = self._known.template.text(conversation, prompt=True, name=name)
         check_said(self._known, conversation, text, name)
         sampled = [i for i, message in enumerate(conversation.messages) if message.ids is not None]
@@ -114,6 +122,7 @@ class Renderer:
         """
         if not conversation.messages:
             raise RenderError(f"example {name!r} has no messages")
+        self._check_images(conversation, name)
         if all(message.role == "text" for message in conversation.messages):
             found = [self._render_text(conversation)]
         else:
@@ -173,6 +182,9 @@ class Renderer:
         found: list[str] = []
         open_ids: list[int] = []
         for id in ids:
+            if id >= album.FIRST:
+                found.append("" if id % album.MOST else "[image]")
+                continue
             open_ids.append(id)
             text = str(self.tokenizer.decode(open_ids, clean_up_tokenization_spaces=False))
             whole = not text.endswith("\ufffd") or len(open_ids) == LONGEST
@@ -194,9 +206,11 @@ class Renderer:
         for reply in sorted(view.replies, key=lambda reply: reply.start):
             paint.reply(reply, weights[reply.index], calls_only=train == "calls", name=name)
         pieces = self._pieces(conversation, view)
-        ids = np.array([id for piece, _ in pieces for id in piece], np.int32)
+        seen = any(message.images for message in conversation.messages)
+        ids: Any = np.array([id for piece, _ in pieces for id in piece], np.int64 if seen else np.int32)
         found, turns = paint.read(pieces)
         found[:1] = 0.0  # nothing predicts the first token
+        found[ids >= album.FIRST] = 0.0  # nor an image
         return Tokens(ids, ids, found, turns, crossing=paint.crossing)
 
     def _pieces(self, conversation: Conversation, view: View) -> list[tuple[tuple[int, ...], Segment]]:
@@ -204,7 +218,8 @@ class Renderer:
 
         A sampled reply that was cut off gets the end of its turn behind it.
         """
-        segments = self._encoder.segments(view.text.text, [reply.start for reply in view.replies])
+        seen = self._seen(conversation.upto(view.count), view.text.text)
+        segments = self._encoder.segments(view.text.text, [reply.start for reply in view.replies], seen)
         sampled = {r.start: r for r in view.replies if conversation.messages[r.index].ids is not None}
         pieces: list[tuple[tuple[int, ...], Segment]] = []
         skipped = 0
@@ -223,6 +238,17 @@ class Renderer:
             pieces.append((given[-1:] if ended else stop.ids, stop))
             skipped = reply.end
         return pieces
+
+    def _seen(self, conversation: Conversation, text: str) -> list[list[int]]:
+        """The ids of each image in the text of the conversation, which is in the album from now on."""
+        images = [image for message in conversation.messages for image in message.images]
+        if images and text.count(IMAGE) != len(images):
+            raise RenderError(
+                f"the chat template shows {text.count(IMAGE)} of {len(images)} images, or one several times"
+            )
+        for image in images:
+            album.keep(image)
+        return [album.ids(image, self.sees) for image in images]
 
     def _render_text(self, conversation: Conversation) -> Tokens:
         contents = self._encoder.plain([message.content for message in conversation.messages])
@@ -248,6 +274,28 @@ class Renderer:
                 raise RenderError(
                     f"message {index} of example {name!r} calls tools, and this chat template has no calls: "
                     "leave them out, or choose a model whose template has them"
+                )
+
+    def _check_images(self, conversation: Conversation, name: str) -> None:
+        """Every image has its place, in what is said to a model that sees."""
+        for index, message in enumerate(conversation.messages):
+            if not message.images and IMAGE not in message.content:
+                continue
+            which = f"message {index} of example {name!r}"
+            if not self.sees:
+                raise RenderError(
+                    f"{which} has an image, and this model reads text alone: start from one that sees (base: "
+                    "{seeing: {language: NAME}}), or leave images out (the stage `unseen`)"
+                )
+            if message.role in ("assistant", "text"):
+                raise RenderError(
+                    f"{which} has an image, and its role is {message.role}: images stand in what "
+                    "users, systems and tools say"
+                )
+            if (marks := message.content.count(IMAGE)) != len(message.images):
+                raise RenderError(
+                    f"{which} has {len(message.images)} images, and {marks} times the mark U+FDD3: each "
+                    "image needs its one place in what is said"
                 )
 
     def _prove(self) -> None:
@@ -325,7 +373,9 @@ class Renderer:
 
     def _fingerprint(self) -> str:
         ids = [one.inputs.tolist() for one in self.render(self._known.probe)]
-        known = json.dumps([self.template, list(self.stops), ids], sort_keys=True)
+        known = json.dumps(
+            [self.template, list(self.stops), ids, *([self.sees] if self.sees else [])], sort_keys=True
+        )
         return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 

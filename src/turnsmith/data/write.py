@@ -15,7 +15,7 @@ from typing import Any
 from turnsmith.data.loss_control import silent
 from turnsmith.data.messages import KEYS
 from turnsmith.errors import DataError
-from turnsmith.types import Conversation, Example, Json, Message, Part
+from turnsmith.types import IMAGE, Conversation, Example, Json, Message, Part, Span
 
 Border = Callable[[Example], int]
 
@@ -122,8 +122,33 @@ CALL_IDS = of_messages(
 )
 NAMES = without("names of speakers", name=None)
 THINKING = without("thinking", thinking=None)
+
+
+def _unseen(message: Message) -> Message:
+    """The message without its images, its spans where their characters are now."""
+    if not message.images:
+        return message
+
+    def at(place: int) -> int:
+        return place - message.content.count(IMAGE, 0, place)
+
+    spans = tuple(Span(at(span.start), at(span.end), span.weight) for span in message.spans)
+    return replace(message, content=message.content.replace(IMAGE, ""), images=(), spans=spans)
+
+
+IMAGES = of_messages("images", _unseen)
 TOOLS = of_conversations("tools", lambda c: replace(c, tools=()) if c.tools else c)
-BARE = (SPANS, *SAMPLED, FIELDS, CALLS, CALL_IDS, NAMES, THINKING, TOOLS)  # of formats that have texts only
+BARE = (
+    IMAGES,
+    SPANS,
+    *SAMPLED,
+    FIELDS,
+    CALLS,
+    CALL_IDS,
+    NAMES,
+    THINKING,
+    TOOLS,
+)  # of formats that have texts only
 OPENAI = (*SAMPLED, fields_but(KEYS))  # of formats that have messages as OpenAI writes them
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from turnsmith import wheels
 from turnsmith.errors import ModelError
 from turnsmith.models import combination
-from turnsmith.models.directory import base_of, header, is_adapter, is_patch, read_object
+from turnsmith.models.directory import base_of, header, is_adapter, is_patch, read_object, sees
 from turnsmith.models.load import load_patch
 from turnsmith.models.locate import locate
 
@@ -92,6 +92,10 @@ class _Source:
         combination.refuse(reference, directory)
         if is_adapter(directory):
             raise ModelError(f"{reference} is an adapter: fold it into its base first (turnsmith export)")
+        if sees(directory):
+            raise ModelError(
+                f"{reference} sees through a front, which cannot be merged: merge what it was put before"
+            )
         self.directories = [directory]
         self.patches: list[Patch] = []
         if is_patch(directory):

@@ -5,7 +5,7 @@ import json
 import struct
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PARTS, NOTE = "adapter.safetensors", "turnsmith.json"  # of parts of our own, see own.py
 PATCH = "patch.safetensors"  # a sparse difference, see patch.py, beside the same note
+FRONT = "front"  # the directory of what stands before a model that sees, see fronts.py
 COMBINATION = "combination.json"  # models that decode in step, see combination.py
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "merges.txt")
 
@@ -61,6 +62,11 @@ def is_patch(directory: Path) -> bool:
 def rests_on_base(directory: Path) -> bool:
     """Whether what is in it is a model together with a base only."""
     return is_adapter(directory) or is_patch(directory)
+
+
+def sees(directory: Path) -> bool:
+    """Whether there is a front beside the model, through which it sees."""
+    return (directory / FRONT).is_dir()
 
 
 def has_tokenizer(directory: Path) -> bool:
@@ -147,11 +153,17 @@ def size(model: "torch.nn.Module") -> int:
 
 
 def write(model: "torch.nn.Module", words: "PreTrainedTokenizerBase", target: Path) -> None:
-    """Writes weights, settings and tokenizer into the new directory `target`."""
+    """Writes weights, settings and tokenizer into the new directory `target`. An adapter's base keeps its
+    front itself."""
+    from turnsmith.models import fronts
+
     target.mkdir()
-    with quiet():
+    alone = nullcontext() if hasattr(model, "peft_config") else fronts.apart(model)
+    with quiet(), alone as front:
         model.save_pretrained(str(target))  # pyright: ignore[reportCallIssue]
         words.save_pretrained(str(target))
+        if front is not None:
+            fronts.write(front, target)
     readable(target)
 
 

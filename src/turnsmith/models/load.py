@@ -13,6 +13,7 @@ from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import combination, own
 from turnsmith.models.directory import (
+    FRONT,
     NOTE,
     PATCH,
     TOKENIZER,
@@ -29,6 +30,7 @@ from turnsmith.models.directory import (
     read_object,
     readable,
     rests_on_base,
+    sees,
     settings_of,
     size,
     write,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     from turnsmith.models.patch import Sparse
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "heads/*.safetensors")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "heads/*.safetensors", "front/*")
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 TEMPLATES = ("chat_template*", "additional_chat_templates/*")
 
@@ -64,6 +66,8 @@ def load(
     """
     import torch
 
+    from turnsmith.models import fronts
+
     directory = locate(reference)
     if is_combination(directory):
         combination.refuse(reference, directory)
@@ -75,6 +79,8 @@ def load(
         model = _read_full(directory, wanted)
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
         mend(model, words)
+        if sees(directory):
+            fronts.read(model, directory)
         return model, words
     base = base_of(directory)
     model, words = load(base, dtype=wanted, device=device)
@@ -127,7 +133,7 @@ def parameters(reference: str) -> int:
         return sum(parameters(one.reference) for one in combination.read(reference).members.values())
     if is_patch(directory):  # it exchanges numbers of its base
         return parameters(base_of(directory))
-    files = sorted(directory.glob("*.safetensors"))
+    files = [*sorted(directory.glob("*.safetensors")), *directory.glob(f"{FRONT}/*.safetensors")]
     if not files:
         raise ModelError(f"{directory} has no .safetensors file, so that its weights cannot be counted")
     count = sum(prod(tensor["shape"]) for file in files for tensor in header(file).values())

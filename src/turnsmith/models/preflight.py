@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from turnsmith.errors import ModelError
 from turnsmith.models import gguf
-from turnsmith.models.directory import base_of, header, is_adapter, is_own, is_patch, read_object, settings_of
+from turnsmith.models.directory import (
+    base_of,
+    header,
+    is_adapter,
+    is_own,
+    is_patch,
+    read_object,
+    sees,
+    settings_of,
+)
 from turnsmith.models.locate import foundation, locate
 
 if TYPE_CHECKING:
@@ -31,6 +40,11 @@ def check(source: Path, form: Form) -> None:
         raise ModelError(
             f"{source} carries the parts of {parts}, which cannot be folded into weights, and which no other "
             "tool knows: nothing was written. `turnsmith chat` and `turnsmith evaluate` use it as it is"
+        )
+    if sees(foundation(str(source))):
+        raise ModelError(
+            f"{source} sees images through a front that no other tool knows: nothing was written. `turnsmith "
+            "chat` and `turnsmith evaluate` use it as it is"
         )
     if lost := losses(source, form):
         instead = {

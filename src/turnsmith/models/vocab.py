@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from turnsmith.models import fronts
 from turnsmith.models.head import weight_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def add(model: PreTrainedModel, words: PreTrainedTokenizerBase, tokens: Sequence
     before = len(weight_of(model.get_input_embeddings()))
     if len(words) <= before:
         return
-    model.resize_token_embeddings(len(words), mean_resizing=False)
+    with fronts.apart(model):
+        model.resize_token_embeddings(len(words), mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
             assert layer is not None

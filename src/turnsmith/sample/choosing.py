@@ -118,7 +118,7 @@ class Penalties:
     def begin(self, row: int, prompt: Sequence[int]) -> None:
         """A reply to this prompt begins in a row."""
         self.seen[row] = False
-        self.seen[row, list(prompt)] = True
+        self.seen[row, [id for id in prompt if id < self.seen.shape[1]]] = True  # images are no words
         self.counts[row] = 0
 
     def take(self, row: int, id: int) -> None:

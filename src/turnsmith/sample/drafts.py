@@ -8,12 +8,14 @@ arXiv:2211.17192 (alg. 1), since the model draws the guessed id with its own pro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from turnsmith import album
 from turnsmith.errors import ModelError
 from turnsmith.sample.choosing import choose
 from turnsmith.sample.reading import read_on
@@ -47,7 +49,8 @@ class PromptLookup:
             last = list(ids[-size:])
             for start in range(len(ids) - size - 1, -1, -1):
                 if list(ids[start : start + size]) == last:
-                    return list(ids[start + size : start + size + self.most])
+                    found = ids[start + size : start + size + self.most]
+                    return list(takewhile(lambda id: id < album.FIRST, found))
         return []
 
     def swap(self, one: int, other: int) -> None:

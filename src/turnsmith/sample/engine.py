@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from turnsmith import album
 from turnsmith.errors import ModelError, UsageError
+from turnsmith.models import fronts
 from turnsmith.models.bare import bare
 from turnsmith.models.heads import Head
 from turnsmith.sample.decoding import Decoding, Drafter, Request
@@ -304,7 +306,10 @@ class LocalEngine:
         for index, prompt in enumerate(prompts):
             if not len(prompt):
                 raise UsageError(f"prompt {index} is empty: there is nothing to continue.")
-            if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+            words = prompt if max(prompt) < album.FIRST else [id for id in prompt if id < album.FIRST]
+            if len(words) < len(prompt) and fronts.of(self.model) is None:
+                raise ModelError(f"prompt {index} has an image, and this model reads text alone.")
+            if not 0 <= min(words, default=0) <= max(words, default=0) < vocabulary:
                 raise ModelError(f"prompt {index} holds ids that are not below the model's {vocabulary}.")
             if self.context is not None and len(prompt) + max_new > self.context:
                 raise ModelError(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from turnsmith import album
 from turnsmith.data.messages import message, say
 from turnsmith.errors import DataError
 from turnsmith.models.endpoint import Endpoint, Server
@@ -117,7 +118,8 @@ def _format(sampling: Sampling) -> dict[str, Any]:
 
 def _wire(said: Message) -> dict[str, Json]:
     """A message as a server takes it: without weights, thoughts and fields of our own."""
-    return say(replace(said, weight=None, spans=(), fields={}, thinking=None))
+    images = tuple(map(album.carried, said.images))  # the server cannot read our files
+    return say(replace(said, weight=None, spans=(), fields={}, thinking=None, images=images))
 
 
 # -------------------------------------------------------------------------------- what comes back

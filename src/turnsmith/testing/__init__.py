@@ -1,7 +1,8 @@
 """What the tests of Turnsmith are built with, public so that your own components can be tested the same way.
 
-Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `conversations`, `variety`,
-`jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives them.
+Builders make small real things: `model`, `tokenizer`, `directory`, `chat`, `picture`, `conversations`,
+`variety`, `jsonl`, `examples`, `scores` with given log-probs and references, and `Told`, a run that gives
+them.
 Contracts are tuples of checks, each a function that raises AssertionError: OBJECTIVE, TRAINABLE, STAGE,
 DECODER, FORMAT, AGENT, SCORER, TASK and RECIPE. An objective of your own is held to its contract by a
 parametrised test:
@@ -35,6 +36,7 @@ from turnsmith.testing.builders import (
     examples,
     jsonl,
     model,
+    picture,
     scores,
     tokenizer,
     tokens,
@@ -73,6 +75,7 @@ __all__ = [
     "jsonl",
     "method",
     "model",
+    "picture",
     "properties",
     "scorer",
     "scores",

@@ -3,6 +3,7 @@ values."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from turnsmith import seeds
+from turnsmith import album, seeds
 from turnsmith.data import formats
 from turnsmith.models.networks.llama import CHATML
 from turnsmith.types import (
+    IMAGE,
     Conversation,
     Example,
+    Image,
     Json,
     Message,
     Part,
@@ -110,6 +113,15 @@ def directory(path: Path, *, seed: int = 0, template: str = CHATML) -> Path:
     return path
 
 
+def picture(colour: tuple[int, int, int] = (255, 0, 0), *, size: int = 8) -> Image:
+    """A square of one colour, as an image that carries its own file."""
+    from PIL import Image as Picture
+
+    file = io.BytesIO()
+    Picture.new("RGB", (size, size), colour).save(file, "PNG")
+    return album.of_bytes(file.getvalue())
+
+
 def chat(*said: str) -> Conversation:
     """A conversation from texts that start with `u:`, `a:` or `s:`.
 
@@ -135,13 +147,15 @@ def conversations(count: int, *, parts: Sequence[str] = ("text",)) -> list[Examp
 
 
 def variety() -> list[Example]:
-    """An example of each shape that there is: system text, weights, spans, fields, sampled ids, raw text,
-    pairs, several replies, values and meta."""
+    """An example of each shape that there is: system text, images, weights, spans, fields, sampled ids, raw
+    text, pairs, several replies, values and meta."""
     start = chat("s: Be brief.", "u: Hello there", "a: Hi.", "u: And you?")
     spoken = Message("assistant", "I am fine.", 0.5, (Span(0, 4, 2.0),), {"name": "Ann"})
     sampled = Message("assistant", "Fine.", ids=(40, 41, 2), logprobs=(-0.5, -1.25, -0.125))
     raw = Conversation((Message("text", "The cat sat on the mat.\n"),))
+    seen = Message("user", f"What is {IMAGE} here?", images=(picture(),))
     shapes: dict[str, dict[str, Part]] = {
+        "seen": {"text": Conversation((seen, Message("assistant", "A red square.")))},
         "plain": {"text": chat("u: Hello", "a: Hi")},
         "spoken": {"text": start.then(spoken)},
         "sampled": {"text": start.then(sampled)},

@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from turnsmith.errors import ModelError
+from turnsmith.models import fronts
+from turnsmith.models.directory import FRONT
 from turnsmith.registry import trainable
 from turnsmith.trainables.install import Draw
 
@@ -17,6 +19,7 @@ OPTIONS = {
     "dropout": "lora_dropout",
     "targets": "target_modules",
     "scale_by_root": "use_rslora",
+    "whole": "modules_to_save",
 }
 
 
@@ -26,7 +29,9 @@ class Lora:
 
     targets: name endings of the layers, `all-linear` for all but the output projection. scale_by_root divides
     alpha by sqrt(rank) instead (arXiv:2312.03732). A model that carries an adapter already goes on with it;
-    its settings must be those asked for. Its targets are compared only where they are named.
+    its settings must be those asked for. Its targets are compared only where they are named. whole: names of
+    modules that learn themselves beside the adapters, e.g. `projector` of a model that sees; they are copied,
+    and saved with the adapter. Linear layers of a front get no adapters.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Lora:
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("all-linear",),
         scale_by_root: bool = False,
+        whole: tuple[str, ...] = (),
     ) -> None:
         self.settings: dict[str, Any] = {
             "r": rank,
@@ -44,6 +50,7 @@ class Lora:
             "lora_dropout": dropout,
             "target_modules": "all-linear" if targets == ("all-linear",) else list(targets),
             "use_rslora": scale_by_root,
+            "modules_to_save": list(whole) or None,
             "task_type": "CAUSAL_LM",
         }
 
@@ -54,8 +61,12 @@ class Lora:
         if isinstance(model, PeftModel):
             self._compare(model.active_peft_config)
             return model
+        for name in self.settings["modules_to_save"] or ():
+            if not any(f".{one}".endswith(f".{name}") for one, _ in model.named_modules()):
+                raise ModelError(f"lora: whole names {name!r}, and no module of this model is called so")
+        front = rf".*\.{FRONT}\..*" if fronts.of(model) is not None else None
         try:
-            return get_peft_model(model, LoraConfig(**self.settings))
+            return get_peft_model(model, LoraConfig(**self.settings, exclude_modules=front))
         except ValueError as error:
             raise ModelError(f"lora cannot be attached: {error}") from None
 
@@ -71,5 +82,6 @@ class Lora:
                 )
 
     def select(self, model: nn.Module, draw: Draw) -> dict[str, bool]:
-        """The adapter's matrices."""
-        return {name: True for name, _ in model.named_parameters() if "lora_" in name}
+        """The adapter's matrices, and the copies of what learns whole."""
+        marks = ("lora_", ".modules_to_save.")
+        return {name: True for name, _ in model.named_parameters() if any(mark in name for mark in marks)}

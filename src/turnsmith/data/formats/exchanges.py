@@ -11,6 +11,7 @@ from turnsmith.data.messages import listed, say_weights, text_of
 from turnsmith.data.write import (
     CALL_IDS,
     CALLS,
+    IMAGES,
     NAMES,
     SAMPLED,
     THINKING,
@@ -35,6 +36,7 @@ def _bare(message: Message) -> Message:
 
 
 LIMITS = (
+    IMAGES,
     *SAMPLED,
     CALLS,
     CALL_IDS,

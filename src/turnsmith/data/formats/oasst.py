@@ -9,7 +9,18 @@ from typing import Any
 from turnsmith.data.cells import unpacked
 from turnsmith.data.formats import Parsed, Row
 from turnsmith.data.messages import text_of
-from turnsmith.data.write import CALL_IDS, CALLS, NAMES, SAMPLED, SPANS, THINKING, TOOLS, Writer, roles
+from turnsmith.data.write import (
+    CALL_IDS,
+    CALLS,
+    IMAGES,
+    NAMES,
+    SAMPLED,
+    SPANS,
+    THINKING,
+    TOOLS,
+    Writer,
+    roles,
+)
 from turnsmith.errors import DataError
 from turnsmith.registry import format
 from turnsmith.types import Conversation, Example, Json, Message, Part, Role, is_list, is_object
@@ -120,7 +131,7 @@ def _said(node: _Node) -> dict[str, Json]:
     return {**fields, **said, "replies": replies}
 
 
-LIMITS = (*SAMPLED, SPANS, CALLS, CALL_IDS, NAMES, THINKING, TOOLS)
+LIMITS = (IMAGES, *SAMPLED, SPANS, CALLS, CALL_IDS, NAMES, THINKING, TOOLS)
 
 
 @format(

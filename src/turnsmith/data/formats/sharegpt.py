@@ -10,7 +10,17 @@ from typing import Any
 from turnsmith.data.formats import Parsed, Row
 from turnsmith.data.loss_control import OF_ROW, STRETCHES, WEIGHT, stretches_of, weighed, weight_of
 from turnsmith.data.messages import listed, message, say_weights, schemas_of, text_of, written_calls
-from turnsmith.data.write import CALL_IDS, NAMES, SAMPLED, THINKING, Writer, fields_but, of_messages, single
+from turnsmith.data.write import (
+    CALL_IDS,
+    IMAGES,
+    NAMES,
+    SAMPLED,
+    THINKING,
+    Writer,
+    fields_but,
+    of_messages,
+    single,
+)
 from turnsmith.errors import DataError
 from turnsmith.registry import format
 from turnsmith.types import Conversation, Example, Json, Message, Role, is_object
@@ -33,6 +43,7 @@ KEYS = frozenset(("from", "value", "role", "content", *WEIGHT, *STRETCHES))
 COLUMNS = ("conversations", "conversation")
 USED = (*COLUMNS, "system", "tools", *OF_ROW)
 LIMITS = (
+    IMAGES,
     *SAMPLED,
     CALL_IDS,
     NAMES,

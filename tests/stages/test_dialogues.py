@@ -144,5 +144,5 @@ def test_the_contract_of_stages_holds(check):
     def stage(given):
         return conversed(given, says("one", "two"), says("and"), turns=3, least=1)[0]
 
-    assert len(stage(data)) == 5
+    assert len(stage(data)) == 6
     check(stage, data)

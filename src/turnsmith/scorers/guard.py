@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -130,7 +130,7 @@ def verdicts(
 
 def _behind(prompt: Sequence[int], word: int) -> Tokens:
     """The word as the one token that counts behind a prompt."""
-    ids = np.array([*prompt, word], np.int32)
+    ids: Any = np.array([*prompt, word], np.int64)  # those of images need it
     weights = np.zeros(len(ids), np.float32)
     weights[-1] = 1
     return Tokens(ids, ids, weights, np.zeros(len(ids), np.int32))

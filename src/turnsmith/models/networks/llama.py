@@ -28,12 +28,15 @@ def llama(
     shared: int = 2,
     context: int = 512,
     words: tuple[str, ...] = (),
+    spread: float = 0.02,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Llama's architecture, with a token for every byte and ChatML's template.
 
     hidden: the width of its states, wide: of its feed-forward layers. heads: of queries; shared: how many of
     them share keys and values. context: the longest sequence, in tokens. words: what is one token by itself,
-    with the blank before it, e.g. a word or a few that always stand together.
+    with the blank before it, e.g. a word or a few that always stand together. spread: standard deviation of
+    the first weights; hidden**-0.5, which keeps the size of what they are given, learns to look things up
+    sooner.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -49,6 +52,7 @@ def llama(
         num_key_value_heads=heads // shared,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        initializer_range=spread,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=pad,

@@ -52,21 +52,33 @@ class Scene:
         >>> Scene(("book", "car"), ("D", "F"), 1, "F").prompt()
         'The book is in Box D, the car is in Box F. Box F contains the'
         """
-        told = [f"the {thing} is in Box {box}" for thing, box in zip(self.things, self.boxes, strict=True)]
-        return f"T{', '.join(told)[1:]}. Box {self.asked} contains the"
+        return f"{self.told()} Box {self.asked} contains the"
 
-    def example(self, id: str, answer: str | None = None) -> Example:
-        """An example whose plain text is the prompt and, as all that learns, the answer, or what is given in
-        its place."""
+    def told(self) -> str:
+        """What stands before the question."""
+        parts = [f"the {thing} is in Box {box}" for thing, box in zip(self.things, self.boxes, strict=True)]
+        return f"T{', '.join(parts)[1:]}."
+
+    def said(self, answer: str | None = None) -> Conversation:
+        """Plain text: the prompt and, as all that learns, the answer, or what is given in its place."""
         thing = self.answer if answer is None else answer
-        said = (Message("text", self.prompt(), weight=0.0), Message("text", f" {thing}", weight=1.0))
-        told: Json = {
+        return Conversation(
+            (Message("text", self.prompt(), weight=0.0), Message("text", f" {thing}", weight=1.0))
+        )
+
+    def every(self) -> tuple[Scene, ...]:
+        """The scene with each of its boxes asked for."""
+        return tuple(replace(self, index=at, asked=label) for at, label in enumerate(self.boxes))
+
+    def example(self, id: str) -> Example:
+        """An example of what is said, with what `scene` reads it back from."""
+        kept: Json = {
             "things": list(self.things),
             "boxes": list(self.boxes),
             "index": self.index,
             "asked": self.asked,
         }
-        return Example({"text": Conversation(said)}, {}, {"id": id, "prompt": self.prompt(), SCENE: told})
+        return Example({"text": self.said()}, {}, {"id": id, "told": self.told(), SCENE: kept})
 
     def corrupted(self, rng: Random, labels: str = LETTERS) -> Scene:
         """The scene, asked for a label that none of its boxes has: nothing is the right answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import Literal
 
 from turnsmith.data.boxes import Scene
 from turnsmith.errors import UsageError
@@ -27,14 +28,17 @@ def boxes(
     most: int = 7,
     things: tuple[str, ...] = (),
     labels: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    asked: Literal["one", "all"] = "one",
     rng: Random,
 ) -> Iterator[Example]:
     """Add `count` texts that say in which box each of `least` to `most` things is, and what one box contains.
 
     All that learns is the last word. A thing and a label are in a scene once at most, and which box is asked
-    for is drawn, so that nothing but the scene tells the answer. things, labels: what they are drawn from;
-    labels are single letters. What `carried` and `crossed` look for needs things that are one token each,
-    which they check. Raises UsageError where there are not as many things or labels as boxes.
+    for is drawn, so that nothing but the scene tells the answer. things: what they are drawn from, thirty
+    common words where none are given; labels: letters. Tasks that look into a model need things that are one
+    token each, which they check. asked: `all` asks for every box of a scene, in conversations of one example
+    that share what stands before the question: more to learn from for little more work. Tasks ask for the one
+    that was drawn. Raises UsageError where there are not as many things or labels as boxes.
     """
     yield from data
     things = things or THINGS
@@ -48,4 +52,6 @@ def boxes(
         size = rng.randint(least, most)
         names, letters = rng.sample(sorted(set(things)), size), rng.sample(sorted(set(labels)), size)
         index = rng.randrange(size)
-        yield Scene(tuple(names), tuple(letters), index, letters[index]).example(f"boxes-{number}")
+        scene = Scene(tuple(names), tuple(letters), index, letters[index])
+        made = scene.example(f"boxes-{number}")
+        yield made if asked == "one" else made.replaced(text=tuple(one.said() for one in scene.every()))

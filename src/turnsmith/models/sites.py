@@ -142,8 +142,8 @@ def edit(places: Sites, changes: Mapping[Place, Change]) -> Iterator[None]:
 def _hook(places: Sites, place: Place, change: Change) -> Any:
     attention = places.layers[place.layer]
 
-    def made(states: Tensor) -> Tensor:
-        apart = states.unflatten(-1, (-1, places.size))
+    def made(states: Any) -> Tensor:
+        apart: Tensor = states.unflatten(-1, (-1, places.size))
         after = change(apart)
         return states if after is apart else after.flatten(-2)
 

@@ -138,3 +138,11 @@ def test_data_that_are_no_scenes_and_sizes_that_are_none_are_refused(bench):
     for options in ({"sizes": (1, 2, 3)}, {"sizes": (1, 0, 1, 1)}, {"prune": 1.0}):
         with pytest.raises(UsageError, match="circuit: sizes is"):
             CircuitTask(on="asked", search="search", **options)
+
+
+def test_a_model_that_answers_nothing_has_no_circuit(bench):
+    model, words = written()
+    torch.nn.init.zeros_(model.model.layers[1].self_attn.o_proj.weight)
+    torch.nn.init.zeros_(model.model.layers[0].self_attn.o_proj.weight)
+    with pytest.raises(ModelError, match="circuit: written answers none of 30 prompts"):
+        circuit().measure(subject(model, words), bench)

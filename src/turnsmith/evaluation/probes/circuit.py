@@ -13,7 +13,7 @@ from torch import Tensor
 
 from turnsmith import seeds
 from turnsmith.data.boxes import Scene, scene
-from turnsmith.errors import UsageError
+from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.probes.ablation import Ablation, Means, means, pruned, share, without, written
 from turnsmith.evaluation.probes.paths import Circuit, Found, GroupName, chain, drawn, find, pairs
@@ -89,8 +89,8 @@ class CircuitTask:
     at the last token, the label that is asked for, and where it stood before. Values belong to groups of
     heads (grouped-query attention), so that detectors and readers are found by what all heads of a
     receiver's group get of them. Raises DataError where data were not made by `boxes`, or a thing is not one
-    token; ModelError where the family has no heads to look into, or the circuit is of a model of another
-    shape.
+    token; ModelError where the family has no heads to look into, where the model answers nothing, or the
+    circuit is of a model of another shape.
     """
 
     title = "The circuit that tracks things"
@@ -137,6 +137,11 @@ class CircuitTask:
         asked = [Asked(one, one.answer, id) for id, one in scenes_of(bench.examples(self.on)).items()]
         ablation = Ablation(probe, average, [probe.prompts(batch) for batch in by_batch(asked)])
         values = figures(ablation, found.circuit)
+        if not values["whole"].any():
+            raise ModelError(
+                f"circuit: {subject.name} answers none of {len(asked)} prompts, so that there is nothing "
+                "that a circuit could be faithful to: train it on the stage `boxes` first"
+            )
         shown = [described(found, probe)] + [{}] * (len(asked) - 1)  # once: it is of no prompt by itself
         return [
             Item(one.id, "", {name: float(row[at]) for name, row in values.items()}, shown[at])
@@ -167,7 +172,7 @@ def incompleteness(ablation: Ablation, circuit: Circuit, rng: Random) -> Tensor:
         left = circuit
         for name, heads in taken.items():
             left = without(left, name, heads)
-        full = {name: taken.get(name, ()) for name in circuit}
+        full: Circuit = {name: taken.get(name, ()) for name in circuit}
         apart.append(ablation.right_without(written(full)) - ablation.right(left))
     return torch.stack(apart).mean(0)
 
@@ -197,4 +202,4 @@ def described(found: Found, probe: Probe) -> Mapping[str, Json]:
     """The circuit and the effects of its heads, and of how many they are, as JSON."""
     names = {name: [list(head) for head in heads] for name, heads in found.circuit.items()}
     scores = {name: [[*head, score] for head, score in rows.items()] for name, rows in found.effects.items()}
-    return {"circuit": names, "effects": scores, "heads": len(probe.sites.every())}  # pyright: ignore[reportReturnType]
+    return {"circuit": names, "effects": scores, "heads": len(probe.sites.every())}

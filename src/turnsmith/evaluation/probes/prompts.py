@@ -106,7 +106,9 @@ def laid_out(asked: Sequence[Asked], renderer: Renderer, device: torch.device) -
             raise DataError(f"example {id!r}: the answer {answer!r} is no token behind the prompt by itself")
         places.append(_places(scene, tokens.inputs[:-1], renderer, id))
         rendered.append(Rendered(id, {"text": (tokens,)}))
-    at = {name: torch.tensor([one[name] for one in places], device=device) for name in POSITIONS}
+    at: dict[Position, Tensor] = {
+        name: torch.tensor([one[name] for one in places], device=device) for name in POSITIONS
+    }
     return Prompts(to(pad(rendered), device), at)
 
 

@@ -14,7 +14,7 @@ def plain():
 
 def test_a_model_that_a_task_names_has_to_be_there():
     recipe = plain()
-    recipe["steps"][3]["evaluate"]["suite"][2]["crossed"]["donor"] = "nobody"
+    recipe["steps"][4]["evaluate"]["suite"][1]["crossed"]["donor"] = "nobody"
     with pytest.raises(UsageError, match="nobody"):
         schema.arms(recipe, "entity-tracking", Registry())
 
@@ -31,7 +31,7 @@ def test_the_tiny_form_measures_what_is_claimed(tmp_path, monkeypatch):
     monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path / "home"))
     (found,) = turnsmith.run("entity-tracking", tiny=True, to=tmp_path / "run")
     tasks = [task for step in found["steps"] for task in step.get("tasks", ())]
-    assert [task["task"] for task in tasks] == ["circuit", "carried", "crossed", "circuit"]
+    assert [task["task"] for task in tasks] == ["circuit", "carried", "circuit", "crossed"]
     figures = {(task["task"], row["name"]): row["after"] for task in tasks for row in task["metrics"]}
     # All heads at all positions, with embeddings and the rest alike, are the other model.
     assert figures["crossed", "accuracy with every"] == figures["crossed", "accuracy of the donor"]

@@ -5,7 +5,7 @@ import torch
 
 from turnsmith.data.boxes import Scene
 from turnsmith.errors import DataError
-from turnsmith.evaluation.probes.paths import GROUPS, chain, drawn, effects, find, pairs, partners
+from turnsmith.evaluation.probes.paths import GROUPS, arranged, drawn, effects, find, pairs, partners
 from turnsmith.evaluation.probes.prompts import Probe
 from turnsmith.models.networks.llama import llama
 from turnsmith.models.sites import Head, Place
@@ -27,7 +27,7 @@ def drawn_at_random():
 
 
 def test_the_circuit_of_the_written_model_is_the_one_that_was_written(probe, both):
-    found = find(probe, both, SIZES, chain("fetchers"))
+    found = find(probe, both, SIZES, arranged("star"))
     assert found.circuit == {
         "fetchers": (FETCHER,),
         "transmitters": (TRANSMITTER,),
@@ -39,7 +39,7 @@ def test_the_circuit_of_the_written_model_is_the_one_that_was_written(probe, bot
 def test_the_effects_of_its_heads_are_what_the_answer_loses_by_them(probe, both):
     """Whatever the fetcher, the transmitter or the reader is told of another scene, the answer is another
     thing, but where that is the same one; other heads do nothing."""
-    found = find(probe, both, SIZES, chain("fetchers"))
+    found = find(probe, both, SIZES, arranged("star"))
     for group, head in (("fetchers", FETCHER), ("transmitters", TRANSMITTER), ("readers", READER)):
         assert -1 <= found.effects[group][head] < -0.5
         others = [score for one, score in found.effects[group].items() if one != head]

@@ -13,7 +13,7 @@ from turnsmith.models.networks.llama import llama
 from turnsmith.testing import TASK, TinyBench, conversations
 from turnsmith.testing.circuits import WORDS, examples, look_back, subject, written
 
-SIZES = {"sizes": (3, 3, 3, 3), "read_by": "fetchers"}
+SIZES = {"sizes": (3, 3, 3, 3), "shape": "star"}
 
 
 def broken():

@@ -34,7 +34,7 @@ class Carried:
 
     on: scenes of the stage `boxes`; each is asked beside others of them whose answers tell the hypotheses
     apart (`triples`). search: scenes on which the circuit is found, and the masks are learnt and chosen, on
-    one half each. of: the model whose circuit it is, by default the measured one. sizes, read_by: as of
+    one half each. of: the model whose circuit it is, by default the measured one. sizes, shape: as of
     `circuit`; nothing is pruned, since the mask drops heads. penalty: for each head whose output is
     exchanged, the paper's lambda; lr: of Adam; epochs: how often the masks see their half. A figure is the
     share of prompts that come out as the hypothesis says once the outputs of the heads that the mask chose
@@ -79,13 +79,13 @@ class Carried:
         search: str,
         of: str | None = None,
         sizes: tuple[int, ...] = (20, 5, 10, 5),
-        read_by: Literal["detectors", "fetchers"] = "detectors",
+        shape: Literal["chain", "star"] = "chain",
         penalty: float = 0.01,
         lr: float = 0.1,
         epochs: int = 10,
     ) -> None:
         self.on, self.beside, self.of = on, search, of
-        self.search = Search("carried", sizes, 0.0, read_by, "patching")
+        self.search = Search("carried", sizes, 0.0, shape, "patching")
         self.fit = {"penalty": penalty, "lr": lr}
         self.epochs = epochs
 

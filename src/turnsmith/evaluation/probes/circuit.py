@@ -16,7 +16,7 @@ from turnsmith.data.boxes import Scene, scene
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.probes.ablation import Ablation, Means, means, pruned, share, without, written
-from turnsmith.evaluation.probes.paths import Circuit, Found, GroupName, chain, drawn, find, pairs
+from turnsmith.evaluation.probes.paths import Circuit, Found, GroupName, Shape, arranged, drawn, find, pairs
 from turnsmith.evaluation.probes.prompts import Asked, Probe, alike, by_batch
 from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
@@ -24,7 +24,6 @@ from turnsmith.scorers.loading import loaded
 from turnsmith.types import Example, Json
 
 Choice = Literal["patching", "chance"]
-Readers = Literal["detectors", "fetchers"]
 NAMES: tuple[GroupName, ...] = get_args(GroupName)
 CURVE = {"quarter": 0.25, "half": 0.5, "circuit": 1.0}  # parts of the heads of each group
 FAITHFULNESS = {
@@ -45,7 +44,7 @@ class Search:
     who: str
     sizes: tuple[int, ...]
     prune: float
-    read_by: Readers
+    shape: Shape
     choice: Choice
 
     def __post_init__(self) -> None:
@@ -59,7 +58,7 @@ class Search:
         """The circuit of a model, and what its heads give on the average to corrupted prompts."""
         both = pairs(probe, scenes)
         sizes = dict(zip(NAMES, self.sizes, strict=True))
-        found, average = find(probe, both, sizes, chain(self.read_by)), means(both)
+        found, average = find(probe, both, sizes, arranged(self.shape)), means(both)
         circuit = found.circuit
         if self.prune:
             ablation = Ablation(probe, average, [pair.clean for pair in both])
@@ -83,14 +82,14 @@ class CircuitTask:
     and the means are taken. of: the model whose circuit it is, by default the measured one: a circuit of the
     base in a tuned model tells whether tuning kept it. sizes: most heads of the value fetchers, position
     transmitters, position detectors and structure readers. prune: heads that add less than this share of the
-    circuit's accuracy are dropped. read_by: whose values the structure readers write into; the paper's model
-    has detectors, in a smaller one the fetchers read where the label stood themselves. choice: `chance`
-    draws as many heads in place of those that were found. Heads outside are taken out where circuits work:
-    at the last token, the label that is asked for, and where it stood before. Values belong to groups of
-    heads (grouped-query attention), so that detectors and readers are found by what all heads of a
-    receiver's group get of them. Raises DataError where data were not made by `boxes`, or a thing is not one
-    token; ModelError where the family has no heads to look into, where the model answers nothing, or the
-    circuit is of a model of another shape.
+    circuit's accuracy are dropped. shape: a `chain`, in which each group is read by the one above it, or a
+    `star`, in which the fetchers read all others, as in a model of two layers. choice: `chance` draws as
+    many heads in place of those that were found. Heads outside are taken out where circuits work: at the
+    last token, the label that is asked for, and where it stood before. Values belong to groups of heads
+    (grouped-query attention), so that detectors and readers are found by what all heads of a receiver's
+    group get of them. Raises DataError where data were not made by `boxes`, or a thing is not one token;
+    ModelError where the family has no heads to look into, where the model answers nothing, or the circuit is
+    of a model of another shape.
     """
 
     title = "The circuit that tracks things"
@@ -120,11 +119,11 @@ class CircuitTask:
         of: str | None = None,
         sizes: tuple[int, ...] = (20, 5, 10, 5),
         prune: float = 0.01,
-        read_by: Literal["detectors", "fetchers"] = "detectors",
+        shape: Literal["chain", "star"] = "chain",
         choice: Literal["patching", "chance"] = "patching",
     ) -> None:
         self.on, self.beside, self.of = on, search, of
-        self.search = Search("circuit", sizes, prune, read_by, choice)
+        self.search = Search("circuit", sizes, prune, shape, choice)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         probe = Probe.of(subject.scoring, subject.renderer, "circuit")

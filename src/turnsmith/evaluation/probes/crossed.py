@@ -80,12 +80,12 @@ class Crossed:
         donor: str,
         sizes: tuple[int, ...] = (20, 5, 10, 5),
         prune: float = 0.01,
-        read_by: Literal["detectors", "fetchers"] = "detectors",
+        shape: Literal["chain", "star"] = "chain",
         choice: Literal["patching", "chance"] = "patching",
         what: Literal["outputs", "inputs"] = "outputs",
     ) -> None:
         self.on, self.beside, self.donor, self.what = on, search, donor, what
-        self.search = Search("crossed", sizes, prune, read_by, choice)
+        self.search = Search("crossed", sizes, prune, shape, choice)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         probe = Probe.of(subject.scoring, subject.renderer, "crossed")

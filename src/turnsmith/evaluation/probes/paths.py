@@ -25,6 +25,7 @@ from turnsmith.evaluation.probes.prompts import Asked, Position, Probe, Prompts,
 from turnsmith.models.sites import Change, Head, Kind, Place, edit, put, record, taken
 
 GroupName = Literal["fetchers", "transmitters", "detectors", "readers"]
+Shape = Literal["chain", "star"]
 Circuit = Mapping[GroupName, tuple[Head, ...]]
 
 
@@ -49,10 +50,12 @@ GROUPS = (
 )
 
 
-def chain(readers: GroupName) -> tuple[Group, ...]:
-    """The groups from the logits down, with the structure readers read by another group than the
-    detectors."""
-    return (*GROUPS[:-1], GROUPS[-1]._replace(read_by=readers))
+def arranged(shape: Shape) -> tuple[Group, ...]:
+    """The groups from the logits down: in a `chain`, each read by the one above it, as in the paper's model,
+    or in a `star`, all read by the fetchers; a model of two layers has no room for more."""
+    if shape == "chain":
+        return GROUPS
+    return tuple(one if one.read_by is None else one._replace(read_by="fetchers") for one in GROUPS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

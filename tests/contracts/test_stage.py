@@ -13,7 +13,7 @@ ENTRIES = REGISTRY.entries("stage")
 COUNTED = (
     "travellers",
     "bandit",
-    "boxes",
+    "containers",
     "head",
     "backwards",
     "facts",

@@ -22,7 +22,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.evaluation.suite import Subject
 from turnsmith.models.networks.llama import llama
 from turnsmith.models.score import Scoring
-from turnsmith.stages.boxes import boxes
+from turnsmith.stages.containers import containers
 from turnsmith.types import Example
 
 if TYPE_CHECKING:
@@ -86,5 +86,5 @@ def subject(model: nn.Module, words: PreTrainedTokenizerBase) -> Subject:
 def examples(count: int, *, seed: int = 0, least: int = 2, most: int = 3) -> list[Example]:
     """Scenes of things and labels that the model knows."""
     return list(
-        boxes([], count=count, least=least, most=most, things=THINGS, labels=LABELS, rng=Random(seed))
+        containers([], count=count, least=least, most=most, things=THINGS, labels=LABELS, rng=Random(seed))
     )

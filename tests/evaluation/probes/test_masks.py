@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import torch
 
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.errors import DataError
 from turnsmith.evaluation.probes.circuit import scenes_of
 from turnsmith.evaluation.probes.masks import HYPOTHESES, learnt, rights, swapped, swaps, triples

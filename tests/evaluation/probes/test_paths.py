@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.errors import DataError
 from turnsmith.evaluation.probes.paths import GROUPS, arranged, drawn, effects, find, pairs, partners
 from turnsmith.evaluation.probes.prompts import Probe
@@ -123,7 +123,7 @@ def test_a_partner_asks_for_another_box_by_a_label_that_it_does_not_have(scenes)
     for id, other in found.items():
         assert other.index != scenes[id].index
         assert other.asked not in other.boxes
-    assert partners(dict(reversed(scenes.items())))["boxes-3"].asked
+    assert partners(dict(reversed(scenes.items())))["scene-3"].asked
 
 
 def test_scenes_that_all_ask_for_the_same_box_have_no_partners():

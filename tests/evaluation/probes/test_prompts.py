@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.errors import DataError
 from turnsmith.evaluation.probes.prompts import Asked
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from turnsmith import seeds
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.probes.circuit import Search, other, scenes_of
 from turnsmith.evaluation.probes.masks import HYPOTHESES, Hypothesis, learnt, rights, swaps, triples

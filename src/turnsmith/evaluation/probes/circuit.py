@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from turnsmith import seeds
-from turnsmith.data.boxes import Scene, scene
+from turnsmith.data.containers import Scene, scene
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.probes.ablation import Ablation, Means, means, pruned, share, without, written

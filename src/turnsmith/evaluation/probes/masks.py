@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.errors import DataError
 from turnsmith.evaluation.probes.prompts import Answers, Asked, Position, Probe, Prompts, by_batch
 from turnsmith.models.sites import Change, Head, Place, edit, taken

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from turnsmith import seeds
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.errors import DataError
 from turnsmith.evaluation.probes.prompts import Asked, Position, Probe, Prompts, by_batch
 from turnsmith.models.sites import Change, Head, Kind, Place, edit, put, record, taken

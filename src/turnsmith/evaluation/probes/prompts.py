@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from turnsmith.data.batch import pad
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.data.render import Renderer
 from turnsmith.errors import DataError, ModelError
 from turnsmith.models.score import Scoring, to

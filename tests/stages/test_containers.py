@@ -4,16 +4,16 @@ from random import Random
 
 import pytest
 
-from turnsmith.data.boxes import Scene, scene
+from turnsmith.data.containers import Scene, scene
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.boxes import boxes
+from turnsmith.stages.containers import containers
 from turnsmith.types import Example
 
 SCENE = Scene(("book", "car", "hat"), ("D", "F", "A"), 1, "F")
 
 
 def made(count=40, seed=0, **options):
-    return list(boxes([], count=count, rng=Random(seed), **options))
+    return list(containers([], count=count, rng=Random(seed), **options))
 
 
 def test_the_prompt_says_where_each_thing_is_and_ends_before_the_answer():
@@ -52,7 +52,7 @@ def test_scenes_have_as_many_boxes_as_asked_for_and_each_label_once():
 def test_the_same_generator_makes_the_same_scenes_and_data_stay_in_front():
     first = Example({}, {}, {"id": "first"})
     assert [one.meta for one in made()] == [one.meta for one in made()]
-    assert next(iter(boxes([first], count=1, rng=Random(0)))) is first
+    assert next(iter(containers([first], count=1, rng=Random(0)))) is first
 
 
 def test_6_a_label_or_thing_that_stands_twice_is_refused():
@@ -86,5 +86,5 @@ def test_an_example_without_a_scene_is_refused_by_its_name():
     ],
 )
 def test_more_boxes_than_there_are_names_for_are_refused(options):
-    with pytest.raises(UsageError, match="boxes: least is"):
+    with pytest.raises(UsageError, match="containers: least is"):
         made(**options)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Literal
 
-from turnsmith.data.boxes import Scene
+from turnsmith.data.containers import Scene
 from turnsmith.errors import UsageError
 from turnsmith.registry import stage
 from turnsmith.types import Example
@@ -19,8 +19,8 @@ THINGS = (
 )  # fmt: skip
 
 
-@stage("boxes", source="arXiv:2402.14811 sec. 3; Nix07/finetuning, data/data_utils.py")
-def boxes(
+@stage("containers", source="arXiv:2402.14811 sec. 3; Nix07/finetuning, data/data_utils.py")
+def containers(
     data: Sequence[Example],
     *,
     count: int,
@@ -45,7 +45,7 @@ def boxes(
     room = min(len(set(things)), len(set(labels)) - 1)  # one label is left for what is corrupted
     if not 2 <= least <= most <= room:
         raise UsageError(
-            f"boxes: least is {least} and most is {most}: 2 <= least <= most <= {room} is needed, with "
+            f"containers: least is {least} and most is {most}: 2 <= least <= most <= {room} is needed, with "
             f"{len(set(things))} things and {len(set(labels))} labels, of which one stays free"
         )
     for number in range(count):
@@ -53,5 +53,5 @@ def boxes(
         names, letters = rng.sample(sorted(set(things)), size), rng.sample(sorted(set(labels)), size)
         index = rng.randrange(size)
         scene = Scene(tuple(names), tuple(letters), index, letters[index])
-        made = scene.example(f"boxes-{number}")
+        made = scene.example(f"scene-{number}")
         yield made if asked == "one" else made.replaced(text=tuple(one.said() for one in scene.every()))

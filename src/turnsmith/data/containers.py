@@ -89,7 +89,7 @@ def scene(example: Example) -> Scene:
     """What an example of the stage `boxes` was written from. Raises DataError where it was not."""
     found: Any = example.meta.get(SCENE)
     if not is_object(found) or not is_list(found.get("things")) or not is_list(found.get("boxes")):
-        raise DataError(f"example {example.id!r} has no scene of boxes: make the data with the stage `boxes`")
+        raise DataError(f"example {example.id!r} has no scene of boxes: make the data with the stage `containers`")
     try:
         boxes = tuple(map(str, found["boxes"]))
         return Scene(tuple(map(str, found["things"])), boxes, int(found["index"]), str(found["asked"]))

@@ -289,6 +289,7 @@ def task(
     parts: tuple[str, ...] = ("text",),
     needs: tuple[str, ...] = (),
     files: tuple[str, ...] = (),
+    models: tuple[str, ...] = (),
     chats: tuple[str, ...] = (),
     scorers: tuple[str, ...] = (),
     beside: tuple[str, ...] = (),
@@ -302,8 +303,8 @@ def task(
     asks for answers itself. needs: tasks whose items of the start model it asks for. files: options that name
     files (`str`, or None for none); the class gets their whole paths and reads them when it is made, so that
     a bad row stops a run before it trains. What the files hold is part of the hash, their names are not: ids
-    of items must not speak of them. chats, scorers: as of a stage. beside: options that name further data
-    that it measures with.
+    of items must not speak of them. models: options that name a model (or are None); the task is given its
+    reference. chats, scorers: as of a stage. beside: options that name further data that it measures with.
     asks: what a model must give to be measured; one behind an endpoint gives `replies` only.
     """
     return _register("task", name)

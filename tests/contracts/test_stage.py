@@ -13,6 +13,7 @@ ENTRIES = REGISTRY.entries("stage")
 COUNTED = (
     "travellers",
     "bandit",
+    "containers",
     "head",
     "backwards",
     "facts",

@@ -63,6 +63,7 @@ SPOKEN = {
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models
+PROBES = ("circuit", "carried", "crossed")  # measured on a model that knows words of the data
 
 
 def make(name, folder=None):
@@ -111,4 +112,6 @@ def bench():
 def test_contract(bench, folder, entry, check):
     if entry.name in NETWORKS:
         pytest.skip(f"{entry.name} is of a network: its own test holds it to the contract with one")
+    if entry.name in PROBES:
+        pytest.skip(f"{entry.name} looks into a model: its own test holds it to the contract with one")
     check(make(entry.name, folder), bench)

@@ -15,14 +15,13 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import own
 from turnsmith.models.directory import is_own
 from turnsmith.models.locate import locate
+from turnsmith.models.sites import Head, outputs
 from turnsmith.registry import trainable
 from turnsmith.trainables.install import Draw
 
 Part = TypeVar("Part", bound=nn.Module)
-Head = tuple[int, int]  # its layer, among those that attend, and its number within; both from 0
 
 SPREAD = 1e-3  # standard deviation of what A and v start from: that of the released code
-OUTPUT = "o_proj"  # what families with separate projections call that of attention's output
 
 
 class Scaled(nn.Module):
@@ -153,7 +152,7 @@ class HeadOffsets:
         """The offsets of heads from `draw.rng`."""
         parts = _found(model, Offset)
         every = [
-            (layer, head) for layer, one in enumerate(parts.values()) for head in range(len(one.offsets))
+            Head(layer, head) for layer, one in enumerate(parts.values()) for head in range(len(one.offsets))
         ]
         return _learning(parts, draw.rng.sample(every, self.count(len(every))), draw.rng)
 
@@ -165,11 +164,11 @@ class HeadOffsets:
 def ranked(scales: Sequence[Tensor]) -> list[Head]:
     """All heads, from the largest norm of A down. scales: (heads, size) of each layer.
 
-    >>> ranked([torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 6.0]])])
-    [(1, 1), (0, 0), (1, 0), (0, 1)]
+    >>> ranked([torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 4.0]])])
+    [Head(layer=1, head=0), Head(layer=0, head=0)]
     """
     norms = {
-        (layer, head): norm
+        Head(layer, head): norm
         for layer, one in enumerate(scales)
         for head, norm in enumerate(one.norm(dim=1).tolist())
     }
@@ -223,19 +222,10 @@ def _put(model: nn.Module, kind: type[Scaled] | type[Offset], who: str) -> nn.Mo
             f"{who} works on the heads of a full model, and this one carries an adapter: merge it first "
             "(turnsmith export --to safetensors)"
         )
-    found = {n: m for n, m in model.named_modules() if n.rpartition(".")[2] == OUTPUT}
-    if not found:
-        raise ModelError(
-            f"{who}: no layer of this model is called {OUTPUT}, the projection of what its attention heads "
-            "give: it cannot be done with this family"
-        )
-    for name, layer in found.items():
-        attention = model.get_submodule(name.rpartition(".")[0])
-        heads = getattr(getattr(attention, "config", None), "num_attention_heads", 0)
-        if not isinstance(layer, nn.Linear) or not heads or layer.in_features % heads:
-            raise ModelError(
-                f"{who}: {name} is no linear layer from {heads or 'a known number of'} attention heads"
-            )
+    for name, heads in outputs(model, who).items():
+        layer = model.get_submodule(name)
+        if not isinstance(layer, nn.Linear):
+            raise ModelError(f"{who}: {name} is no linear layer, but a {type(layer).__name__}")
         _replace(model, name, kind(layer, heads))
     return model
 

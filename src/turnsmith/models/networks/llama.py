@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from turnsmith.registry import network
 
@@ -26,18 +27,24 @@ def llama(
     heads: int = 4,
     shared: int = 2,
     context: int = 512,
+    words: tuple[str, ...] = (),
+    spread: float = 0.02,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Llama's architecture, with a token for every byte and ChatML's template.
 
     hidden: the width of its states, wide: of its feed-forward layers. heads: of queries; shared: how many of
-    them share keys and values. context: the longest sequence, in tokens.
+    them share keys and values. context: the longest sequence, in tokens. words: what is one token by itself,
+    with the blank before it, e.g. a word or a few that always stand together. spread: standard deviation of
+    the first weights; hidden**-0.5, which keeps the size of what they are given, learns to look things up
+    sooner.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    words = bytes_as_tokens()
-    pad, end = (words.get_vocab()[text] for text in ("<|endoftext|>", "<|im_end|>"))
+    tokenizer = bytes_as_tokens()
+    with_words(tokenizer, words)
+    pad, end = (tokenizer.get_vocab()[text] for text in ("<|endoftext|>", "<|im_end|>"))
     config = LlamaConfig(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=wide,
         num_hidden_layers=layers,
@@ -45,11 +52,12 @@ def llama(
         num_key_value_heads=heads // shared,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        initializer_range=spread,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=pad,
     )
-    return LlamaForCausalLM(config), words
+    return LlamaForCausalLM(config), tokenizer
 
 
 def bytes_as_tokens() -> PreTrainedTokenizerBase:
@@ -65,3 +73,11 @@ def bytes_as_tokens() -> PreTrainedTokenizerBase:
     fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     fast.chat_template = CHATML
     return fast
+
+
+def with_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> None:
+    """Give the tokenizer tokens for whole words, with the blank before them."""
+    from tokenizers import AddedToken
+
+    whole: Any = [AddedToken(text, lstrip=True, single_word=True, normalized=False) for text in words]
+    tokenizer.add_tokens(whole)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.models.networks.llama import bytes_as_tokens
+from turnsmith.models.networks.llama import bytes_as_tokens, with_words
 from turnsmith.registry import network
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def recommender(
     words = bytes_as_tokens()
     first = len(words)
     named = [*(f"u{n}" for n in range(users)), *(f"i{n}" for n in range(items)), *aspects]
-    _add(words, named)
+    with_words(words, named)
     config = RecommenderConfig(
         vocab_size=len(words),
         hidden_size=hidden,
@@ -280,14 +280,6 @@ def _refuse(aspects: Sequence[str]) -> None:
             raise UsageError(f"recommender: the aspect {word!r} is no word of letters, or stands there twice")
     if not aspects:
         raise UsageError("recommender: name the aspects that reviews speak of")
-
-
-def _add(words: PreTrainedTokenizerBase, named: Sequence[str]) -> None:
-    """Tokens for whole words, with the space before them."""
-    from tokenizers import AddedToken
-
-    whole: Any = [AddedToken(text, lstrip=True, single_word=True, normalized=False) for text in named]
-    words.add_tokens(whole)
 
 
 AutoConfig.register(KIND, RecommenderConfig)

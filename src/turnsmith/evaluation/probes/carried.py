@@ -33,8 +33,8 @@ class Carried:
     """Desiderata-based component masking: what the groups of a circuit carry, each under three hypotheses.
 
     on: scenes of the stage `containers`; each is asked beside others of them whose answers tell the
-    hypotheses apart (`triples`). search: scenes on which the circuit is found, and the masks are learnt and chosen, on
-    one half each. of: the model whose circuit it is, by default the measured one. sizes, shape: as of
+    hypotheses apart (`triples`). search: scenes on which the circuit is found, and the masks are learnt and
+    chosen, on one half each. of: the model whose circuit it is, by default the measured one. sizes, shape: as of
     `circuit`; nothing is pruned, since the mask drops heads. penalty: for each head whose output is
     exchanged, the paper's lambda; lr: of Adam; epochs: how often the masks see their half. A figure is the
     share of prompts that come out as the hypothesis says once the outputs of the heads that the mask chose

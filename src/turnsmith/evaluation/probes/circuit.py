@@ -79,8 +79,8 @@ class CircuitTask:
     """Path patching, and what its circuit answers alone when all other heads give their means.
 
     on: scenes of the stage `containers` that are asked; search: others, on which the circuit is found,
-    pruned, and the means are taken. of: the model whose circuit it is, by default the measured one: a circuit of the
-    base in a tuned model tells whether tuning kept it. sizes: most heads of the value fetchers, position
+    pruned, and the means are taken. of: the model whose circuit it is, by default the measured one: a circuit
+    of the base in a tuned model tells whether tuning kept it. sizes: most heads of the value fetchers, position
     transmitters, position detectors and structure readers. prune: heads that add less than this share of the
     circuit's accuracy are dropped. shape: a `chain`, in which each group is read by the one above it, or a
     `star`, in which the fetchers read all others, as in a model of two layers. choice: `chance` draws as

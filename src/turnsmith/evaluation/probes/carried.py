@@ -34,8 +34,8 @@ class Carried:
 
     on: scenes of the stage `containers`; each is asked beside others of them whose answers tell the
     hypotheses apart (`triples`). search: scenes on which the circuit is found, and the masks are learnt and
-    chosen, on one half each. of: the model whose circuit it is, by default the measured one. sizes, shape: as of
-    `circuit`; nothing is pruned, since the mask drops heads. penalty: for each head whose output is
+    chosen, on one half each. of: the model whose circuit it is, by default the measured one. sizes, shape: as
+    of `circuit`; nothing is pruned, since the mask drops heads. penalty: for each head whose output is
     exchanged, the paper's lambda; lr: of Adam; epochs: how often the masks see their half. A figure is the
     share of prompts that come out as the hypothesis says once the outputs of the heads that the mask chose
     are those of the source; `alone` is that share without any exchange. Raises as `circuit`, and DataError

@@ -80,16 +80,16 @@ class CircuitTask:
 
     on: scenes of the stage `containers` that are asked; search: others, on which the circuit is found,
     pruned, and the means are taken. of: the model whose circuit it is, by default the measured one: a circuit
-    of the base in a tuned model tells whether tuning kept it. sizes: most heads of the value fetchers, position
-    transmitters, position detectors and structure readers. prune: heads that add less than this share of the
-    circuit's accuracy are dropped. shape: a `chain`, in which each group is read by the one above it, or a
-    `star`, in which the fetchers read all others, as in a model of two layers. choice: `chance` draws as
-    many heads in place of those that were found. Heads outside are taken out where circuits work: at the
-    last token, the label that is asked for, and where it stood before. Values belong to groups of heads
-    (grouped-query attention), so that detectors and readers are found by what all heads of a receiver's
-    group get of them. Raises DataError where data were not made by `containers`, or a thing is not one token;
-    ModelError where the family has no heads to look into, where the model answers nothing, or the circuit is
-    of a model of another shape.
+    of the base in a tuned model tells whether tuning kept it. sizes: most heads of the value fetchers,
+    position transmitters, position detectors and structure readers. prune: heads that add less than this
+    share of the circuit's accuracy are dropped. shape: a `chain`, in which each group is read by the one
+    above it, or a `star`, in which the fetchers read all others, as in a model of two layers. choice:
+    `chance` draws as many heads in place of those that were found. Heads outside are taken out where circuits
+    work: at the last token, the label that is asked for, and where it stood before. Values belong to groups
+    of heads (grouped-query attention), so that detectors and readers are found by what all heads of a
+    receiver's group get of them. Raises DataError where data were not made by `containers`, or a thing is not
+    one token; ModelError where the family has no heads to look into, where the model answers nothing, or the
+    circuit is of a model of another shape.
     """
 
     title = "The circuit that tracks things"

@@ -50,7 +50,9 @@ def found(url: str, where: str) -> Image:
     try:
         return Image(url, digest(_read(url)))
     except (OSError, ValueError) as error:
-        raise DataError(f"{where}: there is no image at {url:.60} ({error})") from None
+        raise DataError(
+            f"{where}: there is no image at {url:.60} ({error}); paths begin at the folder this is run in"
+        ) from None
 
 
 def digest(file: bytes) -> str:

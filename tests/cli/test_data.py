@@ -177,3 +177,13 @@ def test_help_is_quick_and_names_what_can_be_done(verb):
     }
     if not verb:
         assert all(f"\n  {name} " in done.stdout for name in ("describe", "show", "split"))
+
+
+def test_an_image_is_shown_as_one(said, rows, here):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(here / "red.png")
+    turns = [{"from": "human", "value": "<image>\nWhich colour?"}, {"from": "gpt", "value": "Red."}]
+    text = said(rows([{"image": str(here / "red.png"), "conversations": turns}]))
+    assert "format        llava" in text
+    assert "user: [image]\nWhich colour?" in text

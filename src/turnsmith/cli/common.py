@@ -13,6 +13,7 @@ import typer
 
 from turnsmith.data import quarantine
 from turnsmith.errors import UsageError
+from turnsmith.types import IMAGE
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 AsJson = Annotated[
@@ -57,12 +58,14 @@ def changes(settings: Sequence[str] | None) -> dict[str, Any]:
 
 
 def visible(text: str) -> str:
-    """The text with control characters as pictures of themselves, so that data cannot steer the terminal.
+    """The text with control characters as pictures of themselves, so that data cannot steer the terminal, and
+    `[image]` where an image stands.
 
     >>> visible("a\\x1b[2Jb")
     'a\u241b[2Jb'
     """
-    return CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 0x20 else "\ufffd", text)
+    shown = CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 0x20 else "\ufffd", text)
+    return shown.replace(IMAGE, "[image]")
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -192,6 +192,7 @@ def test_what_has_no_figure_is_told_and_never_zero(name, values, said):
 VALUES = {
     "mean": (SCORE,), "ratio": (SCORE, OTHER), "accuracy": (SAID, GOLD), "jga": (LABEL,),
     "brier": (SCORE, LABEL), "ece": (SCORE, LABEL), "f1": (np.roll(LABEL, 1), LABEL),
+    "precision": (np.roll(LABEL, 1), LABEL), "recall": (np.roll(LABEL, 1), LABEL),
     "f1-micro": (SAID, GOLD), "f1-macro": (SAID, GOLD),
     "auroc": (SCORE, LABEL), "auprc": (SCORE, LABEL), "auprc-gain": (SCORE, OTHER, LABEL),
     "pearson": (SCORE, OTHER), "spearman": (SCORE, OTHER), "kendall": (SCORE, OTHER),
@@ -223,3 +224,13 @@ def test_check_6_scores_that_are_all_alike_have_the_positive_rate_and_a_perfect_
     assert value_of("auprc", [0.5] * 12, LABEL) == pytest.approx(6 / 12)
     assert value_of("auprc", [0.5, 0.5, 0.5], [1, 0, 0]) == pytest.approx(1 / 3)
     assert value_of("auprc", [2, 1, 4, 3], [0, 0, 1, 1]) == 1.0
+
+
+def test_precision_and_recall_by_hand():
+    """Said to be of class 1: three, of which one is; of class 1: two, of which one is found."""
+    said, gold = [1, 1, 1, 0, 0], [1, 0, 0, 1, 0]
+    assert value_of("precision", said, gold) == pytest.approx(1 / 3)
+    assert value_of("recall", said, gold) == pytest.approx(1 / 2)
+    assert value_of("precision", [0, 0], [1, 0]) == 0.0  # nothing was said to be
+    with pytest.raises(ValueError, match="nothing is of class 1"):
+        value_of("recall", [1, 0], [0, 0])

@@ -120,3 +120,10 @@ def test_words_that_are_finished_are_taken(keys, said, left):
 def test_seconds_that_are_none_are_refused():
     with pytest.raises(UsageError, match="has to be above 0"):
         talk(Scripted(), seconds=0.0)
+
+
+def test_a_reply_of_no_tokens_is_refused_and_not_taken_for_the_default():
+    from turnsmith.cli.chat import command
+
+    with pytest.raises(UsageError, match="max_new"):
+        command(["anything"], max_new=0, say=["hello"])

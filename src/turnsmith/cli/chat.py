@@ -131,7 +131,7 @@ def command(
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
-            max_new=max_new or (256 if live is None else SLICE.max_new),
+            max_new=max_new if max_new is not None else 256 if live is None else SLICE.max_new,
             min_p=min_p,
             repetition_penalty=repetition_penalty,
             stop=tuple(stop or ()),

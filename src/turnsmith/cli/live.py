@@ -198,13 +198,9 @@ class Screen:
 
     def _erase(self) -> None:
         """Take back what was drawn last, however many rows it takes."""
+        from rich.cells import cell_len
+
         if self._drawn:
             width = self.console.width
-            rows = sum(max(-(-_cells(line) // width), 1) for line in self._drawn.split("\n"))
+            rows = sum(max(-(-cell_len(line) // width), 1) for line in self._drawn.split("\n"))
             self.console.file.write("\r" + "\x1b[A" * (rows - 1) + "\x1b[J")
-
-
-def _cells(text: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(text)

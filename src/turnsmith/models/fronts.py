@@ -67,7 +67,7 @@ class Front(nn.Module):
 
     def features(self, numbers: list[int]) -> Tensor:
         """(n, tokens, 1280) of the images with these numbers in the album."""
-        weight = self.projector.parameters().__next__()
+        weight = next(self.projector.parameters())
         learns = torch.is_grad_enabled() and any(one.requires_grad for one in self.encoder.parameters())
         if learns:
             return torch.cat(list(self._seen(numbers)))

@@ -1,5 +1,6 @@
 """Rows get as long as memory allows; what is chosen other than asked for is said with its reason."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -89,6 +90,13 @@ def test_measuring_changes_neither_mode_nor_random_numbers(made):
     rooms._per_token(one, pack)
     assert not one.training
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_nothing_is_left_of_a_pass_that_was_measured():
+    one = scoring()
+    room(one, pack, Fit(steps=1), 8, free=GIB)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, torch.Tensor) and each.grad_fn]
 
 
 def test_some_memory_is_available_here():

@@ -134,7 +134,7 @@ def holding(module: nn.Module) -> Iterator[dict[int, int]]:
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         held.setdefault(storage.data_ptr(), storage.nbytes())
-        return tensor
+        return tensor.detach()  # a pass that is kept by what it keeps would never end
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield held

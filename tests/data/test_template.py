@@ -1,6 +1,9 @@
 """Chat templates as programs: what they are given, what they may do, and when they need not run again."""
 
+import gc
 import sys
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +93,24 @@ def test_a_broken_or_hostile_template_is_named(source, words):
 
 
 # ------------------------------------------------------------------------------------------ the day
+
+
+@pytest.mark.parametrize("source", ["{{ 1 + 'a' }}", "{{ raise_exception('no') }}", "{{ messages[9].role }}"])
+def test_a_refusal_keeps_nothing_of_its_callers_alive(source):
+    class Model:
+        pass
+
+    def asks():
+        held = Model()
+        with suppress(RenderError):
+            template(source).text(chat("u:a"))
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert asks()() is None
+    finally:
+        gc.enable()
 
 
 def test_the_day_is_frozen_and_part_of_the_template():

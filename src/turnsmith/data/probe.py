@@ -158,7 +158,7 @@ def _plain(template: Template) -> Template:
         try:
             texts = [one.text(PROBE.upto(count), name="probe").text for count in (2, 4)]
         except RenderError as error:
-            refusal = refusal or error
+            refusal = refusal or error.with_traceback(None)
             continue
         counts = [[text.count(message.content) for message in PROBE.messages] for text in texts]
         if counts[0] == [1, 1, 0, 0] and counts[1] in (
@@ -186,7 +186,7 @@ def _continued(template: Template) -> Known:
             known.reply(probe, 1, "probe")
             known.reply(probe, 3, "probe")
         except RenderError as error:
-            refusal = refusal or error
+            refusal = refusal or error.with_traceback(None)
             continue
         return known
     assert refusal is not None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from traceback import walk_tb
 from typing import Any, Literal, NamedTuple
 
 from turnsmith.data.opaque import is_opaque
@@ -111,8 +112,7 @@ class Template:
         return self._memory[key]
 
     def _run(self, conversation: Conversation, prompt: bool, name: str, mark: Container[int]) -> Text:
-        from jinja2 import TemplateError, TemplateSyntaxError
-        from jinja2.exceptions import SecurityError
+        from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         rows = self.rows(conversation, name, mark)
@@ -126,17 +126,9 @@ class Template:
                 add_generation_prompt=prompt,
                 **self.options,
             )
-        except SecurityError as error:
-            raise RenderError(
-                f"the chat template tries to leave its sandbox ({error}): do not use this tokenizer"
-            ) from None
-        except TemplateSyntaxError as error:
-            raise RenderError(f"line {error.lineno} of the chat template is no Jinja: {error}") from None
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-            roles = " ".join(message.role for message in conversation.messages)
-            raise RenderError(
-                f"the chat template refuses example {name!r} (roles: {roles}): {error}"
-            ) from None
+            _untie(error)
+            raise _refused(error, conversation, name) from None
         texts, marks = made
         return Text(texts[0], tuple(marks[0]) if self.marked else None)
 
@@ -243,6 +235,37 @@ def frozen(source: str, *, date: str = DATE) -> str:
     day = dt.datetime.strptime(date, "%d %b %Y").replace(tzinfo=dt.UTC)
     said = {form: day.strftime(form) for form in sorted(set(formats))}
     return f"{FROZEN}{{{{ {said!r}[format] }}}}{{%- endmacro -%}}{source}"
+
+
+def _refused(error: Exception, conversation: Conversation, name: str) -> RenderError:
+    """What a template raised, in words."""
+    from jinja2 import TemplateSyntaxError
+    from jinja2.exceptions import SecurityError
+
+    if isinstance(error, SecurityError):
+        return RenderError(
+            f"the chat template tries to leave its sandbox ({error}): do not use this tokenizer"
+        )
+    if isinstance(error, TemplateSyntaxError):
+        return RenderError(f"line {error.lineno} of the chat template is no Jinja: {error}")
+    roles = " ".join(message.role for message in conversation.messages)
+    return RenderError(f"the chat template refuses example {name!r} (roles: {roles}): {error}")
+
+
+def _untie(error: Exception) -> None:
+    """Let go of the frames that a template's error leads to.
+
+    What jinja builds to show the template's lines refers to itself, and so keeps the locals of all callers,
+    models among them, until the collector happens to run.
+    """
+    from jinja2 import debug
+
+    for frame, _ in walk_tb(error.__traceback__):
+        back = frame.f_back
+        while back is not None and back.f_code.co_filename == debug.__file__:
+            back.clear()
+            back = back.f_back
+    error.__traceback__ = None
 
 
 def _answered(message: Message, open_calls: list[Call]) -> str | None:

@@ -93,6 +93,35 @@ def test_what_is_no_mapping_is_refused(text, said):
         schema.parse(text, "x.yaml")
 
 
+DOUBLED = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (DOUBLED, "more than 100,000 values"),
+        ("a: " + "[" * 65 + "]" * 65, "more than 64 deep"),
+        ("a: &a [*a]", "holds itself"),
+        ("a: " + "x" * 2**20, "characters, and at most"),
+        ("a: " + "9" * 5000, "4300 digits"),
+        ("a: !!int x", "invalid literal"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+    ids=["aliases", "depth", "itself", "length", "digits", "tag", "python"],
+)
+def test_a_text_that_is_made_to_do_harm_is_refused(text, said):
+    with pytest.raises(UsageError, match=f"x.yaml is no YAML: [^$]*{said}"):
+        schema.parse(text, "x.yaml")
+
+
+def test_a_recipe_may_share_what_it_likes_within_reason():
+    assert schema.parse("a: &a {b: 1}\nc: [*a, *a]\nd: 2026-11-30", "x") == {
+        "a": {"b": 1},
+        "c": [{"b": 1}, {"b": 1}],
+        "d": "2026-11-30",
+    }
+
+
 # ------------------------------------------------------------------------------------------ what is wrong
 
 

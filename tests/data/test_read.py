@@ -302,6 +302,13 @@ def test_tables_give_rows_with_everything_nested_as_json_has_it(tmp_path, name, 
     ]
 
 
+def test_a_column_whose_name_is_no_text_makes_a_broken_file(file, tmp_path):
+    write_parquet(tmp_path / "sound.parquet", table(name=["a"]))
+    sound = (tmp_path / "sound.parquet").read_bytes()
+    with pytest.raises(DataError, match="x.parquet is no whole parquet file .*codec can't decode"):
+        rows(file("x.parquet", sound.replace(b"name", b"n\xffme")))
+
+
 def test_a_table_of_many_batches_is_numbered_through(tmp_path):
     write_parquet(tmp_path / "x.parquet", table(n=list(range(2500))))
     found = rows(tmp_path / "x.parquet")

@@ -35,7 +35,7 @@ def rows(path: Path, bad: Quarantine | None = None) -> Iterator[tuple[int, dict[
                     refuse(str(reason), place, str(row), bad)
                 else:
                     yield number, plain
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # names of columns may be no UTF-8
         raise DataError(f"{path} is no whole {path.suffix[1:].lower()} file ({error})") from None
 
 

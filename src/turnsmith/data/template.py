@@ -112,7 +112,6 @@ class Template:
         return self._memory[key]
 
     def _run(self, conversation: Conversation, prompt: bool, name: str, mark: Container[int]) -> Text:
-        from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         rows = self.rows(conversation, name, mark)
@@ -126,7 +125,7 @@ class Template:
                 add_generation_prompt=prompt,
                 **self.options,
             )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except Exception as error:  # noqa: BLE001 (a program that others wrote raises what it likes)
             _untie(error)
             raise _refused(error, conversation, name) from None
         texts, marks = made

@@ -25,7 +25,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu lint faults claims bench bench-sample parity docs constraints clean
+.PHONY: help demo test test-slow test-gpu lint faults fuzz claims bench bench-sample parity docs constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -49,6 +49,9 @@ lint: $(DEV)  ## style, layers and types
 
 faults: $(DEV)  ## plant each fault of faults/ in a copy; the tests that it names must fail
 	@.venv/bin/python tools/faults.py $(FAULTS)
+
+fuzz: $(DEV)  ## a million broken inputs to all readers, an hour: ARGS="--inputs 10000 recipes"
+	@.venv/bin/python tools/fuzz.py $(ARGS)
 
 claims: $(CORE)  ## judge what the recipes claim, all or NAMES="half spin"; hours, and can be interrupted
 	@.venv/bin/turnsmith claims $(NAMES) --record docs/results.json

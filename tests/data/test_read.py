@@ -305,7 +305,7 @@ def test_tables_give_rows_with_everything_nested_as_json_has_it(tmp_path, name, 
 def test_a_column_whose_name_is_no_text_makes_a_broken_file(file, tmp_path):
     write_parquet(tmp_path / "sound.parquet", table(name=["a"]))
     sound = (tmp_path / "sound.parquet").read_bytes()
-    with pytest.raises(DataError, match="x.parquet is no whole parquet file .*codec can't decode"):
+    with pytest.raises(DataError, match=r"x.parquet is no whole parquet file .*codec can't decode"):
         rows(file("x.parquet", sound.replace(b"name", b"n\xffme")))
 
 

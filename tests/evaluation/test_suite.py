@@ -1,9 +1,11 @@
 """Tasks ask their subject: what was said is taken in, and what was not is kept apart."""
 
+from turnsmith.data.batch import pack
+from turnsmith.data.render import Renderer
 from turnsmith.evaluation.items import Item
 from turnsmith.evaluation.suite import Subject, answered
-from turnsmith.testing import chat
-from turnsmith.types import Failure, Message, Reply, Sampling, Usage
+from turnsmith.testing import chat, tokenizer
+from turnsmith.types import Example, Failure, Message, Reply, Sampling, Usage
 
 
 def by(conversations, *, sampling=None, seed=0):
@@ -43,3 +45,14 @@ def test_what_could_not_be_answered_has_no_value_and_says_why():
 
 def test_a_model_that_only_answers_says_what_it_gives():
     assert Subject.answering("far", by).gives == ("replies",)
+
+
+def test_what_does_not_fit_is_cut_or_left_out_and_counted():
+    subject = Subject("tiny", None, Renderer(tokenizer()), by, pack)
+    said = {"a": ["a: y"], "b": ["a: y", "u: x", f"a: {'y ' * 40}"], "c": ["a: y y"]}
+    examples = [Example({"text": chat("u: x", *turns)}, {}, {"id": id}) for id, turns in said.items()]
+    kept = subject.rendered(examples, ("text",), length=30, over="drop")
+    assert [one.id for one in kept] == ["a", "c"]
+    assert subject.lost == {"dropped: too long": 1}
+    assert len(subject.rendered(examples, ("text",), length=30, over="right")) == 3
+    assert subject.lost == {"dropped: too long": 1, "cut after the last whole turn that fits": 1}

@@ -10,6 +10,8 @@ import turnsmith
 from turnsmith.errors import ModelError, StorageError, UsageError
 from turnsmith.recipes import components, schema
 from turnsmith.recipes.start import comparison
+from turnsmith.recipes.telling import remarks
+from turnsmith.testing import directory
 from turnsmith.testing.server import reply, says, serving
 
 QUICK = "wait=0.001&tries=2"
@@ -272,3 +274,40 @@ def test_a_comparison_whose_measurements_were_deleted_says_what_else_has_to_go(s
     _, again, _ = run(server, count=4)
     assert again["measurements"] == task["measurements"]
     assert measurements(again) == before
+
+
+def lost(**models):
+    none = {model: {} for model in models}
+    return remarks({"items": 9, "lost": models, "failed": none, "cut": none, "spent": none})
+
+
+def test_examples_that_were_left_out_are_told_once_where_it_is_the_same_for_all():
+    assert lost(base={"too long": 2, "no opening": 1}, tuned={"too long": 2, "no opening": 1}) == [
+        "examples: 2 too long; 1 no opening"
+    ]
+    assert lost(base={"too long": 2}, tuned={}) == ["base: examples: 2 too long"]
+    assert lost(base={}, tuned=None) == []
+
+
+def test_what_a_task_cut_is_in_the_record_the_lines_and_the_report(tmp_path, monkeypatch):
+    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    turns = [("user", "x"), ("assistant", "y"), ("user", "x"), ("assistant", "y " * 40)]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turns[:n]]} for n in (2, 4)]
+    Path("chats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    heldout = {"heldout": {"on": "asked", "length": 30}}
+    given = {
+        "title": "Cut",
+        "base": str(directory(tmp_path / "base")),
+        "steps": [
+            {"data": {"name": "asked", "read": "chats.jsonl"}},
+            {"evaluate": {"model": "base", "against": None, "suite": [heldout]}},
+        ],
+    }
+    said = []
+    (found,) = turnsmith.run(given, say=said.append, name="cut")
+    (task,) = found["steps"][-1]["tasks"]
+    told = "cut after the last whole turn that fits"
+    assert task["lost"] == {"base": {told: 1}}
+    assert [line.strip() for line in said if "examples: " in line] == [f"heldout, examples: 1 {told}"]
+    assert f"examples: 1 {told}" in Path("runs/cut/report.html").read_text()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from turnsmith.data.batch import Layout
-from turnsmith.data.render import Renderer
+from turnsmith.data.prepare import prepare
+from turnsmith.data.render import Renderer, Train
+from turnsmith.data.shorten import Over
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.models.score import Scoring
-from turnsmith.types import Chat, Conversation, Example, Failure, Json, Reply, Sampling
+from turnsmith.types import Chat, Conversation, Example, Failure, Json, Rendered, Reply, Sampling
 
 Gives = Literal["replies", "likelihoods"]
 # Of an item and a reply, the values and what is shown.
@@ -20,7 +23,7 @@ Judged = Callable[[Item, Reply], tuple[Mapping[str, float], Mapping[str, Json]]]
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A model to be measured. batch: lays out examples for it; row: most tokens of one batch. gives: what
-    tasks may ask of it."""
+    tasks may ask of it. lost: examples that tasks cut or left out, by reason, since it was last emptied."""
 
     name: str
     scoring: Scoring
@@ -29,6 +32,23 @@ class Subject:
     batch: Layout
     row: int = 4096
     gives: tuple[Gives, ...] = ("replies", "likelihoods")
+    lost: Counter[str] = field(default_factory=Counter[str], compare=False)
+
+    def rendered(
+        self,
+        examples: Sequence[Example],
+        parts: Sequence[str],
+        *,
+        length: int,
+        over: Over,
+        train: Train = "assistant",
+    ) -> list[Rendered]:
+        """The parts of the examples as its tokens, as of `prepare`; what is cut or left out is counted."""
+        found, lost = prepare(
+            examples, self.renderer, parts, length=length, over=over, max_dropped=1.0, train=train
+        )
+        self.lost.update(lost)
+        return found
 
     @classmethod
     def answering(cls, name: str, chat: Chat) -> Subject:

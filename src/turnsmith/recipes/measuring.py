@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from turnsmith.recipes.run import Runner, Trained
     from turnsmith.recipes.schema import Evaluate
 
-COUNTED = ("failed", "cut", "spent")  # what a measurement's record says of the replies
+COUNTED = ("failed", "cut", "spent", "lost")  # what a measurement's record says of replies and examples
 
 
 def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None)
             refuse_failed(found, step.max_failed, f"{component.name} on {name}")
         counts = {
             "items": len(others),
-            **{name: {side: record[name] for side, (_, record) in sides.items()} for name in COUNTED},
+            **{name: {side: record.get(name) for side, (_, record) in sides.items()} for name in COUNTED},
         }
         metrics = compare(task.metrics, ones, others) if before is not None else alone(task.metrics, others)
         if before is not None:
@@ -142,13 +142,20 @@ class Measuring:
             started = time.perf_counter()
             subject = self.subject(model)
             _spent(subject)  # by stages that asked before
+            subject.lost.clear()
             measured = self.task(component).measure(subject, self)
             refuse_failed(measured, self.max_failed, f"{component.name} on {model.reference}")
             lines = [json.dumps(asdict(item), ensure_ascii=False) for item in measured]
             write_text(directory / "items.jsonl", "\n".join(lines) + "\n")
             seconds = time.perf_counter() - started
             named = {"kind": "measurement", "task": component.name, "model": model.reference}
-            counts = {"items": len(measured), "failed": failures(measured), "cut": cut(measured)}
+            lost = {reason: count for reason, count in subject.lost.items() if count}
+            counts = {
+                "items": len(measured),
+                "failed": failures(measured),
+                "cut": cut(measured),
+                "lost": lost,
+            }
             return {**named, **counts, "spent": _spent(subject), "dtype": self.dtype, "seconds": seconds}
 
         reused = shelf.obtain(key, make)

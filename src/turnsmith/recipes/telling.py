@@ -28,12 +28,24 @@ def figures(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def remarks(counts: Mapping[str, Any]) -> list[str]:
-    """What should be known of the replies that a task got: how many failed and why, were cut, and what they
-    cost.
+    """What should be known of what a task measured on: examples that were cut or left out, and of replies how
+    many failed and why, were cut, and what they cost.
 
-    counts: `items`, and by model `failed`, `cut` and `spent`, as measurements record them.
+    counts: `items`, and by model `lost`, `failed`, `cut` and `spent`, as measurements record them.
     """
-    return [*_failed(counts), *_cut(counts), *spent_on(counts["spent"])]
+    return [*_lost(counts["lost"]), *_failed(counts), *_cut(counts), *spent_on(counts["spent"])]
+
+
+def _lost(models: Mapping[str, Mapping[str, int] | None]) -> list[str]:
+    """Examples that were cut or left out, by reason; said once where it is the same for all models."""
+    told = {
+        model: "; ".join(f"{count:,} {reason}" for reason, count in lost.items())
+        for model, lost in models.items()
+        if lost
+    }
+    if len(told) == len(models) and len(set(told.values())) == 1:
+        return [f"examples: {next(iter(told.values()))}"]
+    return [f"{model}: examples: {said}" for model, said in told.items()]
 
 
 def _failed(counts: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 
 from turnsmith.data.batch import micro_batches
-from turnsmith.data.prepare import prepare
 from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
@@ -49,9 +48,7 @@ def classified(subject: Subject, examples: Sequence[Example], words: str, length
     """For each example: `said` and `class`, numbers of classes; `right`, 1 where they are the same; `loss`,
     in nats; `chance`."""
     truth = {example.id: class_of(example) for example in examples}
-    rendered, _ = prepare(
-        examples, subject.renderer, (PART,), length=length, over="drop", max_dropped=1.0, train="last"
-    )
+    rendered = subject.rendered(examples, (PART,), length=length, over="drop", train="last")
     items: list[Item] = []
     for run in micro_batches(rendered, subject.row):
         scores = subject.scoring(subject.batch(run))

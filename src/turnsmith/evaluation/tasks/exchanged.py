@@ -11,7 +11,6 @@ from torch import Tensor
 
 from turnsmith import seeds
 from turnsmith.data.batch import micro_batches
-from turnsmith.data.prepare import prepare
 from turnsmith.errors import UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
@@ -58,7 +57,7 @@ class Exchanged:
 def losses(subject: Subject, examples: Sequence[Example], share: float, length: int) -> list[Item]:
     """For each conversation, nats over the words: `own`, `any`, `given`; their number: `words`, and of those
     that were replaced: `replaced`."""
-    rendered, _ = prepare(examples, subject.renderer, ("text",), length=length, over="right", max_dropped=1.0)
+    rendered = subject.rendered(examples, ("text",), length=length, over="right")
     items = []
     for run in micro_batches(rendered, subject.row):
         given = subject.batch(run)

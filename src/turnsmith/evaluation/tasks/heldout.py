@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from turnsmith.data.batch import micro_batches
-from turnsmith.data.prepare import prepare
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
@@ -44,7 +43,7 @@ class Heldout:
 def losses(subject: Subject, examples: Sequence[Example], length: int) -> list[Item]:
     """For each conversation: nats over all trained tokens (`all`, `tokens`) and without stop tokens
     (`content`, `words`)."""
-    rendered, _ = prepare(examples, subject.renderer, ("text",), length=length, over="right", max_dropped=1.0)
+    rendered = subject.rendered(examples, ("text",), length=length, over="right")
     items = []
     for run in micro_batches(rendered, subject.row):
         batch = subject.batch(run)

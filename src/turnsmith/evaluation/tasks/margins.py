@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from turnsmith.data.batch import micro_batches
-from turnsmith.data.prepare import prepare
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
@@ -42,9 +41,7 @@ class Margins:
 def margins(subject: Subject, examples: Sequence[Example], length: int) -> list[Item]:
     """For each pair: `margin` in nats, and `ahead`, 1 where it is above 0."""
     parts = ("chosen", "rejected")
-    rendered, _ = prepare(
-        examples, subject.renderer, parts, length=length, over="drop", max_dropped=1.0, train="last"
-    )
+    rendered = subject.rendered(examples, parts, length=length, over="drop", train="last")
     items = []
     for run in micro_batches(rendered, subject.row):
         batch = subject.batch(run)

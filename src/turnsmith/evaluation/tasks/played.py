@@ -73,6 +73,7 @@ class Played:
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         found = [(example, opening(example, self.to, self.profile)) for example in bench.examples(self.on)]
         starts = [(example, start) for example, start in found if start is not None]
+        subject.lost["left out: no opening"] += len(found) - len(starts)
         asked: list[Opening] = [start for _, start in starts for _ in range(self.count)]
         speakers = {USER: self.user, MODEL: Speaker(subject.chat, sampling=self.sampling)}
         dialogues = converse(speakers, asked, turns=2 * self.turns - 1, seed=0)

@@ -40,7 +40,9 @@ class Replies:
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         examples = list(bench.examples(self.on))
         seeds.stream("replies").shuffle(examples)
-        chosen = [(x, point) for x in examples if (point := self._point(x.parts.get("text")))][: self.count]
+        found = [(x, point) for x in examples if (point := self._point(x.parts.get("text")))]
+        subject.lost["left out: no reply within the turns"] += len(examples) - len(found)
+        chosen = found[: self.count]
         asked = {x.id: conversation.upto(place) for x, (conversation, place) in chosen}
         items: list[Item] = []
         for example, (conversation, place) in chosen:

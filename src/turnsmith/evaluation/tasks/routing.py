@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith.data.batch import micro_batches
-from turnsmith.data.prepare import prepare
 from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
@@ -56,7 +55,8 @@ def shares(subject: Subject, examples: Sequence[Example], length: int) -> list[I
     wanted = [one for one in examples if kinds[one.id] in (0, 1)]
     if not wanted:
         raise DataError(f"no example has the value {KNOWLEDGE!r} 1 or 0: give it with the stage `value`")
-    rendered, _ = prepare(wanted, subject.renderer, ("text",), length=length, over="right", max_dropped=1.0)
+    subject.lost[f"left out: without the value {KNOWLEDGE!r} 0 or 1"] += len(examples) - len(wanted)
+    rendered = subject.rendered(wanted, ("text",), length=length, over="right")
     items: list[Item] = []
     for run in micro_batches(rendered, subject.row):
         batch = subject.batch(run)

@@ -53,7 +53,7 @@ class Boxes:
         asked: dict[str, Conversation] = {}
         true: dict[str, list[Box]] = {}
         items: list[Item] = []
-        for example in _with(bench.examples(self.on), "boxes", self.on)[: self.count]:
+        for example in _with(bench.examples(self.on), "boxes", self.on, subject)[: self.count]:
             text = conversation_of(example, "text")
             asked[example.id], true[example.id] = text.opening, _boxes(example)
             shown: dict[str, Json] = {"reference": text.messages[len(text.opening.messages)].content}
@@ -103,7 +103,7 @@ class Named:
         self.sampling = Sampling(temperature=temperature, max_new=max_new)
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        found = _with(bench.examples(self.on), "gold", self.on)[: self.count]
+        found = _with(bench.examples(self.on), "gold", self.on, subject)[: self.count]
         replies = answers(
             subject, {one.id: conversation_of(one, "text").opening for one in found}, self.sampling
         )
@@ -121,13 +121,14 @@ class Named:
         return items
 
 
-def _with(examples: Sequence[Example], key: str, on: str) -> list[Example]:
-    """The examples whose metadata have the key; DataError where none has."""
+def _with(examples: Sequence[Example], key: str, on: str, subject: Subject) -> list[Example]:
+    """The examples whose metadata have the key, the others being counted; DataError where none has."""
     found = [example for example in examples if key in example.meta]
     if not found:
         raise DataError(
             f"no example of {on!r} has `{key}` in its metadata: measure on what scene_chats makes"
         )
+    subject.lost[f"left out: no `{key}` in its metadata"] += len(examples) - len(found)
     return found
 
 

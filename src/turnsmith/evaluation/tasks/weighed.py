@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from turnsmith import seeds
 from turnsmith.data.batch import micro_batches
-from turnsmith.data.prepare import prepare
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.evaluation.tasks.classified import class_of
@@ -70,7 +69,9 @@ def weigh(
     subject: Subject, data: Sequence[Example], labelled: Sequence[Example], batch: int, length: int
 ) -> dict[str, float]:
     """The weight of each example, by its id, among those that are drawn into one batch with it."""
-    rendered, true = (_tokens(subject, ones, length) for ones in (data, labelled))
+    rendered, true = (
+        subject.rendered(ones, (PART,), length=length, over="drop", train="last") for ones in (data, labelled)
+    )
     carried = own.of(subject.scoring.model)
     if carried is None:
         return {one.id: EVEN for one in rendered}
@@ -95,9 +96,3 @@ def weigh(
 def _gradient(subject: Subject, examples: Sequence[Rendered], parts: Sequence[nn.Parameter]) -> list[Tensor]:
     batches = [subject.batch(run) for run in micro_batches(examples, subject.row)]
     return gradient(subject.scoring, batches, Method(verbalised, "example"), parts)
-
-
-def _tokens(subject: Subject, examples: Sequence[Example], length: int) -> list[Rendered]:
-    return prepare(
-        examples, subject.renderer, (PART,), length=length, over="drop", max_dropped=1.0, train="last"
-    )[0]

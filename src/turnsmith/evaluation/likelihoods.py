@@ -11,6 +11,7 @@ import torch
 from turnsmith.data.batch import micro_batches
 from turnsmith.errors import ModelError
 from turnsmith.evaluation.suite import Subject
+from turnsmith.models.bare import context
 from turnsmith.types import Conversation, Message, Rendered, Tokens
 
 
@@ -51,11 +52,11 @@ def likelihoods(subject: Subject, asked: Mapping[str, Sequence[Conversation]]) -
 def _tokens(subject: Subject, conversation: Conversation, id: str) -> Tokens:
     rendered = subject.renderer.render(conversation, "last", id)[-1]
     tokens = rendered if conversation.messages[-1].role == "assistant" else _begun(subject, rendered)
-    context = getattr(subject.scoring.base.config, "max_position_embeddings", None)
-    if context is not None and len(tokens) > context:
+    most = context(subject.scoring.base)
+    if most is not None and len(tokens) > most:
         raise ModelError(
             f"item {id} has {len(tokens)} tokens with its answer, and the context of {subject.name} ends at "
-            f"{context}: leave it out of the file"
+            f"{most}: leave it out of the file"
         )
     return tokens
 

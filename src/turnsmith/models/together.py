@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith.errors import ModelError
+from turnsmith.models.bare import context
 from turnsmith.models.combination import Mix
 from turnsmith.models.head import rows
 from turnsmith.models.heads import Head, sorted_out
@@ -115,12 +116,12 @@ class Together(nn.Module):
         """Raise ModelError where the lead's own tokens are read by a member beyond its context."""
         for name, one in self.scorings.items():
             longest = int(batch.beside.get(name, batch).positions.max()) + 1
-            context = getattr(one.base.config, "max_position_embeddings", None)
-            if context is not None and longest > context:
+            most = context(one.base)
+            if most is not None and longest > most:
                 among = ", ".join(batch.ids)
                 raise ModelError(
                     f"{name} reads {longest:,} tokens of one of {among}, and its context ends at "
-                    f"{context:,}: lower the length, or take another member"
+                    f"{most:,}: lower the length, or take another member"
                 )
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from turnsmith import album
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import fronts
-from turnsmith.models.bare import bare
+from turnsmith.models.bare import bare, context
 from turnsmith.models.heads import Head
 from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.float16 import Weights
@@ -101,7 +101,7 @@ class LocalEngine:
     @property
     def context(self) -> int | None:
         """How many tokens prompt and reply may have together; None where no model knows a limit."""
-        known = [getattr(_config(engine.base), "max_position_embeddings", None) for engine in self.engines]
+        known = [context(engine.base) for engine in self.engines]
         return min((limit for limit in known if limit is not None), default=None)
 
     @property

@@ -25,6 +25,7 @@ from turnsmith.models.locate import locate
 from turnsmith.models.needs import HEADS, LAYERS, of_kind
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
+from turnsmith.phases import phase
 from turnsmith.recipes import collecting, files, sights, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples whose loss mask the report shows
 
 
+@phase("train")
 def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:

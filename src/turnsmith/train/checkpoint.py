@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from turnsmith.errors import StorageError
+from turnsmith.phases import phase
 from turnsmith.shelf import file_digest, flush
 
 KEPT = 2
@@ -23,6 +24,7 @@ SUMS = "sums.json"  # the digest of every other file of a checkpoint
 FILES = {"learning.safetensors", "optimizer.pt", "state.json"}
 
 
+@phase("checkpoint")
 def save(
     directory: Path,
     step: int,

@@ -33,7 +33,7 @@ from turnsmith.recipes.tokenising import tokens
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method, declared
-from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
+from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory, same_threads
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
 from turnsmith.train.rounds import Rounds, Spent
 from turnsmith.trainables.install import Learner, learning
@@ -72,6 +72,7 @@ def make(
         **_prepared_at(done),
         "dtype": done.dtype,
         "dtype_seconds": done.dtype_seconds,
+        "threads": torch.get_num_threads(),
         "examples": len(done.examples),
         "counts": done.counts,
         "usage": done.spent.usage,
@@ -142,6 +143,8 @@ def _done(
 ) -> _Done:
     """Load, install and fit."""
     keep_memory()
+    if said := same_threads(directory / "threads.json"):
+        runner.say(f"        {said}")
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     if said := described(dtype, seconds):
         runner.say(f"        {said}")

@@ -70,6 +70,15 @@ def test_what_a_failed_attempt_left_is_still_there(shelf):
         assert (directory / "half").read_text() == "x"
 
 
+def test_what_a_kill_tore_is_no_part_of_the_artefact(shelf):
+    with suppress(KeyboardInterrupt), shelf.making("key") as directory:
+        (directory / "turnsmith.json.7.partial").write_text("{")
+        raise KeyboardInterrupt
+    with shelf.making("key"):
+        shelf.finish("key", {})
+    assert names(shelf.path("key")) == ["turnsmith.json"]
+
+
 def test_finishing_twice_keeps_the_first(shelf):
     for number in (1, 2):
         with shelf.making("key"):

@@ -165,6 +165,8 @@ class Shelf:
         partial, final = self.root / f"{key}.partial", self.path(key)
         if self.ready(key):
             return final
+        for torn in filter(Path.is_file, partial.glob("*.partial")):  # texts that a kill cut short
+            torn.unlink()
         write_text(partial / RECORD, json.dumps(record, indent=1, ensure_ascii=False, default=list))
         with writing(final):
             partial.rename(final)

@@ -25,7 +25,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu lint faults fuzz claims bench bench-sample parity docs constraints clean
+.PHONY: help demo test test-slow test-gpu test-kill lint faults fuzz claims bench bench-sample parity docs constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -34,13 +34,16 @@ demo: $(CORE)  ## tune a small chat model on real conversations, in some minutes
 	@.venv/bin/turnsmith run quickstart
 
 test: $(DEV)  ## the fast tests
-	@$(PYTEST) -m "not slow and not gpu" $(ARGS)
+	@$(PYTEST) -m "not slow and not gpu and not kill" $(ARGS)
 
 test-slow: $(DEV)  ## the tests that take longer or need real models
 	@$(PYTEST) --dist loadfile -m "slow and not gpu" $(ARGS) || { code=$$?; test $$code = 5 && echo "no slow tests"; }
 
 test-gpu: $(DEV)  ## the tests that need a CUDA device
 	@$(PYTEST) -n 0 -m gpu $(ARGS)
+
+test-kill: $(DEV)  ## kill real runs in every phase, and compare what comes of them; some minutes
+	@$(PYTEST) -n 0 -m kill $(ARGS)
 
 lint: $(DEV)  ## style, layers and types
 	@.venv/bin/python -m ruff check

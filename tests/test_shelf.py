@@ -1,6 +1,7 @@
 """Artefacts: whole or not there, found by what they were made from, safe from kills and full disks."""
 
 import json
+import platform
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -69,6 +70,15 @@ def test_what_a_failed_attempt_left_is_still_there(shelf):
         assert (directory / "half").read_text() == "x"
 
 
+def test_what_a_kill_tore_is_no_part_of_the_artefact(shelf):
+    with suppress(KeyboardInterrupt), shelf.making("key") as directory:
+        (directory / "turnsmith.json.7.partial").write_text("{")
+        raise KeyboardInterrupt
+    with shelf.making("key"):
+        shelf.finish("key", {})
+    assert names(shelf.path("key")) == ["turnsmith.json"]
+
+
 def test_finishing_twice_keeps_the_first(shelf):
     for number in (1, 2):
         with shelf.making("key"):
@@ -122,7 +132,7 @@ def test_a_second_process_waits_and_finds_what_the_first_made(shelf):
     first = worker(shelf, "first")
     assert first.stdout.readline() == "made\n"
     second = worker(shelf, "second")
-    assert waiting(second) == "another process is making key: waiting for it\n"
+    assert waiting(second) == f"process {first.pid} on {platform.node()} is making key: waiting for it\n"
     assert not shelf.ready("key")
     first.communicate("go\n")
     assert second.communicate("go\n")[0] == "found\n"
@@ -149,9 +159,13 @@ def test_a_process_that_was_killed_gives_its_place_to_the_next(shelf):
     waiting(second)
     first.kill()
     first.communicate()
-    assert second.communicate("go\n")[0] == "made\n"
+    assert second.stdout.readline() == "made\n"
+    third = worker(shelf, "third")
+    assert waiting(third) == f"process {second.pid} on {platform.node()} is making key: waiting for it\n"
+    second.communicate("go\n")
     assert (shelf.path("key") / "begun").exists()
     assert (shelf.path("key") / "by").read_text() == "second"
+    assert third.communicate("go\n")[0] == "found\n"
 
 
 # ----------------------------------------------------------------------------------------- writing text

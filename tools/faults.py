@@ -116,7 +116,7 @@ def run(tests: Sequence[str], *, patch: Path | None = None) -> tuple[int, str]:
             if applied.returncode != 0:
                 return -1, applied.stdout
         # The last -m counts: a fault that only slow tests reveal says `-m slow` behind their names.
-        options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
+        options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not gpu and not kill"]
         try:
             done = call([sys.executable, "-m", "pytest", *options, *tests], tree)
         except subprocess.TimeoutExpired:

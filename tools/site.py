@@ -7,6 +7,7 @@ from typing import Any
 
 from turnsmith.registry import KINDS
 
+PAGES = ("index", "architecture", "performance", "reliability", "contributing", "changes")
 # In this order; others follow by name.
 GUIDES = ("first-hour", "your-data", "masks", "your-method", "comparing", "from-python")
 
@@ -18,7 +19,7 @@ def on_config(config: Any) -> Any:
     kinds = [folder.name for folder in reference.iterdir() if folder.is_dir()]
     kinds = _ordered([kind for kind in kinds if kind not in ("recipe", "command")], KINDS)
     config["nav"] = [
-        {"Turnsmith": ["index.md", "architecture.md", "performance.md", "contributing.md", "changes.md"]},
+        {"Turnsmith": [f"{name}.md" for name in PAGES]},
         {"Guides": [f"guides/{name}.md" for name in _ordered(_names(root / "guides"), GUIDES)]},
         {"Recipes": _pages(reference, "recipe")},
         {"Components": ["reference/index.md", *({f"{kind}s": _pages(reference, kind)} for kind in kinds)]},

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -22,6 +23,7 @@ from turnsmith.errors import StorageError
 from turnsmith.types import Json, is_object
 
 RECORD = "turnsmith.json"
+LONGEST = 400  # bytes of who holds a lock: a host has a name of 253 at most
 
 
 def digest(*parts: Json) -> str:
@@ -163,6 +165,8 @@ class Shelf:
         partial, final = self.root / f"{key}.partial", self.path(key)
         if self.ready(key):
             return final
+        for torn in filter(Path.is_file, partial.glob("*.partial")):  # texts that a kill cut short
+            torn.unlink()
         write_text(partial / RECORD, json.dumps(record, indent=1, ensure_ascii=False, default=list))
         with writing(final):
             partial.rename(final)
@@ -170,14 +174,20 @@ class Shelf:
 
 
 def _locked(lock: Path, key: str) -> int:
-    """A handle that holds the lock; waits for whoever holds it."""
+    """A handle that holds the lock, with the holder's name in the file; waits for whoever holds it.
+
+    The system lets go of what a dead process held.
+    """
     while True:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another process is making {key}: waiting for it", file=sys.stderr, flush=True)
+            holder = os.pread(handle, LONGEST, 0).decode(errors="replace") or "another process"
+            print(f"{holder} is making {key}: waiting for it", file=sys.stderr, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
             return handle
         os.close(handle)  # who held it has finished and removed the file: a newer one counts

@@ -114,13 +114,14 @@ def test_where_checkpoints_fall_changes_nothing(here, fresh, recipe, rows):
     assert result(here)["steps"][1]["reused"]
 
 
-def test_ctrl_c_stops_at_a_step_and_the_same_command_goes_on(here, fresh, recipe, rows):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_at_a_step_and_the_same_command_goes_on(here, fresh, recipe, rows, number):
     fit = {"steps": 150, "batch": 2, "length": 64, "over": "right", "dtype": "float32", "checkpoint": 60}
     path = str(recipe(rows(CHATS), fit=fit))
     command = [sys.executable, "-m", "turnsmith", "run", path]
     process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_a_step(fresh, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "the same command goes on" in said

@@ -48,14 +48,13 @@ def make_model(words):
     return LlamaForCausalLM(config).eval()
 
 
-def make_adapter(model):
+def make_adapter(model, *targets):
     """The model with a LoRA that changes its answers."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(1)
-    adapted = get_peft_model(
-        model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
-    )
+    names = list(targets or ("q_proj", "down_proj"))
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=names, task_type="CAUSAL_LM"))
     with torch.no_grad():
         for name, tensor in adapted.named_parameters():
             if "lora_B" in name:
@@ -216,6 +215,14 @@ def test_the_fingerprint_of_an_adapter_follows_its_base_but_not_the_path(full, c
     assert loading.fingerprint(str(moved)) == before
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     assert loading.fingerprint(str(moved)) != before
+
+
+def test_an_adapter_that_is_made_twice_has_the_same_bytes(full, tmp_path):
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model, words = loading.load(str(full))
+    loading.save(make_adapter(model, *names), words, tmp_path / "adapter", base=str(full))
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert settings["target_modules"] == sorted(names)  # a set has another order in each process
 
 
 def test_old_files_are_hashed_once_and_new_ones_again(full, tmp_path, monkeypatch):

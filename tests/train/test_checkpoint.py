@@ -70,6 +70,26 @@ def test_the_newest_two_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000002", "step-0000003"]
 
 
+def test_what_is_broken_of_later_steps_never_takes_the_place_of_a_whole_one(tmp_path):
+    for step in (4, 5):
+        save(tmp_path, step)
+        (tmp_path / f"step-000000{step}" / "optimizer.pt").unlink()
+    for step in (1, 2):  # as of a run that had to start anew
+        save(tmp_path, step)
+        assert checkpoint.newest(tmp_path) == step
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000001", "step-0000002"]
+
+
+def test_the_best_state_is_kept_beside_the_last_one_however_long_ago_it_was(tmp_path):
+    best = {"w": torch.full((3, 4), 0.1)}
+    for step in range(1, 8):
+        save(tmp_path, step, best=best)
+    other, optimizer = fresh()
+    state, found = checkpoint.load(tmp_path, {"w": other}, optimizer)
+    assert state["step"] == 7
+    assert torch.equal(found["w"], best["w"])
+
+
 FILES = ["learning.safetensors", "optimizer.pt", "state.json", "sums.json"]
 
 
@@ -100,6 +120,25 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, cap
     said = capsys.readouterr().err
     assert "step-0000002 is broken (" in said
     assert "going back to the one before" in said
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_named_and_gives_way_to_a_whole_one(tmp_path, capsys):
+    save(tmp_path, 1)
+    (tmp_path / "step-0000002").write_text("not a directory")
+    other, optimizer = fresh()
+    assert checkpoint.load(tmp_path, {"w": other}, optimizer)[0]["step"] == 1
+    assert "step-0000002 is broken (NotADirectoryError" in capsys.readouterr().err
+    save(tmp_path, 2)
+    assert checkpoint.newest(tmp_path) == 2
+
+
+def test_a_file_in_the_place_of_all_checkpoints_is_an_error_and_not_a_start_from_nothing(tmp_path):
+    (tmp_path / "checkpoints").write_text("not a directory")
+    other, optimizer = fresh()
+    with pytest.raises(StorageError, match=r"checkpoints holds the checkpoints, and is a file: remove it"):
+        checkpoint.load(tmp_path / "checkpoints", {"w": other}, optimizer)
+    with pytest.raises(StorageError, match="a checkpoint could not be written to"):
+        save(tmp_path / "checkpoints", 1)
 
 
 def test_a_number_changed_in_the_state_is_seen(tmp_path):
@@ -161,3 +200,16 @@ def test_a_full_disk_is_called_so_and_keeps_the_checkpoint_before(small_disk, fl
     assert [path.name for path in small_disk.iterdir()] == ["step-0000001"]
     other, optimizer = fresh()
     assert checkpoint.load(small_disk, {"w": other}, optimizer)[0]["step"] == 1
+
+
+def test_a_disk_that_became_read_only_keeps_the_last_checkpoint_and_takes_new_ones_once_it_may(small_disk):
+    parameter, _ = save(small_disk, 1)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StorageError, match=r"could not be written to .*Read-only file system"):
+        save(small_disk, 2)
+    other, optimizer = fresh()
+    assert checkpoint.load(small_disk, {"w": other}, optimizer)[0]["step"] == 1
+    assert torch.equal(other, parameter)
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    save(small_disk, 2)
+    assert checkpoint.newest(small_disk) == 2

@@ -14,7 +14,7 @@ from turnsmith.data.batch import pack
 from turnsmith.errors import UsageError
 from turnsmith.models.score import to
 from turnsmith.testing import examples
-from turnsmith.train.place import Place, arithmetic, faster_dtype
+from turnsmith.train.place import Place, arithmetic, faster_dtype, same_threads
 
 # One run of each method, one with several pairs in each packed row, and one that a single process is asked
 # to stop. Windows have two to four micro-batches: with three, the second process is idle in the last round.
@@ -181,6 +181,24 @@ def test_what_was_measured_once_stays_chosen(tmp_path):
     other = "float32" if chosen == "bfloat16" else "bfloat16"
     file.write_text(json.dumps({"dtype": other, "seconds": seconds}))
     assert arithmetic("auto", file) == (other, seconds)
+
+
+@pytest.fixture
+def threads():
+    """As many as before, whatever the test chose."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_who_goes_on_computes_on_as_many_threads_as_when_it_began(tmp_path, threads):
+    torch.set_num_threads(2)
+    assert same_threads(tmp_path / "threads.json") is None
+    assert same_threads(tmp_path / "threads.json") is None
+    torch.set_num_threads(1)
+    said = same_threads(tmp_path / "threads.json")
+    assert said == "computing on 2 threads, as it began, not on 1: the last bits depend on it"
+    assert torch.get_num_threads() == 2
 
 
 def test_the_faster_dtype_is_the_one_whose_time_is_shorter():

@@ -176,6 +176,7 @@ def save(
     with wheels.aside(target, needed=size(model)) as written:
         write(model, tokenizer, written)
         name_base(written, base)
+        _sort_targets(written)
 
 
 def save_patch(
@@ -227,6 +228,19 @@ def name_base(target: Path, base: str | None) -> None:
     settings = read_object(config) | {"base_model_name_or_path": path}
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     (target / "turnsmith.json").write_text(json.dumps({"base": base}) + "\n", encoding="utf-8")
+
+
+def _sort_targets(target: Path) -> None:
+    """Brings the names of an adapter's layers into order, if the directory holds one: to peft they are a set,
+    so that the same adapter would have other bytes, and another fingerprint, each time that it is made."""
+    config = target / "adapter_config.json"
+    if not config.exists():
+        return
+    settings = read_object(config)
+    names = settings.get("target_modules")
+    if isinstance(names, list):
+        settings["target_modules"] = sorted(map(str, names))
+        config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_full(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":

@@ -23,6 +23,7 @@ from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
 from turnsmith.errors import DataError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
+from turnsmith.phases import phase
 from turnsmith.recipes import wiring
 from turnsmith.rollout.converse import Seeding
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 WHOLE = "all"  # the file of data that are not split
 
 
+@phase("data")
 def make(step: Data, runner: Runner, path: Path | None, directory: Path, version: int) -> dict[str, Any]:
     """Read rows of `path`, or take over what `from` names; run the stages, split, write. Gives the record.
 

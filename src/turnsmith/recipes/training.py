@@ -25,6 +25,7 @@ from turnsmith.models.locate import locate
 from turnsmith.models.needs import HEADS, LAYERS, of_kind
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
+from turnsmith.phases import phase
 from turnsmith.recipes import collecting, files, sights, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
@@ -32,7 +33,7 @@ from turnsmith.recipes.tokenising import tokens
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method, declared
-from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory
+from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory, same_threads
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
 from turnsmith.train.rounds import Rounds, Spent
 from turnsmith.trainables.install import Learner, learning
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples whose loss mask the report shows
 
 
+@phase("train")
 def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def make(
         **_prepared_at(done),
         "dtype": done.dtype,
         "dtype_seconds": done.dtype_seconds,
+        "threads": torch.get_num_threads(),
         "examples": len(done.examples),
         "counts": done.counts,
         "usage": done.spent.usage,
@@ -140,6 +143,8 @@ def _done(
 ) -> _Done:
     """Load, install and fit."""
     keep_memory()
+    if said := same_threads(directory / "threads.json"):
+        runner.say(f"        {said}")
     dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     if said := described(dtype, seconds):
         runner.say(f"        {said}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 
 from turnsmith import seeds
 from turnsmith.errors import DataError, ModelError, RenderError
+from turnsmith.phases import phase
 from turnsmith.types import (
     Chat,
     Completion,
@@ -113,6 +114,7 @@ class LocalChat:
         own = [seed for prompt, seed in both if not isinstance(prompt, Failure)]
         return self._replies(conversations, prompts, own, sampling)
 
+    @phase("sample")
     def _replies(
         self,
         conversations: Sequence[Conversation],

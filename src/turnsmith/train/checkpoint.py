@@ -15,14 +15,17 @@ import torch
 from torch import nn
 
 from turnsmith.errors import StorageError
+from turnsmith.phases import phase
 from turnsmith.shelf import file_digest, flush
 
 KEPT = 2
 LEAST = 2**20  # bytes: with less left free, a write that failed has failed for want of space
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)  # nothing may be written, however much is free
 SUMS = "sums.json"  # the digest of every other file of a checkpoint
 FILES = {"learning.safetensors", "optimizer.pt", "state.json"}
 
 
+@phase("checkpoint")
 def save(
     directory: Path,
     step: int,
@@ -31,7 +34,11 @@ def save(
     state: Mapping[str, Any],
     best: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write `step-N` into `directory` and drop all but the newest two."""
+    """Write `step-N` into `directory`; drop all but it and the one before.
+
+    What is there of later steps was broken, or the run had gone on from it. Raises StorageError where the
+    disk is full or cannot be written, and leaves what was there.
+    """
     from safetensors import SafetensorError
 
     final, aside = directory / f"step-{step:07d}", directory / f"step-{step:07d}.partial"
@@ -39,15 +46,18 @@ def save(
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         _write(aside, parameters, optimizer, {"step": step, **state}, best)
-        shutil.rmtree(final, ignore_errors=True)
+        _remove(final)
         aside.rename(final)
         flush(directory)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError to torch
         failure = _storage(error, directory)
         shutil.rmtree(aside, ignore_errors=True)
         raise failure from None
-    for old in _found(directory)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    others = [path for path in _found(directory) if path != final]
+    before = [path for path in others if path < final]
+    for path in others:
+        if path not in before[-(KEPT - 1) :]:
+            _remove(path)
 
 
 def newest(directory: Path) -> int:
@@ -67,9 +77,12 @@ def load(
     """Put the newest whole checkpoint into `parameters` and `optimizer`; gives its state and best weights.
 
     None where there is none. A broken one is named on stderr and left alone; the one before it is taken.
+    Raises StorageError where a file stands in the place of the directory.
     """
     from safetensors.torch import load_file
 
+    if directory.exists() and not directory.is_dir():
+        raise StorageError(f"{directory} holds the checkpoints, and is a file: remove it and run again")
     for path in reversed(_found(directory)):
         fault = _fault(path)
         if fault:
@@ -103,12 +116,20 @@ def _write(
     torch.save(optimizer.state_dict(), aside / "optimizer.pt")
     (aside / "state.json").write_text(json.dumps(state))
     (aside / SUMS).write_text(json.dumps({file.name: file_digest(file) for file in sorted(aside.iterdir())}))
-    for file in aside.iterdir():
+    for file in (*aside.iterdir(), aside):
         flush(file)
 
 
 def _found(directory: Path) -> list[Path]:
     return sorted(p for p in directory.glob("step-*") if p.suffix != ".partial")
+
+
+def _remove(path: Path) -> None:
+    """Take away a checkpoint, or a file that has its name."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fault(path: Path) -> str | None:
@@ -126,10 +147,15 @@ def _fault(path: Path) -> str | None:
 
 def _storage(error: Exception, directory: Path) -> StorageError:
     """What the error means; asked while the torn files still fill the disk."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or shutil.disk_usage(directory if directory.exists() else directory.anchor).free < LEAST:
+    number = error.errno if isinstance(error, OSError) else None
+    disk = directory if directory.exists() else directory.anchor
+    full = number in (errno.ENOSPC, errno.EDQUOT)
+    if full or (number not in REFUSED and shutil.disk_usage(disk).free < LEAST):
         return StorageError(
             f"the disk is full: a checkpoint could not be written to {directory}. The one before is whole; "
             "free some space and give the same command to go on"
         )
-    return StorageError(f"a checkpoint could not be written to {directory}: {error}")
+    return StorageError(
+        f"a checkpoint could not be written to {directory}: {error}. The one before is whole; the same "
+        "command goes on from it"
+    )

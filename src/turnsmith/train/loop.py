@@ -18,6 +18,7 @@ from turnsmith.data.batch import Layout, fill_rows, pack
 from turnsmith.errors import TrainingError
 from turnsmith.models import cost
 from turnsmith.models.score import Scoring
+from turnsmith.phases import each
 from turnsmith.train import checkpoint
 from turnsmith.train.learning import Learning
 from turnsmith.train.look import Ahead
@@ -113,7 +114,7 @@ def fit(
     if watch and not state["step"]:
         watch(0, total)
     with gently() as stop:
-        for step in range(state["step"], total):
+        for step in each("step", range(state["step"], total)):
             if collect:
                 collect(step)
             started = time.perf_counter()

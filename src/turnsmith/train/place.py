@@ -56,6 +56,25 @@ def arithmetic(asked: str, file: Path) -> tuple[Dtype, dict[str, float]]:
     return kept["dtype"], kept["seconds"]
 
 
+def same_threads(file: Path) -> str | None:
+    """Compute on as many threads as when this was first called with `file`, where the number is kept; gives a
+    line where another was asked for.
+
+    How a sum is cut among threads is in its last bits: on others, going on would be another run. What this
+    process computes later is on as many, as it would have been without a stop.
+    """
+    asked = torch.get_num_threads()
+    if not file.exists():
+        write_text(file, json.dumps({"threads": asked}))
+        return None
+    kept = int(json.loads(file.read_text())["threads"])
+    if kept == asked:
+        return None
+    torch.set_num_threads(kept)
+    many = "s" if kept > 1 else ""
+    return f"computing on {kept} thread{many}, as it began, not on {asked}: the last bits depend on it"
+
+
 def keep_memory() -> bool:
     """Let glibc keep what is freed for what is asked for next; whether this C library can be told so.
 

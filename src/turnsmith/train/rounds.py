@@ -23,6 +23,7 @@ from turnsmith.data.archive import Archive
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Order, Stream
 from turnsmith.errors import StorageError
+from turnsmith.phases import phase
 from turnsmith.shelf import put, writing
 from turnsmith.train.reference import Extended
 from turnsmith.types import Example, Rendered
@@ -128,6 +129,7 @@ class Rounds:
             flops, seconds = flops + said["flops"], seconds + said["seconds"]
         return Spent(dict(usage), flops, seconds, dict(counts))
 
+    @phase("collect")
     def _collect(self, number: int, path: Path) -> None:
         """Make a round and write it down."""
         started = time.perf_counter()

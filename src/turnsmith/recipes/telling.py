@@ -1,4 +1,4 @@
-"""What an evaluate step found, in lines for a terminal."""
+"""What an evaluate step found, in lines for a terminal; and what should be known of a training."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def figures(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
         title = f"{task['task']} on {task['on']}" if named[task["task"]] > 1 else str(task["task"])
         lines += [f"{title}, {line}" for line in task["remarks"]]
     return lines
+
+
+def of_training(name: str, record: Mapping[str, Any]) -> list[str]:
+    """What should be known of a training before its model is believed. name: of the step.
+
+    >>> of_training("tuned", {"steps": 40, "skipped": 3})
+    ['train tuned: 3 of 40 steps were left out: their loss or gradient was no number']
+    """
+    skipped, steps = record.get("skipped", 0), record["steps"]
+    if not skipped:
+        return []
+    why = "their loss or gradient was no number"
+    return [f"train {name}: {skipped:,} of {steps:,} steps were left out: {why}"]
 
 
 def remarks(counts: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.errors import ModelError, UsageError
+from turnsmith.errors import ModelError, TrainingError, UsageError
 from turnsmith.models import cost, heads, load, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
@@ -53,6 +53,8 @@ def make(
     """Load, install, fit, save. Gives the record of the artefact."""
     done = _done(step, runner, start, others, directory, seed)
     peak, described = peak_memory_gib(), _described(step, runner, done)
+    if described["skipped"] == described["steps"] > 0:
+        raise TrainingError(f"train {step.name}: every step was left out: the model has learnt nothing")
     model = done.learner.finished()  # what learned may not be in it any more
     done.words.chat_template = done.renderer.template
     if done.sparse:
@@ -383,6 +385,7 @@ def _described(step: Train, runner: Runner, done: _Done) -> dict[str, Any]:
         "fit": asdict(step.fit),
         "parameters": counted,
         "steps": int(totals["step"]),
+        "skipped": int(totals["skipped"]),
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],
         "best_step": totals.get("best_step"),

@@ -33,11 +33,16 @@ def of_training(name: str, record: Mapping[str, Any]) -> list[str]:
     >>> of_training("tuned", {"steps": 40, "skipped": 3})
     ['train tuned: 3 of 40 steps were left out: their loss or gradient was no number']
     """
-    skipped, steps = record.get("skipped", 0), record["steps"]
-    if not skipped:
-        return []
-    why = "their loss or gradient was no number"
-    return [f"train {name}: {skipped:,} of {steps:,} steps were left out: {why}"]
+    found = [fault(name, said) for said in record.get("health", ())]
+    if skipped := record.get("skipped", 0):
+        why = "their loss or gradient was no number"
+        found.append(f"train {name}: {skipped:,} of {record['steps']:,} steps were left out: {why}")
+    return found
+
+
+def fault(name: str, said: str) -> str:
+    """What shows that a training degenerates, with the name of its step."""
+    return f"train {name}: {said}"
 
 
 def remarks(counts: Mapping[str, Any]) -> list[str]:

@@ -25,10 +25,12 @@ from turnsmith.models.locate import locate
 from turnsmith.models.needs import HEADS, LAYERS, of_kind
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
-from turnsmith.recipes import collecting, files, sights, watching, wiring
+from turnsmith.recipes import collecting, files, sights, telling, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
+from turnsmith.train import health
+from turnsmith.train.health import Health
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method, declared
@@ -78,6 +80,7 @@ def make(
         "collecting_seconds": done.spent.seconds,
         "collecting_flops": done.spent.flops,
         "room": asdict(done.ready.space),
+        "health": health.said(directory / METRICS),
         "peak_memory_gib": peak,
         "renderer": done.renderer.fingerprint,
         "start": start.reference,
@@ -298,14 +301,17 @@ def _fitted(
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
-    with Record(directory, title=ready.step.name, quiet=runner.quiet) as recorder:
+    name = ready.step.name
+    with Record(directory, title=name, quiet=runner.quiet) as recorder:
         return fit(
             scoring,
             ready.stream,
             method,
             fit_options,
             directory=directory / "checkpoints",
-            recorder=recorder,
+            recorder=Health(
+                recorder, directory / METRICS, lambda said: runner.warn(telling.fault(name, said))
+            ),
             place=Place(device=device(), trackers=fit_options.trackers, directory=runner.directory),
             seed=seed,
             layout=layout,

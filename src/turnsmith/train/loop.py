@@ -66,7 +66,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     learner: Learner | None = None,
     watch: Callable[[int, int], None] | None = None,
-    collect: Callable[[int], None] | None = None,
+    collect: Callable[[int], Mapping[str, float]] | None = None,
     ahead: Ahead | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
@@ -76,7 +76,8 @@ def fit(
     trainable, where it adds to the loss, selects elements, or chooses anew what learns: what then goes on
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
-    collect: is told a step before it begins, so that the stream has its window; its time is counted apart.
+    collect: is told a step before it begins, so that the stream has its window, and gives figures of what
+    the model drew for it; its time is counted apart.
     ahead: looks at each window before its step, and gives its examples values.
     Gives totals of the run. Where loss or gradient of a step is no number, neither parameters nor optimiser
     see the step: TrainingError names its examples, and the state before it is kept as a checkpoint; or it is
@@ -128,8 +129,7 @@ def fit(
 
     with gently() as stop:
         for step in range(state["step"], total):
-            if collect:
-                collect(step)
+            figures = collect(step) if collect else {}
             started = time.perf_counter()
             lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
             if ahead:
@@ -172,7 +172,7 @@ def fit(
             state["step"] = step + 1
             for name in ("tokens", "supervised", "slots", "flops"):
                 state[name] += values[name]
-            values |= {"step": step + 1, "total": total, "lr": lr}
+            values |= {"step": step + 1, "total": total, "lr": lr, **figures}
             if validate and options.evaluate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
                 values["validation"], best = _keep_best(scoring, kept, validate, state, best)
             values["seconds"] = time.perf_counter() - started

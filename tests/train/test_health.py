@@ -1,0 +1,214 @@
+"""What degenerates is told of once; its sound twin is not. Real runs of a small model, driven into a fault."""
+
+import functools
+import json
+
+import pytest
+
+import turnsmith
+from turnsmith.data.batch import pack
+from turnsmith.data.stream import Stream
+from turnsmith.models import forest
+from turnsmith.models.score import Scoring
+from turnsmith.objectives.pairs import dpo, orpo
+from turnsmith.testing import chat, examples, model
+from turnsmith.train import health, reference
+from turnsmith.train.health import Faults, Health, apart, drawn, repeated
+from turnsmith.train.loop import fit
+from turnsmith.train.method import Method
+from turnsmith.train.options import Fit
+from turnsmith.train.place import Place
+from turnsmith.train.record import METRICS, Record
+from turnsmith.trainables.install import install
+from turnsmith.trainables.lora import Lora
+from turnsmith.types import Conversation, Example, Message
+
+
+def told(name, first, last, *, steps=5):
+    """What is told of a figure that has one value in the first steps and another one in the last."""
+    faults = Faults()
+    values = [first] * steps + [last] * steps
+    return [one for at, value in enumerate(values) for one in faults.after({"step": at + 1, name: value})]
+
+
+# ------------------------------------------------------------------------------------- each threshold
+
+
+@pytest.mark.parametrize(("name", "first", "sound", "broken", "words"), [
+    ("reward_chosen", 0.0, -0.49, -0.51, "chosen replies falls"),
+    ("nats_chosen", 2.0, 2.19, 2.21, "chosen replies falls"),
+    ("reply_tokens", 10.0, 19.9, 20.1, "longer and longer"),
+    ("reply_nats", 2.0, 0.51, 0.49, "entropy collapses"),
+    ("entropy", 2.0, 0.51, 0.49, "entropy collapses"),
+    ("repeated", 0.05, 0.19, 0.21, "repeat themselves"),
+    ("repeated", 0.4, 0.49, 0.51, "repeat themselves"),  # they did before
+    ("from_start", 0.0, 0.99, 1.01, "far from"),
+    ("kl", 4.0, 7.9, 8.1, "far from"),  # a student may begin far from its teacher
+])  # fmt: skip
+def test_a_fault_is_told_of_beyond_its_threshold_and_not_before(name, first, sound, broken, words):
+    assert told(name, first, sound) == []
+    (said,) = told(name, first, broken)
+    assert words in said
+    assert name in said
+
+
+def test_one_bad_step_is_no_fault():
+    faults = Faults()
+    values = [0.0] * 30 + [-100.0] + [0.0] * 30
+    assert [one for value in values for one in faults.after({"reward_chosen": value})] == []
+
+
+def test_a_fault_is_told_once_with_the_step_by_which_it_shows():
+    (said,) = told("reply_tokens", 10.0, 30.0, steps=20)
+    assert said.startswith("by step 23 ")  # three of the last five are long by then: 22 on average
+
+
+def test_what_is_no_number_or_missing_counts_for_nothing():
+    faults = Faults()
+    assert [faults.after({"reply_tokens": value}) for value in (None, float("nan")) * 20] == [[]] * 40
+    assert faults.after({"loss": 1.0}) == []
+
+
+def test_means_of_a_longer_run_are_over_a_tenth_of_it():
+    assert apart([0.0] * 50 + [1.0] * 40 + [3.0] * 10) == (0.0, 3.0)
+
+
+# -------------------------------------------------------------------------------- what was drawn
+
+
+def sampled(*ids, logprobs=None):
+    said = Message("assistant", "x", ids=ids, logprobs=logprobs)
+    asked = Message("user", "y")
+    return Example({"text": Conversation((asked, said))})
+
+
+def test_figures_of_replies_are_means_over_what_was_sampled():
+    one, two = sampled(1, 2, logprobs=(-1.0, -3.0)), sampled(*[5] * 8, logprobs=(-0.5,) * 8)
+    found = drawn([one, two, Example({"text": chat("u: y", "a: written")})])
+    assert found == {"reply_tokens": 5.0, "repeated": pytest.approx(0.8), "reply_nats": pytest.approx(0.8)}
+    assert drawn([Example({"text": chat("u: y", "a: written")})]) == {}
+
+
+def test_a_reply_that_says_one_thing_twice_repeats_itself():
+    assert repeated([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(0.2)  # 1 of its 5
+
+
+# ----------------------------------------------------------------------------- runs into a fault
+
+DRAWN = '''
+from turnsmith.registry import objective, stage
+from turnsmith.types import Chat, Example, Loss, Message, Sampling, Scores
+
+
+@stage("shown", chats=("by",))
+def shown(data, *, by: Chat, reply: str, rng, counts):
+    """A reply for each prompt, from which nothing is learnt, and one that is written, which is."""
+    replies = by([one.parts["text"].upto(1) for one in data], sampling=Sampling(max_new=24))
+    for one, drawn in zip(data, replies, strict=True):
+        asked = one.parts["text"].upto(1)
+        yield Example({"text": asked.then(drawn.message)}, {"reward": 0.0}, one.meta)
+        meta = {**one.meta, "id": one.id + " written"}
+        yield Example({"text": asked.then(Message("assistant", reply))}, {"reward": 1.0}, meta)
+
+
+@objective("lifted", per="example", reference=True, values=("reward",), source="mine")
+def lifted(s: Scores) -> Loss:
+    """The likelihood of what has a reward, and how far all is from the start."""
+    far = s.along("text", s.logprobs - s.reference) / s.along("text", s.weights.new_ones(len(s.weights)))
+    return Loss(-s.values["reward"] * s.sums("text"), {"from_start": far.detach()})
+'''
+PROMPTS = ["ab", "cd", "ef", "gh"]
+
+
+def collecting(reply, lr):
+    """A recipe that first learns to say two letters, then `reply`, shown to it beside what it draws."""
+    fit = {"length": 64, "dtype": "float32", "lr": 3e-2, "schedule": "constant"}
+    taught = {
+        "name": "start",
+        "data": "prompts",
+        "trainable": "full",
+        "fit": {**fit, "steps": 30, "batch": 4},
+    }
+    driven = {
+        "name": "policy",
+        "start": "start",
+        "data": "prompts",
+        "objective": "lifted",
+        "trainable": "full",
+        "collect": {"stages": [{"shown": {"by": "policy", "reply": reply}}], "examples": 4, "epochs": 1},
+        "fit": {**fit, "steps": 14, "batch": 8, "lr": lr},
+    }
+    return {
+        "title": "driven",
+        "base": {"markov": {"hidden": 16}},
+        "forgetting": False,
+        "steps": [
+            {"data": {"name": "prompts", "read": "prompts.jsonl"}},
+            {"train": taught},
+            {"train": driven},
+        ],
+    }
+
+
+def warnings(recipe):
+    """What run.json of a run tells of its training."""
+    (found,) = turnsmith.run(recipe, name="driven", use=["mine.py"])
+    policy = [step for step in found["steps"] if step["name"] == "policy"]
+    assert all(any(said in warning for warning in found["warnings"]) for said in policy[0]["health"])
+    return [one for one in found["warnings"] if one.startswith("train policy: by step")]
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory):
+    """What is told of a run that is shown one letter over and over, and of its twin that learns slowly."""
+    with pytest.MonkeyPatch.context() as patch:
+        where = tmp_path_factory.mktemp("driven")
+        patch.chdir(where)
+        patch.setenv("TURNSMITH_HOME", str(where / "home"))
+        chats = [
+            {"messages": [{"role": "user", "content": one}, {"role": "assistant", "content": reply}]}
+            for one, reply in zip(PROMPTS, ("ab", "ba", "cd", "dc"), strict=True)
+        ]
+        (where / "prompts.jsonl").write_text("".join(json.dumps(each) + "\n" for each in chats))
+        (where / "mine.py").write_text(DRAWN)
+        yield {name: warnings(collecting("a" * 20, lr)) for name, lr in (("broken", 3e-2), ("sound", 1e-5))}
+
+
+@pytest.mark.parametrize("words", ["longer and longer", "repeat themselves", "entropy collapses", "far from"])
+def test_a_run_that_is_driven_into_a_fault_says_so_and_its_sound_twin_does_not(driven, words):
+    assert [words in one for one in driven["broken"]].count(True) == 1
+    assert driven["sound"] == []
+
+
+PAIRS = [
+    Method(functools.partial(dpo, beta=0.1), "example", reference=True),
+    Method(functools.partial(orpo, weight=0.5), "example"),
+]
+
+
+@pytest.mark.parametrize("method", PAIRS, ids=["dpo", "orpo"])
+@pytest.mark.parametrize(("lr", "broken"), [(1.0, True), (1e-3, False)])
+def test_chosen_replies_that_get_less_likely_are_told_of(tmp_path, method, lr, broken):
+    whole = model()
+    forest.attach(whole)
+    scoring = Scoring(install(whole, Lora, {"rank": 4}, seed=0))
+    data = examples(8, parts=("chosen", "rejected"))
+    told: list[str] = []
+    with Record(tmp_path, title="pairs", quiet=True) as record:
+        fit(
+            scoring,
+            Stream(data, batch=4, order="shuffled", seed=0),
+            method,
+            Fit(steps=12, batch=4, lr=lr, schedule="constant"),
+            directory=tmp_path / "checkpoints",
+            recorder=Health(record, tmp_path / METRICS, told.append),
+            place=Place(device="cpu"),
+            seed=0,
+            reference=reference.live(scoring, pack(data[:1]), temperature=1.0) if method.reference else None,
+        )
+    assert [("chosen replies falls" in one) for one in told] == [True] * broken
+    assert health.said(tmp_path / METRICS) == told
+    again: list[str] = []  # who goes on is told of what showed before
+    with Record(tmp_path, title="pairs", quiet=True) as record:
+        Health(record, tmp_path / METRICS, again.append).rewind(12)
+    assert again == told

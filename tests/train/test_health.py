@@ -1,4 +1,4 @@
-"""What degenerates is told of once; its sound twin is not. Real runs of a small model, driven into a fault."""
+"""What degenerates is told of once, its sound twin is not: real runs of a small model, driven into faults."""
 
 import functools
 import json

@@ -30,6 +30,7 @@ from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepa
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import health
+from turnsmith.train.attempt import attempt
 from turnsmith.train.health import Health
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
@@ -53,7 +54,8 @@ def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    done = _done(step, runner, start, others, directory, seed)
+    with attempt(directory, lambda said: runner.say(f"        {said}")):
+        done = _done(step, runner, start, others, directory, seed)
     peak, described = peak_memory_gib(), _described(step, runner, done)
     if described["skipped"] == described["steps"] > 0:
         raise TrainingError(f"train {step.name}: every step was left out: the model has learnt nothing")

@@ -298,7 +298,7 @@ def _fitted(
     validate: Callable[[], float] | None,
     learner: Learner,
     watch: Callable[[int, int], None] | None,
-    collect: Callable[[int], None] | None,
+    collect: Callable[[int], Mapping[str, float]] | None,
     ahead: Ahead | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""

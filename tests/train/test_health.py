@@ -119,10 +119,12 @@ def lifted(s: Scores) -> Loss:
     return Loss(-s.values["reward"] * s.sums("text"), {"from_start": far.detach()})
 '''
 PROMPTS = ["ab", "cd", "ef", "gh"]
+BROKEN, SOUND = 3e-2, 1e-5  # learning rates
 
 
-def collecting(reply, lr):
-    """A recipe that first learns to say two letters, then `reply`, shown to it beside what it draws."""
+def collecting(reply, lr, start):
+    """A recipe whose model learns `reply`, shown to it beside what it draws. start: `taught` has learnt to say
+    two letters before, `base` says anything."""
     fit = {"length": 64, "dtype": "float32", "lr": 3e-2, "schedule": "constant"}
     taught = {
         "name": "start",
@@ -132,7 +134,7 @@ def collecting(reply, lr):
     }
     driven = {
         "name": "policy",
-        "start": "start",
+        "start": start,
         "data": "prompts",
         "objective": "lifted",
         "trainable": "full",
@@ -172,13 +174,20 @@ def driven(tmp_path_factory):
         ]
         (where / "prompts.jsonl").write_text("".join(json.dumps(each) + "\n" for each in chats))
         (where / "mine.py").write_text(DRAWN)
-        yield {name: warnings(collecting("a" * 20, lr)) for name, lr in (("broken", 3e-2), ("sound", 1e-5))}
+        yield {
+            (start, lr): warnings(collecting("a" * 20, lr, start))
+            for start in ("taught", "base")
+            for lr in (BROKEN, SOUND)
+        }
 
 
-@pytest.mark.parametrize("words", ["longer and longer", "repeat themselves", "entropy collapses", "far from"])
-def test_a_run_that_is_driven_into_a_fault_says_so_and_its_sound_twin_does_not(driven, words):
-    assert [words in one for one in driven["broken"]].count(True) == 1
-    assert driven["sound"] == []
+@pytest.mark.parametrize(("words", "start"), [
+    ("longer and longer", "taught"), ("repeat themselves", "taught"), ("far from", "taught"),
+    ("entropy collapses", "base"),
+])  # fmt: skip
+def test_a_run_that_is_driven_into_a_fault_says_so_and_its_sound_twin_does_not(driven, words, start):
+    assert [words in one for one in driven[start, BROKEN]].count(True) == 1
+    assert driven[start, SOUND] == []
 
 
 PAIRS = [

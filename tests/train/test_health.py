@@ -123,11 +123,11 @@ BROKEN, SOUND = 3e-2, 1e-5  # learning rates
 
 
 def collecting(reply, lr, start):
-    """A recipe whose model learns `reply`, shown to it beside what it draws. start: `taught` has learnt to say
-    two letters before, `base` says anything."""
+    """A recipe whose model learns `reply`, shown to it beside what it draws. start: `taught` has learnt to
+    say two letters before, `base` says anything."""
     fit = {"length": 64, "dtype": "float32", "lr": 3e-2, "schedule": "constant"}
     taught = {
-        "name": "start",
+        "name": "taught",
         "data": "prompts",
         "trainable": "full",
         "fit": {**fit, "steps": 30, "batch": 4},

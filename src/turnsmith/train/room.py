@@ -22,6 +22,7 @@ from turnsmith.types import Rendered, Tokens
 PROBES = (32, 96)  # tokens of two rows: what the longer one holds more is what a token takes
 SHARE = 0.85  # of what is free: the rest is for what products and the allocator take for a moment
 SLABS = 0.5 * 2**30  # bytes of logits, their gradients and other transients
+MUCH = 0.25  # of the weights: where less learns, it is an adapter already or next to one
 SMALL = 0.02  # of the weights: about what an adapter of rank 16 has
 LOGITS = (
     5  # times that the logits of a slab are there: themselves, their softmax, gradients, and two in passing
@@ -129,8 +130,8 @@ def _ways(scoring: Scoring, fit: Fit, row: int, token: float) -> list[str]:
     found = [f"conversations of half the length (fit.length: {max(1, row // 2):,}) {_gib(row * token / 2)}"]
     if fit.evaluate:
         found.append(f"no best state (fit.evaluate: 0) {_gib(_learning(scoring))}")
-    if (adapter := SMALL * _weights(scoring)) < _learning(scoring):
-        times = 4 if fit.evaluate else 3
+    if _learning(scoring) > MUCH * _weights(scoring):
+        adapter, times = SMALL * _weights(scoring), 4 if fit.evaluate else 3
         found.append(f"an adapter (trainable: lora) about {_gib(times * (_learning(scoring) - adapter))}")
     return found
 

@@ -139,7 +139,7 @@ def collecting(reply, lr, start):
         "objective": "lifted",
         "trainable": "full",
         "collect": {"stages": [{"shown": {"by": "policy", "reply": reply}}], "examples": 4, "epochs": 1},
-        "fit": {**fit, "steps": 14, "batch": 8, "lr": lr, "reference": "live"},
+        "fit": {**fit, "steps": 24, "batch": 8, "lr": lr, "reference": "live"},
     }
     return {
         "title": "driven",
@@ -182,7 +182,7 @@ def driven(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("words", "start"), [
-    ("longer and longer", "taught"), ("repeat themselves", "taught"), ("far from", "taught"),
+    ("longer and longer", "taught"), ("far from", "taught"), ("repeat themselves", "base"),
     ("entropy collapses", "base"),
 ])  # fmt: skip
 def test_a_run_that_is_driven_into_a_fault_says_so_and_its_sound_twin_does_not(driven, words, start):

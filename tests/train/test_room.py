@@ -79,9 +79,9 @@ def test_where_that_is_not_enough_either_it_says_which_option_saves_how_much(mon
     assert found.said.endswith(f"(trainable: lora) about {4 * (learning - adapter):.0f} B")
 
 
-def test_an_adapter_is_not_told_to_become_one(made):
-    one, _, memory = made
-    found = room(one, pack, Fit(steps=1, row=5000), 1000, free=memory(1))
+def test_an_adapter_is_not_told_to_become_one():
+    one, fit = scoring(rank=2), Fit(steps=1, row=5000)
+    found = room(one, pack, fit, 1000, free=rooms._static(one, fit) / rooms.SHARE)
     assert found.row == 1000
     assert "fit.length: 500" in found.said
     assert "lora" not in found.said

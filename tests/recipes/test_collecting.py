@@ -117,9 +117,10 @@ def killed(given, monkeypatch, *, before):
     reach = Rounds.reach
 
     def reached(self, step):
-        reach(self, step)
+        figures = reach(self, step)
         if step == before:
             raise RuntimeError("killed")
+        return figures
 
     with monkeypatch.context() as patch:
         patch.setattr(Rounds, "reach", reached)

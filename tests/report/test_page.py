@@ -224,6 +224,14 @@ def test_every_text_of_the_contract_is_on_the_page(made):
         assert said in text, said
 
 
+def test_steps_that_were_left_out_and_the_memory_of_a_training_are_told(tmp_path):
+    step = {**TRAIN, "skipped": 3, "room": {"row": 512, "recompute": False, "said": "", "peak": 2.75 * 2**30}}
+    text = " ".join(read(rendered(tmp_path, steps=[step])).text)
+    assert "142, of which 3 left out" in re.sub(r"\s+", " ", text)
+    assert "2.75 estimated before the first step" in text
+    assert "left out:" not in " ".join(read(rendered(tmp_path, steps=[TRAIN])).text)
+
+
 def test_the_page_is_one_balanced_file_that_loads_nothing(made):
     reader = read(made)
     tags = {tag for tag, _ in reader.tags}

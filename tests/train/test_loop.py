@@ -337,6 +337,35 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert totals["step"] == 4
 
 
+# ------------------------------------------------------------------------------- steps that are refused
+
+
+def weighed(s: Scores) -> Loss:
+    """The likelihood of each example times a number that it brings along."""
+    return Loss(-s.sums("text") * s.values["worth"])
+
+
+def rooted(s: Scores) -> Loss:
+    """What is worth nothing adds a root at 0: its loss is 0, and its slope is not a number."""
+    return Loss((s.sums("text") * s.values["worth"]).abs().sqrt())
+
+
+WEIGHED, ROOTED = Method(weighed, "example"), Method(rooted, "example")
+INFINITE = float("inf")
+
+
+def worth(*numbers):
+    """Examples with these values."""
+    return [
+        Rendered(f"x{at}", one.parts, {"worth": numbers[at]}) for at, one in enumerate(examples(len(numbers)))
+    ]
+
+
+def moments(directory):
+    path = max(directory.glob("step-*"))
+    return torch.load(path / "optimizer.pt")["state"]
+
+
 def test_a_loss_that_is_no_number_stops_the_run_before_it_reaches_the_weights(tmp_path):
     scoring = adapted()
     before = weights(scoring)
@@ -344,6 +373,90 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_reaches_the_weights(tm
     with pytest.raises(TrainingError, match=r"step 1: the loss is nan .*Lower the learning rate"):
         run(tmp_path, examples(3), scoring=scoring)
     assert torch.equal(weights(scoring), before)
+    assert not list(tmp_path.iterdir())  # nothing had been learnt
+
+
+@pytest.mark.parametrize("row", [1, 4096])
+def test_a_refused_step_names_the_examples_whose_loss_is_no_number(tmp_path, row):
+    data = worth(1.0, INFINITE, 1.0, float("nan"))
+    with pytest.raises(TrainingError, match=r"Their losses are no number: examples 'x1', 'x3'\. Lower"):
+        run(tmp_path, data, method=WEIGHED, batch=4, order="given", row=row)
+
+
+def test_where_no_loss_is_to_blame_a_handful_of_the_step_is_named_and_how_many_more(tmp_path):
+    with pytest.raises(TrainingError, match=r"the gradient norm nan.*alone is a number.*'x4' and 2 more\. L"):
+        run(tmp_path, worth(*[0.0] * 7), method=ROOTED, batch=7, order="given")
+
+
+def test_the_state_before_a_refused_step_is_kept_and_is_that_of_a_run_that_ended_there(tmp_path):
+    data = worth(1.0, 1.0, 1.0, 1.0, INFINITE, 1.0)
+    options = {"method": WEIGHED, "batch": 2, "order": "given", "schedule": "constant", "warmup": 0.0}
+    scoring = adapted()
+    with pytest.raises(TrainingError, match=r"step 3: .*the state after step 2 is kept"):
+        run(tmp_path / "a", data, scoring=scoring, steps=3, **options)
+    ended, _, _ = run(tmp_path / "b", data, steps=2, **options)
+    assert torch.equal(weights(scoring), weights(ended))
+    assert final(tmp_path / "a") == final(tmp_path / "b")
+
+
+def test_a_step_may_be_left_out_and_is_counted(tmp_path, capsys):
+    data = worth(1.0, 1.0, INFINITE, 1.0, 1.0, 1.0)
+    _, rows, totals = run(tmp_path, data, method=WEIGHED, steps=3, batch=2, order="given", nonfinite="skip")
+    assert totals["skipped"] == 1
+    assert [row.get("skipped") for row in rows] == [None, 1.0, None]
+    assert {int(one["step"]) for one in moments(tmp_path).values()} == {2}  # steps that the optimiser took
+    assert "example 'x2'. The step is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", [WEIGHED, ROOTED])
+def test_a_step_that_is_left_out_moves_nothing(tmp_path, method):
+    scoring = adapted()
+    before = weights(scoring)
+    bad = worth(*[INFINITE if method is WEIGHED else 0.0] * 2)
+    run(tmp_path, bad, method=method, scoring=scoring, steps=2, batch=2, weight_decay=0.5, nonfinite="skip")
+    assert torch.equal(weights(scoring), before)
+    assert moments(tmp_path) == {}
+
+
+def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bits(tmp_path):
+    data = worth(1.0, INFINITE, 1.0, 1.0, 1.0)
+    options = {
+        "method": WEIGHED,
+        "steps": 8,
+        "batch": 1,
+        "checkpoint": 4,
+        "nonfinite": "skip",
+        "dropout": 0.1,
+    }
+    whole, rows, totals = run(tmp_path / "whole", data, **options)
+    assert totals["skipped"] > 0
+    recorder = Until(5, crash)
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "cut", data, recorder=recorder, **options)
+    recorder.when = None
+    resumed, again, others = run(tmp_path / "cut", data, recorder=recorder, **options)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert final(tmp_path / "cut") == final(tmp_path / "whole")
+    assert [row.get("skipped") for row in again] == [row.get("skipped") for row in rows]
+    assert {**others, "seconds": 0} == {**totals, "seconds": 0}
+
+
+def test_a_run_that_was_stopped_goes_on_where_the_step_may_be_left_out(tmp_path):
+    data = worth(1.0, 1.0, INFINITE, 1.0)
+    options = {"method": WEIGHED, "steps": 4, "batch": 1, "order": "given"}
+    with pytest.raises(TrainingError, match="example 'x2'"):
+        run(tmp_path / "a", data, **options)
+    on, rows, totals = run(tmp_path / "a", data, nonfinite="skip", **options)
+    whole, _, _ = run(tmp_path / "b", data, nonfinite="skip", **options)
+    assert [row["step"] for row in rows] == [3, 4]
+    assert totals["skipped"] == 1
+    assert torch.equal(weights(on), weights(whole))
+
+
+def test_a_model_that_gives_nothing_but_nonsense_is_not_left_to_go_on(tmp_path):
+    options = {"method": WEIGHED, "steps": 20, "batch": 1, "order": "given", "nonfinite": "skip"}
+    with pytest.raises(TrainingError, match=r"step 11: .*10 steps before it were no better"):
+        run(tmp_path, worth(INFINITE), **options)
 
 
 # -------------------------------------------------------------------------------------- validation

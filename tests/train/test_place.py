@@ -29,6 +29,7 @@ from turnsmith.models.score import Scoring
 from turnsmith.objectives.likelihood import sft
 from turnsmith.objectives.pairs import dpo
 from turnsmith import testing
+from turnsmith.errors import TrainingError
 from turnsmith.testing import Figures, examples, model
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method
@@ -54,17 +55,27 @@ def ranked(s):
     values = (s.heads["reward"] - 1) ** 2 + s.heads["kinds"].square().sum(1)
     return Loss(values + s.along("text", s.heads["value"] ** 2))
 
-def run(name, method, parts, batch, recorder, live=None, row=1):
+def weighed(s):
+    return Loss(-s.sums("text") * s.values["worth"])
+
+def given(parts):
+    # of the fourth what it is worth is no number
+    made = examples(7, parts=parts)
+    return [replace(x, values={"worth": float("nan" if at == 3 else 1)}) for at, x in enumerate(made)]
+
+def run(name, method, parts, batch, recorder, live=None, row=1, nonfinite="stop"):
     whole = model()
     forest.attach(whole)
     scoring = Scoring(install(whole, Lora, {"rank": 4}, seed=0), heads=method.heads)
-    options = Fit(steps=4, batch=batch, lr=1e-3, row=row)
-    stream = Stream(examples(7, parts=parts), batch=batch, order="shuffled", seed=0)
+    options = Fit(steps=4, batch=batch, lr=1e-3, row=row, nonfinite=nonfinite)
+    stream = Stream(given(parts), batch=batch, order="shuffled", seed=0)
     try:
         fit(scoring, stream, method, options, directory=out / name, recorder=recorder, place=place, seed=0,
             reference=live)
     except Interrupted:
         pass
+    except TrainingError as error:
+        (out / f"{name}-{place.rank}.txt").write_text(str(error))
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in recorder.rows]
     weights = torch.cat([p.detach().flatten() for p in learning(scoring).values()])
     torch.save({"rows": rows, "weights": weights}, out / f"{name}-{place.rank}.pt")
@@ -80,6 +91,8 @@ teacher = model(seed=1)
 forest.attach(teacher)
 distil = replace(testing.method("distil"), others={"teacher": Scoring(teacher)})
 run("taught", distil, ("text",), 3, Figures())
+run("skipped", Method(weighed, "example"), ("text",), 2, Figures(), nonfinite="skip")
+run("refused", Method(weighed, "example"), ("text",), 2, Figures())
 run("stopped", Method(sft, "token", linear=True), ("text",), 2, Stopped())
 """
 
@@ -129,14 +142,14 @@ def runs(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even", "heads", "taught"])
+@pytest.mark.parametrize("name", ["tokens", "pairs", "rows", "even", "heads", "taught", "skipped", "refused"])
 def test_two_processes_give_the_losses_and_the_weights_of_one(runs, name):
     alone = torch.load(runs / "one" / f"{name}-0.pt")
     for rank in (0, 1):
         found = torch.load(runs / "two" / f"{name}-{rank}.pt")
         for one, other in zip(alone["rows"], found["rows"], strict=True):
-            assert other == pytest.approx(one, abs=1e-5, rel=1e-5)
-            assert other["loss"] == pytest.approx(one["loss"], abs=1e-6, rel=1e-6)
+            assert other == pytest.approx(one, abs=1e-5, rel=1e-5, nan_ok=True)
+            assert other["loss"] == pytest.approx(one["loss"], abs=1e-6, rel=1e-6, nan_ok=True)
         torch.testing.assert_close(found["weights"], alone["weights"], rtol=0, atol=1e-6)
 
 
@@ -144,6 +157,15 @@ def test_when_one_process_is_asked_to_stop_all_stop_at_the_same_step_with_one_ch
     rows = [torch.load(runs / "two" / f"stopped-{rank}.pt")["rows"] for rank in (0, 1)]
     assert [len(each) for each in rows] == [2, 2]
     assert [path.name for path in (runs / "two" / "stopped").iterdir()] == ["step-0000002"]
+
+
+def test_when_a_step_is_refused_all_processes_name_the_same_example_and_keep_one_state(runs):
+    said = [(runs / "two" / f"refused-{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0] == said[1] == (runs / "one" / "refused-0.txt").read_text()
+    (step,) = {len(torch.load(runs / "two" / f"refused-{rank}.pt")["rows"]) for rank in (0, 1)}
+    assert [path.name for path in (runs / "two" / "refused").iterdir()] == [f"step-{step:07d}"]
+    skipped = torch.load(runs / "two" / "skipped-1.pt")["rows"]
+    assert [row["step"] for row in skipped if "skipped" in row] == [step + 1]
 
 
 def test_processes_that_were_started_but_did_not_join_are_refused(monkeypatch):

@@ -62,11 +62,41 @@ def test_where_an_example_does_not_fit_activations_are_computed_twice(made):
     assert "Even so" not in found.said
 
 
-def test_where_that_is_not_enough_either_it_says_what_to_do(made):
-    one, _, memory = made
-    found = room(one, pack, Fit(steps=1, row=5000), 1000, free=memory(1))
+def test_where_that_is_not_enough_either_it_says_which_option_saves_how_much(monkeypatch):
+    monkeypatch.setattr(rooms, "SLABS", 0)
+    monkeypatch.setattr(rooms, "_gib", lambda size: f"{size:.0f} B")
+    one = scoring(layers, last=2)
+    learning = sum(4 * p.numel() for p in one.parameters() if p.requires_grad)
+    whole, fit = rooms._per_token(one, pack), Fit(steps=1, row=5000, evaluate=1)
+    found = room(one, pack, fit, 1000, free=rooms._static(one, fit) / rooms.SHARE)
+    token = rooms._per_token(one, pack)
     assert found.row == 1000
-    assert found.said.endswith("if memory runs out, cut conversations (fit.length)")
+    assert f"that saves {1000 * (whole - token):.0f} B" in found.said
+    assert f"Even so these hold {1000 * token:.0f} B, which is {1000 * token:.0f} B more" in found.said
+    assert f"half the length (fit.length: 500) {500 * token:.0f} B" in found.said
+    assert f"no best state (fit.evaluate: 0) {learning} B" in found.said
+    adapter = rooms.SMALL * sum(4 * p.numel() for p in one.parameters())
+    assert found.said.endswith(f"(trainable: lora) about {4 * (learning - adapter):.0f} B")
+
+
+def test_an_adapter_is_not_told_to_become_one():
+    one, fit = scoring(rank=2), Fit(steps=1, row=5000)
+    found = room(one, pack, fit, 1000, free=rooms._static(one, fit) / rooms.SHARE)
+    assert found.row == 1000
+    assert "fit.length: 500" in found.said
+    assert "lora" not in found.said
+    assert "evaluate" not in found.said
+
+
+def test_the_peak_grows_by_what_each_token_holds_and_by_what_learns(monkeypatch):
+    monkeypatch.setattr(rooms, "_held_now", lambda scoring: 1000.0)
+    one = scoring(layers, last=2)
+    learning = sum(4 * p.numel() for p in one.parameters() if p.requires_grad)
+    token = rooms._per_token(one, pack) + rooms.LOGITS * 4 * one.vocabulary
+    for row in (10, 100):
+        assert rooms.peak(one, pack, Fit(steps=1), row) == pytest.approx(1000 + 3 * learning + row * token)
+    more = rooms.peak(one, pack, Fit(steps=1, evaluate=1), 10) - rooms.peak(one, pack, Fit(steps=1), 10)
+    assert more == pytest.approx(learning)
 
 
 def test_the_choice_is_kept_for_going_on(made, tmp_path):

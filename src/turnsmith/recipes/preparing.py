@@ -60,9 +60,7 @@ def layout_of(runner: Runner, *models: nn.Module, attention: bool = False) -> La
 
 def tell(runner: Runner, note: str | None) -> None:
     """Say once what a reader of the report should know as well."""
-    if note and note not in runner.warnings:
-        runner.warnings.append(note)
-        runner.say(f"        {note}")
+    runner.warn(note)
 
 
 def terms(step: Train, parts: Sequence[str]) -> Terms:

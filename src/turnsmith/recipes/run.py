@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from turnsmith.evaluation.suite import Subject
 
 Say = Callable[[str], None]
-NOT_HASHED = ("trackers", "checkpoint")  # options of fit that do not change what comes out
+# Options of fit that do not change what comes out. `nonfinite` does only where nothing would come out
+# otherwise: so who was stopped can go on, leaving the step out.
+NOT_HASHED = ("trackers", "checkpoint", "nonfinite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,8 @@ class Runner:
         figures = f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s"
         self._told("train", step.name, reused, figures)
         self._tell_counts(record["counts"])
+        for warning in telling.of_training(step.name, record):
+            self.warn(warning)
         named = {"verb": "train", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
         return {**named, "reused": reused, **record}
 
@@ -450,6 +454,12 @@ class Runner:
         return digest("measure 2", self._measured_by(component, suite), model.fingerprint, start, dtype)
 
     # ---------------------------------------------------------------------------------- what is said
+
+    def warn(self, note: str | None) -> None:
+        """Say once what a reader of the report should know as well; nothing where there is no note."""
+        if note and note not in self.warnings:
+            self.warnings.append(note)
+            self.say(f"        {note}")
 
     def _told(self, verb: str, name: str, reused: bool, what: str) -> None:
         self.say(f"{verb:<8}{name}: {what}{' (done before)' if reused else ''}".rstrip(": "))

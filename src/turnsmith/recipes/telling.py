@@ -1,4 +1,4 @@
-"""What an evaluate step found, in lines for a terminal."""
+"""What an evaluate step found, in lines for a terminal; and what should be known of a training."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def figures(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
         title = f"{task['task']} on {task['on']}" if named[task["task"]] > 1 else str(task["task"])
         lines += [f"{title}, {line}" for line in task["remarks"]]
     return lines
+
+
+def of_training(name: str, record: Mapping[str, Any]) -> list[str]:
+    """What should be known of a training before its model is believed. name: of the step.
+
+    >>> of_training("tuned", {"steps": 40, "skipped": 3})
+    ['train tuned: 3 of 40 steps were left out: their loss or gradient was no number']
+    """
+    found = [fault(name, said) for said in record.get("health", ())]
+    if skipped := record.get("skipped", 0):
+        why = "their loss or gradient was no number"
+        found.append(f"train {name}: {skipped:,} of {record['steps']:,} steps were left out: {why}")
+    return found
+
+
+def fault(name: str, said: str) -> str:
+    """What shows that a training degenerates, with the name of its step."""
+    return f"train {name}: {said}"
 
 
 def remarks(counts: Mapping[str, Any]) -> list[str]:

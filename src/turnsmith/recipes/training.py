@@ -18,7 +18,7 @@ from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.errors import ModelError, UsageError
+from turnsmith.errors import ModelError, TrainingError, UsageError
 from turnsmith.models import cost, heads, load, own
 from turnsmith.models import rendered as rendered_as
 from turnsmith.models.locate import locate
@@ -26,10 +26,13 @@ from turnsmith.models.needs import HEADS, LAYERS, of_kind
 from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.phases import phase
-from turnsmith.recipes import collecting, files, sights, watching, wiring
+from turnsmith.recipes import collecting, files, sights, telling, watching, wiring
 from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
+from turnsmith.train import health
+from turnsmith.train.attempt import attempt
+from turnsmith.train.health import Health
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method, declared
@@ -53,8 +56,11 @@ def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    done = _done(step, runner, start, others, directory, seed)
+    with attempt(directory, lambda said: runner.say(f"        {said}")):
+        done = _done(step, runner, start, others, directory, seed)
     peak, described = peak_memory_gib(), _described(step, runner, done)
+    if described["skipped"] == described["steps"] > 0:
+        raise TrainingError(f"train {step.name}: every step was left out: the model has learnt nothing")
     model = done.learner.finished()  # what learned may not be in it any more
     done.words.chat_template = done.renderer.template
     if done.sparse:
@@ -79,6 +85,7 @@ def make(
         "collecting_seconds": done.spent.seconds,
         "collecting_flops": done.spent.flops,
         "room": asdict(done.ready.space),
+        "health": health.said(directory / METRICS),
         "peak_memory_gib": peak,
         "renderer": done.renderer.fingerprint,
         "start": start.reference,
@@ -296,19 +303,22 @@ def _fitted(
     validate: Callable[[], float] | None,
     learner: Learner,
     watch: Callable[[int, int], None] | None,
-    collect: Callable[[int], None] | None,
+    collect: Callable[[int], Mapping[str, float]] | None,
     ahead: Ahead | None,
 ) -> dict[str, float]:
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
-    with Record(directory, title=ready.step.name, quiet=runner.quiet) as recorder:
+    name = ready.step.name
+    with Record(directory, title=name, quiet=runner.quiet) as recorder:
         return fit(
             scoring,
             ready.stream,
             method,
             fit_options,
             directory=directory / "checkpoints",
-            recorder=recorder,
+            recorder=Health(
+                recorder, directory / METRICS, lambda said: runner.warn(telling.fault(name, said))
+            ),
             place=Place(device=device(), trackers=fit_options.trackers, directory=runner.directory),
             seed=seed,
             layout=layout,
@@ -388,6 +398,7 @@ def _described(step: Train, runner: Runner, done: _Done) -> dict[str, Any]:
         "fit": asdict(step.fit),
         "parameters": counted,
         "steps": int(totals["step"]),
+        "skipped": int(totals["skipped"]),
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],
         "best_step": totals.get("best_step"),

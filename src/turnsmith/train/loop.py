@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from turnsmith.errors import TrainingError
 from turnsmith.models import cost
 from turnsmith.models.score import Scoring
 from turnsmith.phases import each
-from turnsmith.train import checkpoint
+from turnsmith.train import checkpoint, refusal
 from turnsmith.train.learning import Learning
 from turnsmith.train.look import Ahead
 from turnsmith.train.method import Method, unit_weights, units
@@ -66,7 +67,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     learner: Learner | None = None,
     watch: Callable[[int, int], None] | None = None,
-    collect: Callable[[int], None] | None = None,
+    collect: Callable[[int], Mapping[str, float]] | None = None,
     ahead: Ahead | None = None,
 ) -> dict[str, float]:
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
@@ -76,10 +77,13 @@ def fit(
     trainable, where it adds to the loss, selects elements, or chooses anew what learns: what then goes on
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
-    collect: is told a step before it begins, so that the stream has its window; its time is counted apart.
+    collect: is told a step before it begins, so that the stream has its window, and gives figures of what
+    the model drew for it; its time is counted apart.
     ahead: looks at each window before its step, and gives its examples values.
-    Gives totals of the run. Raises TrainingError where the loss is no number. Bit-identical on CPU in fp32
-    whether interrupted or not: all randomness is keyed by seed and step.
+    Gives totals of the run. Where loss or gradient of a step is no number, neither parameters nor optimiser
+    see the step: TrainingError names its examples, and the state before it is kept as a checkpoint; or it is
+    left out and counted as `skipped`, as `options.nonfinite` says, but never more than 10 in a row.
+    Bit-identical on CPU in fp32 whether interrupted or not: all randomness is keyed by seed and step.
     """
     chooser = learner if learner is not None and learner.every else None
     if chooser and (chosen := checkpoint.chosen(directory)) is not None:
@@ -97,6 +101,8 @@ def fit(
         "slots": 0,
         "flops": 0.0,
         "seconds": 0.0,
+        "skipped": 0,
+        "refused": 0,  # of the last steps, one after another
         "best": None,
     }
     best: dict[str, Tensor] | None = None
@@ -113,10 +119,18 @@ def fit(
         _, best = _keep_best(scoring, kept, validate, state, best)
     if watch and not state["step"]:
         watch(0, total)
+
+    def alone(step: int, window: Sequence[Rendered]) -> list[str]:
+        at, of = seeds.number(seed, "drawn", step), options.temperature
+        return refusal.culprits(scoring, window, method, layout, temperature=of, reference=reference, seed=at)
+
+    def keep() -> None:
+        if checkpoint.newest(directory) < state["step"]:
+            checkpoint.save(directory, state["step"], kept, optimizer, state, best)
+
     with gently() as stop:
         for step in each("step", range(state["step"], total)):
-            if collect:
-                collect(step)
+            figures = collect(step) if collect else {}
             started = time.perf_counter()
             lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
             if ahead:
@@ -142,17 +156,24 @@ def fit(
             learning.gather()
             values["flops"] += flops
             values["gradient"] = place.clip(learning.parameters.values(), options.clip or math.inf)
-            _refuse_nonsense(step, values)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            learning.scatter()
-            scoring.heads.follow()
-            state["step"] = step + 1
             if chooser:
                 state["learns"] = sorted(learns(chooser.model))
+            taken = not place.any(not refusal.sound(values))
+            if taken:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if taken:
+                learning.scatter()
+                scoring.heads.follow()
+                state["refused"] = 0
+            else:
+                broken = alone(step, window)
+                _refused(step, values, window, broken, state, options, place, keep)
+                values["skipped"] = 1.0
+            state["step"] = step + 1
             for name in ("tokens", "supervised", "slots", "flops"):
                 state[name] += values[name]
-            values |= {"step": step + 1, "total": total, "lr": lr}
+            values |= {"step": step + 1, "total": total, "lr": lr, **figures}
             if validate and options.evaluate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
                 values["validation"], best = _keep_best(scoring, kept, validate, state, best)
             values["seconds"] = time.perf_counter() - started
@@ -239,13 +260,27 @@ def _window(
     }
 
 
-def _refuse_nonsense(step: int, values: Mapping[str, float]) -> None:
-    if not math.isfinite(values["gradient"]) or not math.isfinite(values["loss"]):
-        raise TrainingError(
-            f"step {step + 1}: the loss is {values['loss']} and the gradient norm {values['gradient']}. "
-            "Lower the learning rate, or look at the data with `turnsmith check`; the last checkpoint is "
-            "whole"
-        )
+def _refused(
+    step: int,
+    values: Mapping[str, float],
+    window: Sequence[Rendered],
+    broken: Sequence[str],
+    state: dict[str, Any],
+    options: Fit,
+    place: Place,
+    keep: Callable[[], None],
+) -> None:
+    """Count a step that is left out, or keep the state before it and raise TrainingError."""
+    said = refusal.said(step + 1, values, window, broken)
+    if options.nonfinite == "stop" or state["refused"] == refusal.RUN:
+        if place.accelerator.is_main_process:
+            keep()
+        place.accelerator.wait_for_everyone()  # who fails first has the others ended, by torchrun
+        raise TrainingError(f"{said}. {refusal.way_out(step + 1, state['refused'])}")
+    state["skipped"] += 1
+    state["refused"] += 1
+    if place.accelerator.is_main_process:
+        print(f"{said}. The step is left out (fit.nonfinite: skip)", file=sys.stderr)
 
 
 def _keep_best(

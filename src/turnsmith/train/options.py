@@ -26,7 +26,9 @@ class Fit:
     more than one epoch is seen, what they give for each token is computed once and kept on the disk until the
     step is done (`auto`, if that takes no more than half of what is free), or computed anew each time
     (`never`). evaluate: steps between evaluations on held-out data (0: none); the
-    best state is kept. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
+    best state is kept. nonfinite: what becomes of a step whose loss or gradient is no number: the run is
+    stopped, and the state before the step kept, or the step is left out and counted (`skip`).
+    checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
     trackio.
     """
 
@@ -49,6 +51,7 @@ class Fit:
     gradient_checkpointing: bool = False
     cache: Literal["auto", "never"] = "auto"
     evaluate: int = 0
+    nonfinite: Literal["stop", "skip"] = "stop"
     checkpoint: int = 25
     trackers: tuple[str, ...] = ()
 

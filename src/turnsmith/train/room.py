@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,11 @@ from turnsmith.types import Rendered, Tokens
 PROBES = (32, 96)  # tokens of two rows: what the longer one holds more is what a token takes
 SHARE = 0.85  # of what is free: the rest is for what products and the allocator take for a moment
 SLABS = 0.5 * 2**30  # bytes of logits, their gradients and other transients
+MUCH = 0.25  # of the weights: where less learns, it is an adapter already or next to one
+SMALL = 0.02  # of the weights: about what an adapter of rank 16 has
+LOGITS = (
+    5  # times that the logits of a slab are there: themselves, their softmax, gradients, and two in passing
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,14 @@ class Room:
     """What a training step may use.
 
     row: most tokens of a micro-batch. recompute: whether activations are computed twice instead of kept.
-    said: what was chosen other than asked for, and why; empty where nothing was.
+    said: what was chosen other than asked for, and why; empty where nothing was. peak: bytes that the
+    training will have held at most, as `peak` estimates them.
     """
 
     row: int
     recompute: bool
     said: str = ""
+    peak: float = field(default=0.0, compare=False)
 
 
 def room(
@@ -51,9 +58,33 @@ def room(
             recompute(scoring.model)
         return found
     found = _chosen(scoring, layout, fit, longest, free)
+    found = replace(found, peak=peak(scoring, layout, fit, found.row))
     if file is not None:
         write_text(file, json.dumps(asdict(found)))
     return found
+
+
+def peak(scoring: Scoring, layout: Layout, fit: Fit, row: int) -> float:
+    """Bytes that a training in rows of `row` tokens will have held at most, the loaded model included: of the
+    device, or of this process.
+
+    What it holds now, what is there whatever the rows are, what a row holds for the backward pass, and the
+    slabs of logits, which in a small vocabulary are no whole ones. An estimate: benchmarks/memory.py compares
+    it with what was held.
+    """
+    logits = LOGITS * 4 * row * scoring.vocabulary
+    return (
+        _held_now(scoring) + _lasting(scoring, fit) + min(SLABS, logits) + row * _per_token(scoring, layout)
+    )
+
+
+def _held_now(scoring: Scoring) -> float:
+    """Bytes that are held before the first step."""
+    if scoring.device.type == "cuda":
+        return float(torch.cuda.memory_allocated())
+    import psutil
+
+    return float(psutil.Process().memory_info().rss)
 
 
 def available(device: str) -> float:
@@ -79,15 +110,30 @@ def _chosen(scoring: Scoring, layout: Layout, fit: Fit, longest: int, free: floa
     if longest * token <= left:
         row = int(left / token)
         return Room(row, fit.gradient_checkpointing, f"rows of {row:,} tokens, not {fit.row:,}: {why}")
+    whole = token
     if not fit.gradient_checkpointing:
         recompute(scoring.model)
         token = _per_token(scoring, layout)
     row = min(fit.row, max(longest, int(left / token)))
     said = f"activations are computed twice instead of kept, in rows of at most {row:,} tokens: {why}"
+    if whole > token:
+        said += f"; that saves {_gib(row * (whole - token))}"
     if row * token > left:
-        much = _gib(row * token)
-        said += f". Even so these hold {much}: if memory runs out, cut conversations (fit.length)"
+        much, short = _gib(row * token), _gib(row * token - left)
+        ways = "; ".join(_ways(scoring, fit, row, token))
+        said += f". Even so these hold {much}, which is {short} more than there is. What would save: {ways}"
     return Room(row, True, said)
+
+
+def _ways(scoring: Scoring, fit: Fit, row: int, token: float) -> list[str]:
+    """Which option saves how much, where a row of so many tokens of so many bytes is too much."""
+    found = [f"conversations of half the length (fit.length: {max(1, row // 2):,}) {_gib(row * token / 2)}"]
+    if fit.evaluate:
+        found.append(f"no best state (fit.evaluate: 0) {_gib(_learning(scoring))}")
+    if _learning(scoring) > MUCH * _weights(scoring):
+        adapter, times = SMALL * _weights(scoring), 4 if fit.evaluate else 3
+        found.append(f"an adapter (trainable: lora) about {_gib(times * (_learning(scoring) - adapter))}")
+    return found
 
 
 def _gib(size: float) -> str:
@@ -95,11 +141,25 @@ def _gib(size: float) -> str:
 
 
 def _static(scoring: Scoring, fit: Fit) -> float:
-    """Bytes that training adds to the weights whatever the rows are: gradients, two averages of AdamW, the
-    best state, and the weights once more in the arithmetic's dtype."""
-    learning = sum(p.numel() * p.element_size() for p in scoring.parameters() if p.requires_grad)
+    """Bytes that training adds to the weights whatever the rows are, slabs of logits included."""
+    return _lasting(scoring, fit) + SLABS
+
+
+def _lasting(scoring: Scoring, fit: Fit) -> float:
+    """Bytes of gradients, two averages of AdamW, the best state, and the weights once more in the
+    arithmetic's dtype."""
     wide = sum(p.numel() for p in scoring.parameters() if p.dtype == torch.float32)
-    return learning * (4 if fit.evaluate else 3) + (2 * wide if scoring.autocast else 0) + SLABS
+    return _learning(scoring) * (4 if fit.evaluate else 3) + (2 * wide if scoring.autocast else 0)
+
+
+def _weights(scoring: Scoring) -> float:
+    """Bytes of all weights."""
+    return sum(p.numel() * p.element_size() for p in scoring.parameters())
+
+
+def _learning(scoring: Scoring) -> float:
+    """Bytes of what learns."""
+    return sum(p.numel() * p.element_size() for p in scoring.parameters() if p.requires_grad)
 
 
 def _per_token(scoring: Scoring, layout: Layout) -> float:

@@ -25,6 +25,7 @@ from turnsmith.data.stream import Order, Stream
 from turnsmith.errors import StorageError
 from turnsmith.phases import phase
 from turnsmith.shelf import put, writing
+from turnsmith.train import health
 from turnsmith.train.reference import Extended
 from turnsmith.types import Example, Rendered
 
@@ -79,14 +80,15 @@ class Rounds:
         self.order: Order = order
         self._ends: list[int] = []  # the step that each round ends before
         self._stream: Stream | None = None  # of the last one
+        self._figures: Mapping[str, float] = {}
 
     @property
     def examples(self) -> Sequence[Rendered]:
         """Those of the round that was reached last."""
         return self._stream.examples if self._stream else ()
 
-    def reach(self, step: int) -> None:
-        """Make all rounds up to that of the step.
+    def reach(self, step: int) -> Mapping[str, float]:
+        """Make all rounds up to that of the step; gives figures of what was drawn for it.
 
         Raises StorageError where one before it is gone: the model is no longer the one that would make it.
         """
@@ -100,9 +102,11 @@ class Rounds:
                         f"{self.directory.parent} and run again"
                     )
                 self._collect(number, path)
-            self._ends.append(first + self._said(path)["steps"])
+            said = self._said(path)
+            self._ends.append(first + said["steps"])
             if step < self._ends[-1]:
-                self._stream = self._opened(number, path)
+                self._stream, self._figures = self._opened(number, path), said.get("figures", {})
+        return self._figures
 
     def window(self, step: int) -> list[Rendered]:
         """The examples of a step of the round that was reached last."""
@@ -145,6 +149,7 @@ class Rounds:
             save_file(dict(extras), aside / EXTRAS)
             steps = max(1, round(self.epochs * len(rendered) / self._window(rendered)))
             said = {**asdict(spent), "flops": spent.flops + flops, "counts": counts}
+            said["figures"] = health.drawn(kept)
             said["seconds"] = time.perf_counter() - started
             (aside / SAID).write_text(json.dumps({**said, "examples": len(rendered), "steps": steps}))
             put(aside, path)

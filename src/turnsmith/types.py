@@ -388,7 +388,8 @@ class Look(Protocol):
 
 
 class Loss(NamedTuple):
-    """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides."""
+    """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides; no gradient goes
+    through metrics."""
 
     values: Tensor
     metrics: Mapping[str, Tensor] = {}

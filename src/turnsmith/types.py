@@ -119,10 +119,19 @@ class Conversation:
         return replace(self, messages=self.messages[:stop])
 
     @property
+    def answers(self) -> tuple[int, ...]:
+        """The places of the assistant's messages that something stands before.
+
+        >>> said = (Message("assistant", "Hi"), Message("user", "2 + 2?"), Message("assistant", "4"))
+        >>> Conversation(said).answers
+        (2,)
+        """
+        return tuple(at for at, one in enumerate(self.messages) if at and one.role == "assistant")
+
+    @property
     def opening(self) -> Conversation:
         """All before the last assistant message: what a model is asked to answer. Empty if there is none."""
-        turns = [i for i, message in enumerate(self.messages) if message.role == "assistant"]
-        return self.upto(turns[-1] if turns else 0)
+        return self.upto(self.answers[-1] if self.answers else 0)
 
 
 Part: TypeAlias = "Conversation | tuple[Conversation, ...]"

@@ -224,10 +224,9 @@ def single(example: Example, part: str = "text") -> Conversation:
 
 def answer(conversation: Conversation) -> int:
     """Where the last answer is. Raises DataError where nothing is asked, or nothing answered."""
-    places = [place for place, message in enumerate(conversation.messages) if message.role == "assistant"]
-    if not places or places[-1] == 0:
+    if not conversation.answers:
         raise DataError(f"it needs a question and an answer; the roles are {roles(conversation)}")
-    return places[-1]
+    return conversation.answers[-1]
 
 
 def opening(example: Example) -> int:

@@ -510,7 +510,6 @@ class Chat(Protocol):
 # ------------------------------------------------------------------------------ kinds of components
 
 Mask: TypeAlias = "Mapping[str, bool | Tensor]"
-Objective: TypeAlias = "Callable[[Scores], Loss | Mapping[str, Loss]]"
 Stage: TypeAlias = "Callable[[Sequence[Example]], Iterable[Example]]"
 View: TypeAlias = "Callable[[Tokens, Sight], Tokens]"
 Score: TypeAlias = "float | None"  # None: could not be judged, never a silent 0

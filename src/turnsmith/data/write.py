@@ -6,7 +6,7 @@ limit takes away what the format cannot say, before the row is made; an example 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import is_
@@ -253,8 +253,3 @@ def value_of(example: Example, name: str) -> float:
     if isinstance(value, tuple):
         raise DataError(f"it needs one number as {name!r}, and this example has {len(value)} of them")
     return value
-
-
-def merged(*rows: Mapping[str, Json]) -> dict[str, Json]:
-    """The columns of several rows, without those that hold nothing."""
-    return {key: value for row in rows for key, value in row.items() if value not in (None, [], ())}

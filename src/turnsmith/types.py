@@ -119,10 +119,19 @@ class Conversation:
         return replace(self, messages=self.messages[:stop])
 
     @property
+    def answers(self) -> tuple[int, ...]:
+        """The places of the assistant's messages that something stands before.
+
+        >>> said = (Message("assistant", "Hi"), Message("user", "2 + 2?"), Message("assistant", "4"))
+        >>> Conversation(said).answers
+        (2,)
+        """
+        return tuple(at for at, one in enumerate(self.messages) if at and one.role == "assistant")
+
+    @property
     def opening(self) -> Conversation:
         """All before the last assistant message: what a model is asked to answer. Empty if there is none."""
-        turns = [i for i, message in enumerate(self.messages) if message.role == "assistant"]
-        return self.upto(turns[-1] if turns else 0)
+        return self.upto(self.answers[-1] if self.answers else 0)
 
 
 Part: TypeAlias = "Conversation | tuple[Conversation, ...]"
@@ -388,7 +397,8 @@ class Look(Protocol):
 
 
 class Loss(NamedTuple):
-    """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides."""
+    """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides; no gradient goes
+    through metrics."""
 
     values: Tensor
     metrics: Mapping[str, Tensor] = {}
@@ -468,6 +478,11 @@ class Reply:
     finish: Finish
     usage: Usage
 
+    @classmethod
+    def scripted(cls, text: str) -> Reply:
+        """This text, as one says it who draws no tokens."""
+        return cls(Message("assistant", text), "stop", Usage(0, 0))
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -495,7 +510,6 @@ class Chat(Protocol):
 # ------------------------------------------------------------------------------ kinds of components
 
 Mask: TypeAlias = "Mapping[str, bool | Tensor]"
-Objective: TypeAlias = "Callable[[Scores], Loss | Mapping[str, Loss]]"
 Stage: TypeAlias = "Callable[[Sequence[Example]], Iterable[Example]]"
 View: TypeAlias = "Callable[[Tokens, Sight], Tokens]"
 Score: TypeAlias = "float | None"  # None: could not be judged, never a silent 0

@@ -13,7 +13,7 @@ from turnsmith.rollout.converse import Opening, Speaker, converse
 from turnsmith.scorers.tastes import TASTES, place, suits
 from turnsmith.stages.travellers import places, travellers
 from turnsmith.testing import chat
-from turnsmith.types import Failure, Message, Reply, Usage
+from turnsmith.types import Failure, Message, Reply
 
 KNOWN = ["s: Sea, Dry, Fun", "a: hi"]
 
@@ -68,7 +68,7 @@ def test_who_asks_for_all_and_recommends_what_was_said_always_sells() -> None:
     def best(asked, *, sampling=None, seed=0):
         heard = [[one.content for one in talk.messages[1:] if one.role == "user"] for talk in asked]
         texts = [[*TASTES][len(known)] if len(known) < 3 else f"go {place(known)}" for known in heard]
-        return [Reply(Message("assistant", text), "stop", Usage(0, 0)) for text in texts]
+        return [Reply.scripted(text) for text in texts]
 
     people = list(travellers([], count=8))
     openings = [

@@ -290,7 +290,7 @@ def bonus(s: Scores, *, weight: float = 0.1) -> Loss:
     value = (s.heads["value"] - s.logprobs.detach()) ** 2
     other = s.reduced["q:logsumexp"] - s.heads["q"]
     entropy = s.reduced["entropy"]
-    return Loss(-s.logprobs - weight * entropy + value + other, {"entropy": entropy.detach()})
+    return Loss(-s.logprobs - weight * entropy + value + other, {"entropy": entropy})
 '''
 
 

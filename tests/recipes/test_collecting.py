@@ -58,7 +58,6 @@ class Credited:
     def __call__(self, s: Scores) -> Loss:
         ratio = (s.logprobs - s.extras["old"]).exp()
         metrics = {"ratio": ratio, "scaled": s.extras["scaled"], "moved": s.logprobs - s.reference}
-        metrics = {name: value.detach() for name, value in metrics.items()}
         return Loss(-ratio * s.extras["scaled"] + 0 * s.heads["value"], metrics)
 '''
 PROMPTS = ["ab", "cd", "ef", "gh", "ij"]

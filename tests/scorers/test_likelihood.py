@@ -62,7 +62,7 @@ def test_of_a_chat_the_last_reply_counts(place):
 def test_check_6_the_teacher_is_in_eval_mode_and_gets_no_gradient(place):
     scorer = Likelihood(by=str(place))
     found = scorer(*zip(*FLAT, strict=True))
-    scoring, _, _ = scorer._loaded
+    scoring, _, _ = scorer._judge()
     assert not scoring.training
     assert all(parameter.grad is None for parameter in scoring.parameters())
     assert all(isinstance(value, float) for value in found)

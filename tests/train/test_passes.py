@@ -76,6 +76,19 @@ def trained(directory, method, **fitted):
     return dict(subject.named_parameters()), recorder.rows
 
 
+@pytest.mark.parametrize("forward", [False, True])
+def test_no_gradient_goes_through_metrics(forward):
+    def told(given):
+        logprobs = (given() if forward else given).logprobs
+        return Loss(-logprobs, {"logprobs": logprobs})
+
+    subject = scoring()
+    loss = Passes(subject, subject, pack(DATA), Method(told, "token", forward=forward), 1.0).loss()
+    assert loss.values.requires_grad
+    assert not loss.metrics["logprobs"].requires_grad
+    assert torch.equal(loss.metrics["logprobs"], -loss.values)
+
+
 @pytest.mark.parametrize("row", [1, 10**6])
 def test_a_pass_that_is_only_looked_at_changes_nothing_but_the_count_of_operations(tmp_path, row):
     plain, rows = trained(tmp_path / "plain", SFT, row=row)

@@ -13,7 +13,7 @@ from turnsmith.errors import DataError
 from turnsmith.models import load
 from turnsmith.models.networks.recommender import Reviews, criticised, recommender_of
 from turnsmith.registry import agent
-from turnsmith.types import Conversation, Failure, Message, Reply, Sampling, Usage
+from turnsmith.types import Conversation, Failure, Reply, Sampling
 
 CRITIQUE = re.compile(r"\b(not so|less|too|more)\s+(\w+)", re.IGNORECASE)
 UNSAID = "I only understand such things as 'not so {0}' and 'more {0}'. "
@@ -74,7 +74,7 @@ class RecommenderAgent:
             shown = torch.rand(len(likely), generator=torch.Generator().manual_seed(seed)) < likely
         text = "" if understood else UNSAID.format(self.aspects[0])
         text += _said(int(item), [self.aspects[one] for one in shown.nonzero()[:, 0].tolist()])
-        return Reply(Message("assistant", text), "stop", Usage(0, 0))
+        return Reply.scripted(text)
 
     def _critiques(self, conversation: Conversation, seen: Reviews) -> tuple[Tensor, bool]:
         """(1, K): what the user has said of aspects, in reviews and since; and whether the last message, if

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from turnsmith.registry import agent
-from turnsmith.types import Conversation, Failure, Message, Reply, Sampling, Usage
+from turnsmith.types import Conversation, Failure, Reply, Sampling
 
 ITEM = re.compile(r"\bi\d+\b")
 CRITIQUE = "Not so {}."
@@ -39,7 +39,7 @@ class SeekerAgent:
         heard = [one.content for one in conversation.messages if one.role == "user"]
         own = " ".join(one.content for one in conversation.messages if one.role == "assistant")
         text = self._said(wanted[0], told.split(), heard[-1], own) if heard else "What do you recommend?"
-        return Reply(Message("assistant", text), "stop", Usage(0, 0))
+        return Reply.scripted(text)
 
     def _said(self, item: str, wanted: Sequence[str], heard: str, own: str) -> str:
         if item in ITEM.findall(heard):

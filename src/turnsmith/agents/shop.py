@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from turnsmith.errors import UsageError
 from turnsmith.registry import agent
-from turnsmith.types import Conversation, Failure, Message, Reply, Sampling, Usage
+from turnsmith.types import Conversation, Failure, Reply, Sampling
 
 GOODS = ("tea", "jam", "pie", "nut")
 HELLO, ASK, YES, NO = "hello", "which?", "yes", "no"
@@ -33,7 +33,7 @@ class Customer:
                 "where that stands"
             )
         said = answer(told[-1], seen.messages[-1].content)
-        return Reply(Message("assistant", said), "stop", Usage(0, 0))
+        return Reply.scripted(said)
 
 
 def answer(wish: str, said: str) -> str:

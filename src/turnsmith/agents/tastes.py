@@ -10,7 +10,7 @@ from turnsmith import seeds
 from turnsmith.errors import UsageError
 from turnsmith.registry import agent
 from turnsmith.scorers.tastes import TASTES, likes, place, recommended
-from turnsmith.types import Conversation, Failure, Message, Reply, Sampling, Usage
+from turnsmith.types import Conversation, Failure, Reply, Sampling
 
 BYE = "bye"  # the traveller's word once a place was recommended
 
@@ -57,7 +57,9 @@ class SloppySeller:
         self, conversations: Sequence[Conversation], *, seeds: Sequence[int], sampling: Sampling | None = None
     ) -> list[Reply | Failure]:
         """Answers of which each depends on its seed and conversation alone."""
-        return [_reply(self._say(*pair)) for pair in zip(conversations, map(Random, seeds), strict=True)]
+        return [
+            Reply.scripted(self._say(*pair)) for pair in zip(conversations, map(Random, seeds), strict=True)
+        ]
 
     def _say(self, conversation: Conversation, rng: Random) -> str:
         mine = sum(message.role == "assistant" for message in conversation.messages)
@@ -74,15 +76,11 @@ def _answer(conversation: Conversation) -> Reply | Failure:
         return Failure("the traveller was not told what it likes")
     said = conversation.messages[-1].content
     if recommended(said):
-        return _reply(BYE)
-    return _reply(next((answer for question, answer in told.items() if question in said), "hm"))
+        return Reply.scripted(BYE)
+    return Reply.scripted(next((answer for question, answer in told.items() if question in said), "hm"))
 
 
 def _heard(conversation: Conversation) -> dict[str, str]:
     """What a traveller has answered, by question."""
     pairs = pairwise(message.content for message in conversation.messages)
     return {asked: said for asked, said in pairs if said in TASTES.get(asked, ())}
-
-
-def _reply(text: str) -> Reply:
-    return Reply(Message("assistant", text), "stop", Usage(0, 0))

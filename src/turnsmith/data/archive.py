@@ -44,13 +44,6 @@ def write_lines(file: Path, lines: Iterable[bytes]) -> Archive:
     return Archive([file])
 
 
-def remove(archive: Archive) -> None:
-    """Delete its files."""
-    for file in archive.files:
-        file.unlink()
-        index_of(file).unlink()
-
-
 def index_of(file: Path) -> Path:
     """Where the offsets of the lines of `file` are."""
     return file.with_suffix(".index.npy")

@@ -6,7 +6,7 @@ limit takes away what the format cannot say, before the row is made; an example 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import is_
@@ -224,10 +224,9 @@ def single(example: Example, part: str = "text") -> Conversation:
 
 def answer(conversation: Conversation) -> int:
     """Where the last answer is. Raises DataError where nothing is asked, or nothing answered."""
-    places = [place for place, message in enumerate(conversation.messages) if message.role == "assistant"]
-    if not places or places[-1] == 0:
+    if not conversation.answers:
         raise DataError(f"it needs a question and an answer; the roles are {roles(conversation)}")
-    return places[-1]
+    return conversation.answers[-1]
 
 
 def opening(example: Example) -> int:
@@ -254,8 +253,3 @@ def value_of(example: Example, name: str) -> float:
     if isinstance(value, tuple):
         raise DataError(f"it needs one number as {name!r}, and this example has {len(value)} of them")
     return value
-
-
-def merged(*rows: Mapping[str, Json]) -> dict[str, Json]:
-    """The columns of several rows, without those that hold nothing."""
-    return {key: value for row in rows for key, value in row.items() if value not in (None, [], ())}

@@ -35,7 +35,7 @@ def bpr(model: nn.Module, run: Run, *, aspects: float = 0.5) -> Loss:
     other = drawn.masked_fill(seen.reviewed, -1.0).argmax(1)
     margin = (_at(scores, seen.item) - _at(scores, other)).float()
     said = _said(recommender.justify(seen.user, seen.profile, seen.item), seen.aspects)
-    metrics = {"accuracy": (margin > 0).float(), "aspects": said.detach()}
+    metrics = {"accuracy": (margin > 0).float(), "aspects": said}
     return Loss(-F.logsigmoid(margin) + aspects * said, metrics)
 
 

@@ -61,7 +61,7 @@ def levels(
         "ordering": _summed(s, found.owner[above], F.relu(-gap)),
     }
     metrics = {**terms, "in order": 1 - _summed(s, found.owner[above], (gap <= 0).to(gap.dtype)).clamp(max=1)}
-    return Loss(sum(terms.values(), start=gap.new_zeros(s.examples)), _told(metrics))
+    return Loss(sum(terms.values(), start=gap.new_zeros(s.examples)), metrics)
 
 
 @objective(
@@ -103,7 +103,7 @@ def coherent(s: Scores, *, least: float = 3.0, read: Literal["first", "last", "m
     truth = (s.values[LEVEL] >= least).to(logits.dtype)
     lost = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     right = ((logits > 0) == (truth > 0)).to(logits.dtype)
-    return Loss(_mean(s, owner, lost), _told({"accuracy": _mean(s, owner, right)}))
+    return Loss(_mean(s, owner, lost), {"accuracy": _mean(s, owner, right)})
 
 
 @objective(
@@ -120,7 +120,7 @@ def rated(s: Scores, *, read: Literal["first", "last", "mean"] = "mean") -> Loss
     Raises DataError where a rating lies outside of 1 to 5.
     """
     lost = _error(s)
-    return Loss(lost, _told({"error": lost.sqrt()}))
+    return Loss(lost, {"error": lost.sqrt()})
 
 
 @objective(
@@ -152,7 +152,7 @@ def rated_near(
     said = (_scores(s, "text") - before) ** 2
     kept = {"states": states, "attention": attention, "scores": said}
     values = alpha * lost + beta * (states + attention + said)
-    return Loss(values, _told({"error": lost.sqrt(), **kept}))
+    return Loss(values, {"error": lost.sqrt(), **kept})
 
 
 def rating(heads: Tensor) -> Tensor:
@@ -220,7 +220,3 @@ def _summed(s: Scores, owner: Tensor, values: Tensor) -> Tensor:
 
 def _mean(s: Scores, owner: Tensor, values: Tensor) -> Tensor:
     return _summed(s, owner, values) / owner.bincount(minlength=s.examples)
-
-
-def _told(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values.detach() for name, values in metrics.items()}

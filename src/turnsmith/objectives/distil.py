@@ -29,4 +29,4 @@ def reverse_distil(s: Scores) -> Loss:
 
 def _scaled(s: Scores, name: str) -> Loss:
     apart = s.reduced[name]
-    return Loss(s.temperature**2 * apart, {"kl": apart.detach()})
+    return Loss(s.temperature**2 * apart, {"kl": apart})

@@ -41,7 +41,7 @@ def ift(run: Run, *, mix: float = 0.2, discount: float = 0.95, detach_weights: b
     guessed = _along(same * s.weights, s.path, count) / _along(s.weights, s.path, count).clamp_min(TINY)
     weighed = _along(sums * losses * s.weights, s.path, count)
     values = weighed / _along(sums * s.weights, s.path, count).clamp_min(TINY)
-    return Loss(values, {"nats": nats.detach(), "guessed": guessed})
+    return Loss(values, {"nats": nats, "guessed": guessed})
 
 
 def mixed(run: Run, guesses: Tensor, *, mix: float) -> Tensor:

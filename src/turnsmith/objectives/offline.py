@@ -61,7 +61,7 @@ def ilql(
     said = -s.logprobs * (beta * advantage).exp()
     metrics = {"v": v, "q": taken, "advantage": advantage, "td": fit_q, "cql": unsaid, "nats": -s.logprobs}
     values = v_weight * fit_v + q_weight * fit_q + cql_weight * unsaid + bc_weight * said
-    return Loss(values, {name: each.detach() for name, each in metrics.items()})
+    return Loss(values, metrics)
 
 
 def asymmetric(gap: Tensor, *, expectile: float) -> Tensor:

@@ -25,7 +25,7 @@ def dpo(s: Scores, *, beta: float = 0.1) -> Loss:
     chosen, rejected = s.ratio("chosen"), s.ratio("rejected")
     margin = beta * (chosen - rejected)
     metrics = {"accuracy": (margin > 0).float(), "margin": margin, "reward_chosen": beta * chosen}
-    return Loss(-F.logsigmoid(margin), {name: value.detach() for name, value in metrics.items()})
+    return Loss(-F.logsigmoid(margin), metrics)
 
 
 @objective(
@@ -63,7 +63,7 @@ def refuel(s: Scores, *, eta: float = 1.0) -> Loss:
     gap = s.ratio("first") - s.ratio("second")
     target = eta * (s.values["return_first"] - s.values["return_second"])
     metrics = {"agreement": (gap * target > 0).float(), "gap": gap, "target": target}
-    return Loss((gap - target) ** 2, {name: value.detach() for name, value in metrics.items()})
+    return Loss((gap - target) ** 2, metrics)
 
 
 @objective(
@@ -78,7 +78,7 @@ def ipo(s: Scores, *, target: float = 10.0) -> Loss:
     tau of 0.05. Gives (E,).
     """
     margin = s.ratio("chosen") - s.ratio("rejected")
-    metrics = {"accuracy": (margin > 0).float(), "margin": margin.detach()}
+    metrics = {"accuracy": (margin > 0).float(), "margin": margin}
     return Loss((margin - target) ** 2, metrics)
 
 
@@ -95,7 +95,7 @@ def orpo(s: Scores, *, weight: float = 0.1) -> Loss:
     ratio = _log_odds(chosen) - _log_odds(rejected)
     metrics = {"accuracy": (ratio > 0).float(), "log_odds_ratio": ratio, "nats_chosen": -chosen}
     values = -chosen - weight * F.logsigmoid(ratio)
-    return Loss(values, {name: value.detach() for name, value in metrics.items()})
+    return Loss(values, metrics)
 
 
 def _log_odds(mean: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class Ppo:
             "from_start": s.logprobs - s.reference,
         }
         values = -gain + self.value_weight * error
-        return Loss(values, {name: metric.detach() for name, metric in metrics.items()})
+        return Loss(values, metrics)
 
 
 def answers(s: Scores) -> Iterator[Tensor]:

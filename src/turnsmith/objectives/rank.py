@@ -26,4 +26,4 @@ def reward(s: Scores) -> Loss:
     chosen, rejected = (s.of(part, s.heads["reward"]) for part in ("chosen", "rejected"))
     margin = chosen - rejected
     metrics = {"accuracy": (margin > 0).float(), "margin": margin}
-    return Loss(-F.logsigmoid(margin), {name: value.detach() for name, value in metrics.items()})
+    return Loss(-F.logsigmoid(margin), metrics)

@@ -33,7 +33,7 @@ def best_of_n(s: Scores, *, negative: float = 0.0) -> Loss:
     worst = _rows(s, rewards, torch.inf).argmin(1, keepdim=True)
     first, last = (likely.gather(1, at)[:, 0] for at in (best, worst))
     top = _rows(s, rewards, -torch.inf).amax(1).to(likely.dtype)
-    metrics = {"reward": _mean(s, rewards).to(likely.dtype), "reward_best": top, "nats_best": -first.detach()}
+    metrics = {"reward": _mean(s, rewards).to(likely.dtype), "reward_best": top, "nats_best": -first}
     return Loss(negative * last - first, metrics)
 
 
@@ -71,7 +71,7 @@ def reinforce(
     """
     rewards, likely = s.values["reward"], s.sums("replies")
     advantages = _advantages(s, rewards, normalise, positive).to(likely.dtype)
-    metrics = {"reward": _mean(s, rewards).to(likely.dtype), "nats": -_mean(s, likely).detach()}
+    metrics = {"reward": _mean(s, rewards).to(likely.dtype), "nats": -_mean(s, likely)}
     return Loss(-_mean(s, advantages * likely), metrics)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from turnsmith.recipes import components, files, references, schema, wiring
+from turnsmith.recipes.component import bare
 from turnsmith.recipes.run import Runner
 from turnsmith.recipes.summary import resolved
 
@@ -44,12 +45,12 @@ def _trains(runner: Runner) -> list[dict[str, Any]]:
     waits: dict[str, str] = {}  # data that are not there before the recipe runs, with the reason
     for step in schema.flat(runner.recipe.steps):
         if step.data is not None:
-            reason = _written(step.data, runner) or waits.get(schema.bare(step.data.given or ""))
+            reason = _written(step.data, runner) or waits.get(bare(step.data.given or ""))
             if reason:
                 waits |= dict.fromkeys(step.data.names, reason)
             else:
                 runner.make_data(step.data)
-        elif step.train is not None and (reason := waits.get(schema.bare(step.train.data))):
+        elif step.train is not None and (reason := waits.get(bare(step.train.data))):
             found.append({"name": step.train.name, "waits": reason})
         elif step.train is not None and step.train.collect is not None:
             found.append({"name": step.train.name, "waits": "it draws what it learns from while it learns"})

@@ -11,6 +11,7 @@ from turnsmith.models import needs
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import asking, wiring
+from turnsmith.recipes.component import bare
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.types import Json
 
@@ -88,7 +89,7 @@ def _weights(step: Step, combined: set[str], where: str) -> None:
         taken[f"combine {step.combine.name}"] = tuple(step.combine.members.values())
     for what, names in taken.items():
         for name in names:
-            if name.partition("@")[0] in combined:
+            if bare(name) in combined:
                 raise UsageError(
                     f"{where}: {what} takes weights, and {name!r} is a combination of models, which has none "
                     "of its own: it can be asked and measured. Take one of its members"
@@ -249,7 +250,7 @@ def _within(where: str, function: Callable[..., T], *arguments: object) -> T:
 
 
 def _known(name: str, among: set[str], what: str, where: str) -> None:
-    if name.split("@", maxsplit=1)[0] not in among:
+    if bare(name) not in among:
         there = ", ".join(sorted(among)) or "nothing yet"
         raise UsageError(f"{where}: no {what} is called {name!r} before this step; there is {there}")
 
@@ -260,7 +261,7 @@ def _model(name: str, names: set[str], where: str) -> None:
         _within(where, endpoint(name).secret)
     if is_llamacpp(name):
         _within(where, file_of, name)
-    if name.split("@", maxsplit=1)[0] in names or "/" in name or ":" in name:
+    if bare(name) in names or "/" in name or ":" in name:
         return
     if name not in wheels.names("model"):
         _known(name, names | set(wheels.names("model")), "model", where)

@@ -3,7 +3,6 @@ by round."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from turnsmith.sample.engine import LocalEngine
 from turnsmith.train import reference
 from turnsmith.train.credit import credit
 from turnsmith.train.method import Method
-from turnsmith.train.place import device
+from turnsmith.train.place import device, processes
 from turnsmith.train.room import available, probe, room
 from turnsmith.train.rounds import Making, Rounds, Spent
 from turnsmith.types import Batch, Chat, Example, Rendered
@@ -59,7 +58,7 @@ def prepared(
     Raises UsageError where several processes train.
     """
     assert step.collect is not None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise UsageError("`collect` works in one process only so far: train on one device")
     longest = min(step.fit.row, step.fit.length)  # what is yet to be made is not known to be shorter
     file = directory / "room.json"

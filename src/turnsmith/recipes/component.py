@@ -1,4 +1,4 @@
-"""A component as a recipe names it."""
+"""Components and other things as a recipe names them."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def component_of(value: Any) -> Component:
 
 
 Named = Annotated[Component, BeforeValidator(component_of)]
+
+
+def bare(name: str) -> str:
+    """A name without the version that `name@N` asks for."""
+    return name.partition("@")[0]

@@ -10,9 +10,10 @@ import numpy as np
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.models import load, locate
+from turnsmith.recipes.component import bare
 from turnsmith.recipes.preparing import terms
 from turnsmith.recipes.rendering import renderer_of
-from turnsmith.recipes.schema import bare, flat
+from turnsmith.recipes.schema import flat
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.recipes.training import SHOWN, shown
 from turnsmith.train.place import device, faster_dtype

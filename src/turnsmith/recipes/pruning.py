@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from turnsmith.recipes import wiring
-from turnsmith.recipes.schema import Component, Evaluate, Recipe, Step, bare, flat
+from turnsmith.recipes.component import bare
+from turnsmith.recipes.schema import Component, Evaluate, Recipe, Step, flat
 from turnsmith.registry import Registry
 
 

@@ -15,7 +15,8 @@ from turnsmith.errors import StorageError, UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.recipes import files, telling, wiring
-from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Merge, Step, Train, bare, flat
+from turnsmith.recipes.component import bare
+from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Merge, Step, Train, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing

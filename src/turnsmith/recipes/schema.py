@@ -344,11 +344,6 @@ def _checked(plain: Mapping[str, Any], where: str, registry: Registry) -> Recipe
     return recipe
 
 
-def bare(name: str) -> str:
-    """A name without the version that `name@N` asks for."""
-    return name.partition("@")[0]
-
-
 def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
     """Steps in order, those of a `repeat` once."""
     for step in steps:

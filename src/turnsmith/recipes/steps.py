@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from turnsmith.errors import UsageError
 from turnsmith.recipes import components, schema
+from turnsmith.recipes.component import bare
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.summary import resolved
 from turnsmith.registry import suggest
@@ -128,7 +129,7 @@ class Steps:
     def examples(self, name: str) -> list[Example]:
         """The examples of a data name, its newest version unless `name@N` says otherwise."""
         known = list(self.runner.data)
-        if schema.bare(name) not in known:
+        if bare(name) not in known:
             raise UsageError(f"no data is called {name!r}{suggest(name, known)}")
         return list(self.runner.examples(name))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,16 @@ from turnsmith.train.health import Health
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
 from turnsmith.train.method import Method, declared
-from turnsmith.train.place import Dtype, Place, arithmetic, described, device, keep_memory, same_threads
+from turnsmith.train.place import (
+    Dtype,
+    Place,
+    arithmetic,
+    described,
+    device,
+    keep_memory,
+    processes,
+    same_threads,
+)
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
 from turnsmith.train.rounds import Rounds, Spent
 from turnsmith.trainables.install import Learner, learning
@@ -370,7 +378,7 @@ def _installed(
     learner = Learner(model, component, options, seed=seed)
     if step.fit.gradient_checkpointing:
         recompute(learner.model)
-    if learner.every and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if learner.every and processes() > 1:
         raise UsageError(f"{step.trainable} chooses anew each epoch, which several processes cannot do yet")
     return learner, words, None if goes_on else start.reference
 

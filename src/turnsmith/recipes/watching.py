@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,6 +26,7 @@ from turnsmith.recipes.schema import Component
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.shelf import writing
+from turnsmith.train.place import processes
 from turnsmith.train.record import WATCHED, forget
 from turnsmith.types import Example
 
@@ -47,7 +47,7 @@ def watcher(
     """
     if step.watch is None:
         return None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise UsageError(
             "`watch` measures in one process only: leave it out, and measure in an evaluate step"
         )

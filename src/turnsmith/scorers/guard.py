@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -34,17 +35,16 @@ class Guard:
     def __init__(
         self, *, by: str, policy: dict[str, str], judged: Literal["user", "assistant"] | None = None
     ) -> None:
-        self.by, self.policy = by, policy_of(policy)
+        self.policy = policy_of(policy)
         self.judged: Judged | None = judged
-        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
+        self._judge = cache(partial(loaded, by))
 
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
         asked = [
             question(self.policy, one, judged=self.judged, name=example.id)
             for one, example in zip(conversations, examples, strict=True)
         ]
-        self._loaded = self._loaded or loaded(self.by)
-        return list(unsafe_shares(*self._loaded, asked))
+        return list(unsafe_shares(*self._judge(), asked))
 
 
 @torch.no_grad()

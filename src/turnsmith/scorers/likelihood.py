@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from itertools import groupby
 from typing import Literal
 
 import torch
 
-from turnsmith.data.batch import Layout, micro_batches
-from turnsmith.data.render import Renderer
-from turnsmith.models.score import Scoring
+from turnsmith.data.batch import micro_batches
 from turnsmith.registry import scorer
 from turnsmith.scorers.loading import ROW, loaded
 from turnsmith.types import Conversation, Example, Rendered, Score
@@ -26,12 +25,12 @@ class Likelihood:
     """
 
     def __init__(self, *, by: str, words: Literal["sum", "mean"] = "sum") -> None:
-        self.by, self.words = by, words
-        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
+        self.words = words
+        self._judge = cache(partial(loaded, by))
 
     @torch.no_grad()
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
-        scoring, renderer, layout = self._loaded = self._loaded or loaded(self.by)
+        scoring, renderer, layout = self._judge()
         pairs = zip(conversations, examples, strict=True)
         asked: list[Rendered] = []
         for id, ones in groupby(pairs, key=lambda pair: pair[1].id):

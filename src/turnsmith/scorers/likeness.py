@@ -4,15 +4,15 @@ nothing of it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from turnsmith.data.batch import Layout, micro_batches, pad
-from turnsmith.data.render import Renderer
+from turnsmith.data.batch import micro_batches, pad
 from turnsmith.errors import DataError
-from turnsmith.models.score import Scoring, to
+from turnsmith.models.score import to
 from turnsmith.registry import scorer
 from turnsmith.scorers.loading import ROW, loaded
 from turnsmith.types import Conversation, Example, Message, Rendered, Score
@@ -29,8 +29,8 @@ class Likeness:
     """
 
     def __init__(self, *, by: str, length: int = 128) -> None:
-        self.by, self.length = by, length
-        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
+        self.length = length
+        self._judge = cache(partial(loaded, by))
 
     @torch.no_grad()
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
@@ -45,7 +45,7 @@ class Likeness:
 
     def _embedded(self, texts: Sequence[str]) -> Tensor:
         """(len(texts), H)."""
-        scoring, renderer, _ = self._loaded = self._loaded or loaded(self.by)
+        scoring, renderer, _ = self._judge()
         asked: list[Rendered] = []
         for number, text in enumerate(texts):
             whole = renderer.render(Conversation((Message("user", text),)), "all", str(number))[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import torch
 
@@ -16,8 +17,10 @@ from turnsmith.types import Size
 
 ROW = 4096  # most tokens of a batch
 
+Judge: TypeAlias = "tuple[Scoring, Renderer, Layout]"
 
-def loaded(reference: str, heads: Mapping[str, Size] | None = None) -> tuple[Scoring, Renderer, Layout]:
+
+def loaded(reference: str, heads: Mapping[str, Size] | None = None) -> Judge:
     """The model with these heads, which are as they are drawn, its renderer, and what lays out a batch for
     it."""
     dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 import torch
 
-from turnsmith.data.batch import Layout, micro_batches
-from turnsmith.data.render import Renderer
+from turnsmith.data.batch import micro_batches
 from turnsmith.data.shorten import longest_first
 from turnsmith.errors import ModelError
 from turnsmith.models import heads
-from turnsmith.models.score import Scoring
 from turnsmith.objectives.coherence import HEAD, rating
 from turnsmith.registry import scorer
-from turnsmith.scorers.loading import ROW, loaded
+from turnsmith.scorers.loading import ROW, Judge, loaded
 from turnsmith.types import Conversation, Example, Rendered, Score
 
 
@@ -29,12 +28,12 @@ class Rating:
     """
 
     def __init__(self, *, by: str, length: int = 128) -> None:
-        self.by, self.length = by, length
-        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
+        self.length = length
+        self._judge = cache(partial(_load, by))
 
     @torch.no_grad()
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
-        scoring, renderer, layout = self._loaded = self._loaded or _load(self.by)
+        scoring, renderer, layout = self._judge()
         asked: list[Rendered] = []
         for number, (one, example) in enumerate(zip(conversations, examples, strict=True)):
             sequence = longest_first(renderer.render(one, "last", example.id)[-1], self.length)
@@ -45,7 +44,7 @@ class Rating:
         return found
 
 
-def _load(reference: str) -> tuple[Scoring, Renderer, Layout]:
+def _load(reference: str) -> Judge:
     sizes = heads.sizes(reference)
     if HEAD not in sizes:
         raise ModelError(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 import torch
 
-from turnsmith.data.batch import Layout, micro_batches
-from turnsmith.data.render import Renderer
+from turnsmith.data.batch import micro_batches
 from turnsmith.errors import ModelError
 from turnsmith.models import heads
 from turnsmith.models.locate import locate
-from turnsmith.models.score import Scoring
 from turnsmith.registry import scorer
-from turnsmith.scorers.loading import ROW, loaded
+from turnsmith.scorers.loading import ROW, Judge, loaded
 from turnsmith.types import Conversation, Example, Rendered, Score
 
 HEAD = "reward"
@@ -29,12 +28,12 @@ class RewardModel:
     """
 
     def __init__(self, *, by: str, length: int = 2048) -> None:
-        self.by, self.length = by, length
-        self._loaded: tuple[Scoring, Renderer, Layout] | None = None
+        self.length = length
+        self._judge = cache(partial(_load, by))
 
     @torch.no_grad()
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
-        scoring, renderer, layout = self._loaded = self._loaded or _load(self.by)
+        scoring, renderer, layout = self._judge()
         found: list[Score] = [None] * len(conversations)
         asked: list[Rendered] = []
         for number, (one, example) in enumerate(zip(conversations, examples, strict=True)):
@@ -48,7 +47,7 @@ class RewardModel:
         return found
 
 
-def _load(reference: str) -> tuple[Scoring, Renderer, Layout]:
+def _load(reference: str) -> Judge:
     if not (locate(reference) / heads.FILE).is_file():
         raise ModelError(f"{reference} has no head that judges: train it under the objective `reward` first")
     scoring, renderer, layout = loaded(reference, {HEAD: ("last", 1)})

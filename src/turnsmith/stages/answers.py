@@ -51,7 +51,7 @@ def answers(
             else:
                 made[-1].append(answered(example, conversation, reply))
     flat = [one for ones in made for one in ones]
-    scores = iter(reward([_text(one) for one in flat], flat))
+    scores = iter(reward([conversation_of(one, "text") for one in flat], flat))
     for example, ones in zip(data, made, strict=True):
         judged = [(one, score) for one in ones if (score := next(scores)) is not None]
         counts.update({"answers that could not be judged": left} if (left := len(ones) - len(judged)) else {})
@@ -59,7 +59,7 @@ def answers(
         if judged:
             values: dict[str, Value] = {name: _numbers(judged, name) for name in ("cut", "tokens")}
             values["reward"] = tuple(score for _, score in judged)
-            replies = tuple(_text(one) for one, _ in judged)
+            replies = tuple(conversation_of(one, "text") for one, _ in judged)
             yield Example({"replies": replies}, {**example.values, **values}, example.meta)
 
 
@@ -136,12 +136,6 @@ def _ends(example: Example, part: str, value: str) -> tuple[int, int]:
     worth = worth_of(example, part, value)
     places = range(len(worth))
     return max(places, key=worth.__getitem__), min(places, key=worth.__getitem__)
-
-
-def _text(example: Example) -> Conversation:
-    found = example.parts["text"]
-    assert isinstance(found, Conversation)
-    return found
 
 
 def _numbers(judged: Sequence[tuple[Example, float]], name: str) -> tuple[float, ...]:

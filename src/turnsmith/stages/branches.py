@@ -14,6 +14,7 @@ from turnsmith.errors import UsageError
 from turnsmith.registry import stage
 from turnsmith.rollout.converse import Dialogue, Opening, Speaker, converse, remembering
 from turnsmith.stages.dialogues import MODEL, USER, opening
+from turnsmith.stages.parts import conversation_of
 from turnsmith.types import (
     Chat,
     Conversation,
@@ -24,7 +25,6 @@ from turnsmith.types import (
     Sampling,
     Score,
     Scorer,
-    Usage,
 )
 
 RANGE = 2**32  # of the seeds that are drawn
@@ -186,9 +186,7 @@ def _learnt(side: _Side) -> Conversation:
 
 def _logged(example: Example, to: str, start: Opening) -> tuple[Opening, int]:
     """The opening with all that the user says told to it alone, and how many turns there are."""
-    given = example.parts[to]
-    assert isinstance(given, Conversation)  # it has an opening
-    texts = [one.content for one in given.messages if one.role == "user"]
+    texts = [one.content for one in conversation_of(example, to).messages if one.role == "user"]
     before = sum(one.role == "user" for one in start.said.messages)
     told = Message("system", json.dumps(texts))
     return replace(start, private={**start.private, USER: (told,)}), len(texts) - before + 1
@@ -205,4 +203,4 @@ class _Log:
     def _next(self, seen: Conversation) -> Reply:
         texts: list[str] = json.loads(seen.messages[0].content)
         said = sum(message.role == "assistant" for message in seen.messages)
-        return Reply(Message("assistant", texts[said]), "stop", Usage(0, 0))
+        return Reply.scripted(texts[said])

@@ -37,10 +37,8 @@ def ranked_pairs(
     asked: list[tuple[Example, Conversation]] = []
     for example in data:
         given = example.parts.get(to)
-        messages = given.messages if isinstance(given, Conversation) else ()
-        places = [i for i, message in enumerate(messages) if message.role == "assistant" and i]
-        if isinstance(given, Conversation) and places:
-            asked.append((example, given.upto(rng.choice(places))))
+        if isinstance(given, Conversation) and given.answers:
+            asked.append((example, given.upto(rng.choice(given.answers))))
         else:
             counts["have no answer"] += 1
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new=max_new)

@@ -41,7 +41,7 @@ def respond(
     asked: list[tuple[Example, Conversation, int]] = []
     for example in data:
         conversation = conversation_of(example, to)
-        places = [i for i, message in enumerate(conversation.messages) if message.role == "assistant" and i]
+        places = conversation.answers
         if -len(places) <= turn < len(places):
             asked.append((example, conversation, places[turn]))
         else:

@@ -40,13 +40,12 @@ Component = Callable[..., Any]
 
 
 def losses_and_metrics_come_per_unit(method: Method, parts: Sequence[str]) -> None:
-    """As many values as there are units, in the losses and in every metric; metrics carry no gradient."""
+    """As many values as there are units, in the losses and in every metric."""
     scores = given(method, parts, SIZES)
     loss = loss_of(method, scores)
     assert loss.values.shape == unit_weights(method.per, scores).shape
     for name, values in loss.metrics.items():
         assert values.shape == loss.values.shape, name
-        assert not values.requires_grad, name
 
 
 def an_example_has_the_same_loss_in_any_place_and_company(method: Method, parts: Sequence[str]) -> None:

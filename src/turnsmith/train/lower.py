@@ -22,6 +22,7 @@ from turnsmith.models.score import TOLERANCE, Scoring
 from turnsmith.shelf import writing
 from turnsmith.train.checkpoint import newest
 from turnsmith.train.options import Fit
+from turnsmith.train.place import processes
 from turnsmith.train.reference import Picked
 from turnsmith.types import Batch
 
@@ -73,7 +74,7 @@ def keep(
 
 
 def _forbidden(changing: str | None) -> str | None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         return "several processes cannot share it yet"
     return changing
 

@@ -40,10 +40,10 @@ class Passes:
     def loss(self) -> Loss:
         """What the objective says of the batch."""
         if self.method.network:
-            return self.module(self.batch, ask=lambda model: self.method.objective(model, self))
+            return self.module(self.batch, ask=lambda model: self._asked(model, self))
         if self.method.forward:
-            return self.method.objective(self)
-        return self.method.objective(self._scores(self.module, self.method.needs))
+            return self._asked(self)
+        return self._asked(self._scores(self.module, self.method.needs))
 
     def __call__(
         self, embeds: Tensor | None = None, *, needs: Sequence[str] = (), gradients: bool = True
@@ -67,6 +67,11 @@ class Passes:
     def uniform(self, purpose: str, *size: int) -> Tensor:
         keyed = (seeds.tensor(self.seed, purpose, id) for id in self.batch.ids)
         return torch.stack([torch.rand(size, generator=one) for one in keyed]).to(self.inputs.device)
+
+    def _asked(self, *given: object) -> Loss:
+        """What the objective makes of this; its metrics without the graph, so that they hold nothing."""
+        made = self.method.objective(*given)
+        return made._replace(metrics={name: metric.detach() for name, metric in made.metrics.items()})
 
     def _scores(self, module: nn.Module, needs: Sequence[str], embeds: Tensor | None = None) -> Scores:
         known = self.method.linear and torch.is_grad_enabled()

@@ -28,6 +28,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def processes() -> int:
+    """How many processes train together, as whoever started this one says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def faster_dtype(device: str = "cpu", *, repeats: int = 5) -> tuple[Dtype, dict[str, float]]:
     """The dtype in which a product of the size of a small model's layer is faster here, and both times in
     seconds."""
@@ -117,7 +122,7 @@ class Place:
         self.accelerator = Accelerator(
             cpu=device == "cpu", log_with=list(trackers) or None, project_dir=directory and str(directory)
         )
-        asked, joined = int(os.environ.get("WORLD_SIZE", "1")), self.accelerator.num_processes
+        asked, joined = processes(), self.accelerator.num_processes
         if asked != joined:
             raise UsageError(
                 f"WORLD_SIZE says {asked} processes, {joined} joined: start with torchrun or accelerate, "

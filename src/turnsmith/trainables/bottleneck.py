@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import own
 from turnsmith.registry import trainable
 from turnsmith.trainables.install import Draw
+from turnsmith.trainables.replace import instances, linear, put, refuse_adapter
 
 SPREAD = 0.02  # standard deviation of both matrices at the start: the paper's
 
@@ -92,16 +93,10 @@ class BottleneckAdapters:
                     f"shape {'relu' if self.bend else 'linear'}: set size, shape, targets and last alike"
                 )
             return model
-        if hasattr(model, "peft_config"):
-            raise ModelError(
-                "bottleneck puts adapters into a full model, and this one carries an adapter: merge it first "
-                "(turnsmith export --to safetensors)"
-            )
+        refuse_adapter(model, "bottleneck puts adapters into")
         for name in names:
-            layer = model.get_submodule(name)
-            if not isinstance(layer, nn.Linear):
-                raise ModelError(f"bottleneck: {name} is a {type(layer).__name__}, no linear layer")
-            _replace(model, name, Bottleneck(layer, size=self.size, bend=self.bend))
+            layer = linear(model, name, "bottleneck")
+            put(model, name, Bottleneck(layer, size=self.size, bend=self.bend))
         return model
 
     def _wanted(self, model: nn.Module) -> list[str]:
@@ -125,21 +120,16 @@ class BottleneckAdapters:
         place."""
         if self.keep == "folded":
             for name, part in bottlenecks(model).items():
-                _replace(model, name, part.folded())
+                put(model, name, part.folded())
             own.forget(model)
         return model
 
 
 def bottlenecks(model: nn.Module) -> dict[str, Bottleneck]:
     """The adapters, by the names of the layers that they stand behind."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Bottleneck)}
+    return instances(model, Bottleneck)
 
 
 def _block(name: str) -> str:
     """The number of the block that a layer is in, by its name."""
     return next((piece for piece in name.split(".") if piece.isdecimal()), "")
-
-
-def _replace(model: nn.Module, name: str, module: Any) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)

@@ -14,6 +14,7 @@ from turnsmith.models.head import wide
 from turnsmith.models.score import along_paths, to
 from turnsmith.registry import trainable
 from turnsmith.trainables.install import Draw
+from turnsmith.trainables.replace import instances, linear, put, refuse_adapter
 from turnsmith.types import Batch
 
 KNOWLEDGE = "knowledge"  # the value of an example that says its type: 1 or 0, or UNKNOWN
@@ -113,19 +114,12 @@ class LoraMoe:
         if there:
             self._compare(there)
             return model
-        if hasattr(model, "peft_config"):
-            raise ModelError(
-                "loramoe puts experts beside layers of a full model, and this one carries an adapter: merge "
-                "it first (turnsmith export --to safetensors)"
-            )
-        found = {name: module for name, module in model.named_modules() if self._is_target(name)}
-        if not found:
+        refuse_adapter(model, "loramoe puts experts beside layers of")
+        names = [name for name, _ in model.named_modules() if self._is_target(name)]
+        if not names:
             raise ModelError(f"loramoe: no layer of this model is called {' or '.join(self.targets)}")
-        for name, layer in found.items():
-            if not isinstance(layer, nn.Linear):
-                raise ModelError(f"loramoe: {name} is a {type(layer).__name__}, no linear layer")
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, Mixture(layer, **self.shape))
+        for name in names:
+            put(model, name, Mixture(linear(model, name, "loramoe"), **self.shape))
         return model
 
     def _is_target(self, name: str) -> bool:
@@ -201,7 +195,7 @@ def spread(total: Tensor) -> Tensor:
 
 def mixtures(model: nn.Module) -> dict[str, Mixture]:
     """The layers with experts, by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Mixture)}
+    return instances(model, Mixture)
 
 
 def _taken(model: nn.Module) -> Tensor:
@@ -209,9 +203,8 @@ def _taken(model: nn.Module) -> Tensor:
 
     In double precision where the device has it, since sums of squares are subtracted.
     """
-    found = mixtures(model).values()
     gates: list[Tensor] = []
-    for mixture in found:
+    for mixture in mixtures(model).values():
         if mixture.gates is None:
             raise ModelError("loramoe: no forward pass in training has left the gates of the routers")
         gates.append(mixture.gates.flatten(0, -2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,7 @@ from turnsmith.models.locate import locate
 from turnsmith.models.sites import Head, outputs
 from turnsmith.registry import trainable
 from turnsmith.trainables.install import Draw
-
-Part = TypeVar("Part", bound=nn.Module)
+from turnsmith.trainables.replace import instances, linear, put, refuse_adapter
 
 SPREAD = 1e-3  # standard deviation of what A and v start from: that of the released code
 
@@ -90,15 +89,15 @@ class HeadScales:
 
     def attach(self, model: nn.Module) -> nn.Module:
         """The model with scales before its output projections, or as it is where it has them."""
-        return _put(model, Scaled, "head_scales")
+        return _attached(model, Scaled, "head_scales")
 
     def select(self, model: nn.Module, draw: Draw) -> dict[str, bool]:
         """All A."""
-        return {f"{name}.scales": True for name in _found(model, Scaled)}
+        return {f"{name}.scales": True for name in instances(model, Scaled)}
 
     def penalty(self, model: nn.Module, total: Tensor | None) -> Tensor:
         """sparsity * sum |A|."""
-        sums = [part.scales.abs().sum() for part in _found(model, Scaled).values()]
+        sums = [part.scales.abs().sum() for part in instances(model, Scaled).values()]
         return self.sparsity * torch.stack(sums).sum()
 
 
@@ -120,11 +119,11 @@ class Lofit:
 
     def attach(self, model: nn.Module) -> nn.Module:
         """The model with offsets of zero, or as it is where it has offsets."""
-        return _put(model, Offset, "lofit")
+        return _attached(model, Offset, "lofit")
 
     def select(self, model: nn.Module, draw: Draw) -> dict[str, Tensor]:
         """The offsets of the heads with the largest scales."""
-        parts = _found(model, Offset)
+        parts = instances(model, Offset)
         order = ranked(_scales(self.scales, {name: part.offsets for name, part in parts.items()}))
         return _learning(parts, order[: self.count(len(order))], draw.rng)
 
@@ -146,11 +145,11 @@ class HeadOffsets:
 
     def attach(self, model: nn.Module) -> nn.Module:
         """The model with offsets of zero, or as it is where it has offsets."""
-        return _put(model, Offset, "head_offsets")
+        return _attached(model, Offset, "head_offsets")
 
     def select(self, model: nn.Module, draw: Draw) -> dict[str, Tensor]:
         """The offsets of heads from `draw.rng`."""
-        parts = _found(model, Offset)
+        parts = instances(model, Offset)
         every = [
             Head(layer, head) for layer, one in enumerate(parts.values()) for head in range(len(one.offsets))
         ]
@@ -178,14 +177,14 @@ def ranked(scales: Sequence[Tensor]) -> list[Head]:
 def fold(model: nn.Module) -> nn.Module:
     """The model with each offset in its projection's bias, changed in place; as it was where its settings
     cannot say that these projections have biases."""
-    parts = _found(model, Offset)
+    parts = instances(model, Offset)
     biased = _biased(model, parts)
     if biased is None:
         return model
     for name, part in parts.items():
         layer, bias = part.layer, part.bias().detach()
         layer.bias = nn.Parameter(bias, requires_grad=False)
-        _replace(model, name, layer)
+        put(model, name, layer)
     for name in biased:
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Linear)
@@ -209,35 +208,18 @@ def _biased(model: nn.Module, parts: Mapping[str, Offset]) -> list[str] | None:
     config.attention_bias = True  # pyright: ignore[reportOptionalMemberAccess]
     with torch.device("meta"):
         made: nn.Module = type(model)(config)
-    found = [n for n, m in made.named_modules() if isinstance(m, nn.Linear) and m.bias is not None]
-    return found if parts.keys() <= set(found) else None
+    biased = [name for name, layer in instances(made, nn.Linear).items() if layer.bias is not None]
+    return biased if parts.keys() <= set(biased) else None
 
 
-def _put(model: nn.Module, kind: type[Scaled] | type[Offset], who: str) -> nn.Module:
+def _attached(model: nn.Module, kind: type[Scaled] | type[Offset], who: str) -> nn.Module:
     """The model with parts of this kind in place of its output projections, or as it is if it has them."""
-    if _found(model, kind):
+    if instances(model, kind):
         return model
-    if hasattr(model, "peft_config"):
-        raise ModelError(
-            f"{who} works on the heads of a full model, and this one carries an adapter: merge it first "
-            "(turnsmith export --to safetensors)"
-        )
+    refuse_adapter(model, f"{who} works on the heads of")
     for name, heads in outputs(model, who).items():
-        layer = model.get_submodule(name)
-        if not isinstance(layer, nn.Linear):
-            raise ModelError(f"{who}: {name} is no linear layer, but a {type(layer).__name__}")
-        _replace(model, name, kind(layer, heads))
+        put(model, name, kind(linear(model, name, who), heads))
     return model
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
-
-
-def _found(model: nn.Module, kind: type[Part]) -> dict[str, Part]:
-    """The parts of this kind, by name, from the lowest layer up."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
 def _counter(who: str, share: float, heads: int | None) -> Callable[[int], int]:

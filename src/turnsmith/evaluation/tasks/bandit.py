@@ -12,6 +12,7 @@ from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
 from turnsmith.scorers.bump import ACTIONS
 from turnsmith.stages.bandit import data_policy
+from turnsmith.stages.parts import conversation_of
 from turnsmith.types import Conversation, Example, Message, Scorer
 
 
@@ -67,7 +68,7 @@ def _actions(renderer: Renderer) -> list[Message]:
 
 def _context(example: Example) -> Conversation:
     """What stands before the action."""
-    found = example.parts["text"]
-    if not isinstance(found, Conversation) or not found.opening.messages:
+    found = conversation_of(example, "text").opening
+    if not found.messages:
         raise DataError(f"example {example.id!r}: `bandit` needs a context and an action in the part 'text'")
-    return found.opening
+    return found

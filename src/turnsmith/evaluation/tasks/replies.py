@@ -55,9 +55,7 @@ class Replies:
         """The last assistant message within the first `turns` + 1 messages."""
         if not isinstance(conversation, Conversation):
             return None
-        places = [
-            i for i, m in enumerate(conversation.messages[: self.turns + 1]) if m.role == "assistant" and i
-        ]
+        places = conversation.upto(self.turns + 1).answers
         return (conversation, places[-1]) if places else None
 
 

@@ -15,7 +15,8 @@ from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
 from turnsmith.sample.chat import samples
 from turnsmith.stages.answers import answered, prompt
-from turnsmith.types import Conversation, Example, Failure, Rendered, Reply, Sampling, Scorer
+from turnsmith.stages.parts import conversation_of
+from turnsmith.types import Example, Failure, Rendered, Reply, Sampling, Scorer
 
 
 @task("rewarded", data=True, parts=(), scorers=("reward",), source="arXiv:2203.02155 sec. 3.5")
@@ -67,7 +68,7 @@ class Rewarded:
             for example, conversation, replies in zip(examples, asked, drawn, strict=True)
         }
         flat = [one for ones in made.values() for one in ones]
-        rewards = iter(self.reward([_text(one) for one in flat], flat))
+        rewards = iter(self.reward([conversation_of(one, "text") for one in flat], flat))
         apart = iter(divergences(subject, bench.start(), flat))
         items: list[Item] = []
         for example, replies in zip(examples, drawn, strict=True):
@@ -95,7 +96,7 @@ def _item(
     }
     first = replies[0]
     assert isinstance(first, Reply)
-    said = [{"role": one.role, "text": one.content} for one in _text(ones[0]).messages[:-1]]
+    said = [{"role": one.role, "text": one.content} for one in conversation_of(ones[0], "text").messages[:-1]]
     shown = {"prompt": said, "text": first.message.content, "reward": judged[0]}
     return Item(example.id, "", values, shown, finish=first.finish)
 
@@ -108,7 +109,7 @@ def divergences(subject: Subject, start: Subject, answers: Sequence[Example]) ->
     found = [0.0] * len(answers)
     given: list[Rendered] = []
     for number, one in enumerate(answers):
-        (tokens,) = subject.renderer.render(_text(one), "last", one.id)[-1:]
+        (tokens,) = subject.renderer.render(conversation_of(one, "text"), "last", one.id)[-1:]
         given.append(Rendered(str(number), {"text": (tokens,)}))
     for run in micro_batches(given, subject.row):
         batch = subject.batch(run)
@@ -116,12 +117,6 @@ def divergences(subject: Subject, start: Subject, answers: Sequence[Example]) ->
         sums = scores.along("text", scores.reduced["reverse_kl:start"])
         for one, number in zip(run, sums.tolist(), strict=True):
             found[int(one.id)] = number
-    return found
-
-
-def _text(example: Example) -> Conversation:
-    found = example.parts["text"]
-    assert isinstance(found, Conversation)
     return found
 
 

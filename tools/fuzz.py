@@ -38,6 +38,7 @@ from turnsmith.errors import TurnsmithError
 from turnsmith.recipes import FOLDER, components, schema
 from turnsmith.testing.builders import variety
 from turnsmith.train import checkpoint
+from turnsmith.types import is_object
 
 LIMIT = 20  # seconds for an input: what takes longer hangs
 KEPT = 3  # inputs that are written down of each kind of failure
@@ -147,10 +148,10 @@ def written() -> tuple[list[bytes], Reader]:
 
     def reads(given: bytes) -> None:
         try:
-            row = json.loads(given.decode("utf-8", "replace"))
+            row: Any = json.loads(given.decode("utf-8", "replace"))
         except (ValueError, RecursionError):  # rows are parsed before: that is the target `rows`
             return
-        if not isinstance(row, dict):
+        if not is_object(row):
             return
         for name in names:
             with contextlib.suppress(TurnsmithError):
@@ -177,7 +178,7 @@ def checkpoints() -> tuple[list[bytes], Reader]:
     """One file of the newest of two checkpoints; the one before it has to be taken, or the newest, whole."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     weight = torch.nn.Parameter(torch.randn(3, 4))
-    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    optimizer: Any = torch.optim.AdamW([weight], lr=0.1)
     weight.grad = torch.randn(3, 4)
     optimizer.step()
     for step in (1, 2):
@@ -261,7 +262,7 @@ def within(seconds: int) -> Generator[None]:
 
 
 def main(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Give broken input to all readers.")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))

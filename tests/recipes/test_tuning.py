@@ -9,6 +9,7 @@ from turnsmith.registry import Registry
 
 def chosen(**options):
     given = {"parameters": 135_000_000, "examples": 1000, "objective": "sft", "trainable": "lora"} | options
+    given["registry"] = Registry()
     return {choice.name: choice.value for choice in tuning.choose(**given)}
 
 
@@ -25,6 +26,9 @@ def chosen(**options):
         (135_000_000, "biases", "sft", 5e-4),
         (135_000_000, "lora", "dpo", 5e-5),
         (8_000_000_000, "full", "dpo", 1e-6),
+        (135_000_000, "bottleneck", "orpo", 5e-5),
+        (135_000_000, "half", "spin", 5e-6),
+        (135_000_000, "lofit", "ift", 5e-4),
     ],
 )
 def test_the_learning_rate_goes_by_size_trainable_and_objective(parameters, trainable, objective, lr):
@@ -54,9 +58,13 @@ def test_the_rank_is_that_of_the_adapter_to_go_on_with():
 
 
 def test_every_choice_has_a_reason():
-    for choice in tuning.choose(parameters=10**9, examples=100, objective="dpo", trainable="lora"):
+    for choice in tuning.choose(
+        parameters=10**9, examples=100, objective="dpo", trainable="lora", registry=Registry()
+    ):
         assert len(choice.reason) > 10
-    first = tuning.choose(parameters=10**9, examples=100, objective="dpo", trainable="lora")[0]
+    first = tuning.choose(
+        parameters=10**9, examples=100, objective="dpo", trainable="lora", registry=Registry()
+    )[0]
     assert first.reason.startswith("lora on a middle model (1,000 M parameters)")
     assert "a tenth of it for a preference objective" in first.reason
 
@@ -67,10 +75,12 @@ def test_nothing_to_learn_from_is_refused():
 
 
 def plain(objective="sft", trainable="lora", **overrides):
-    choices = tuning.choose(parameters=10**8, examples=1000, objective=objective, trainable=trainable)
+    choices = tuning.choose(
+        parameters=10**8, examples=1000, objective=objective, trainable=trainable, registry=Registry()
+    )
     return tuning.recipe(
         "some/model", "chats.jsonl", name="mine", objective=objective, trainable=trainable, choices=choices,
-        overrides=overrides,
+        overrides=overrides, registry=Registry(),
     )  # fmt: skip
 
 
@@ -100,4 +110,5 @@ def test_a_loss_on_chats_is_measured_only_where_there_are_chats():
         return [task if isinstance(task, str) else next(iter(task)) for task in tasks]
 
     assert suite("sft") == ["heldout", "replies", "stopping", "divergence", "abilities"]
-    assert suite("dpo") == ["stopping", "divergence", "abilities"]
+    assert suite("ift") == suite("sft")
+    assert suite("dpo") == suite("orpo") == ["stopping", "divergence", "abilities"]

@@ -89,7 +89,7 @@ def compare(
     spending, tell = budget.parse(limit), say or (lambda text: None)
     registry, read = components(use), references.absolute(data)
     seen = look(read, registry)
-    settings = Settings(load.parameters(str(model)), seen, fit or {})
+    settings = Settings(load.parameters(str(model)), seen, registry, fit or {})
     known = methods(named, registry, settings)
     if len(known) < 2:
         raise UsageError(f"{named[0]}: one method is nothing to compare: name two at least")
@@ -214,7 +214,7 @@ def carry_out(plan: Plan, say: Say) -> dict[str, Any]:
 
 def _run(plan: Plan, say: Say) -> dict[str, Any]:
     registry = components(plan.use)
-    settings = Settings(load.parameters(plan.model), plan.look, plan.fit)
+    settings = Settings(load.parameters(plan.model), plan.look, registry, plan.fit)
     method = next(one for one in methods(plan.named, registry, settings) if one.name == plan.method)
     place = Path(plan.to) / method.name.replace(" ", "-").replace("/", "-") / f"seed-{plan.seed}"
     say(f"carry out {method.name}, seed {plan.seed}, {plan.budget}")

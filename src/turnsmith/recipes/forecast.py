@@ -10,6 +10,7 @@ import numpy as np
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.models import load, locate
+from turnsmith.recipes import wiring
 from turnsmith.recipes.component import bare
 from turnsmith.recipes.preparing import terms
 from turnsmith.recipes.rendering import renderer_of
@@ -42,7 +43,8 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     parameters = load.parameters(start.reference)
     _, seconds = faster_dtype(device())
     chosen = min(seconds.values()) if step.fit.dtype == "auto" else seconds[step.fit.dtype]
-    passes = 6 if step.trainable.name == "full" else 4
+    adds = wiring.adds(step.trainable.name, runner.registry)
+    passes = 4 if adds else 6
     beside = _beside(step, runner)
     speed = PRODUCT / chosen * EFFICIENCY
     return {
@@ -53,7 +55,7 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
         "tokens": processed,
         "supervised": int((times * trained).sum()),
         "minutes": (parameters * passes + beside * 2) * processed / speed / 60,
-        "memory_gib": _memory(start.reference, parameters, beside, step),
+        "memory_gib": _memory(start.reference, parameters, beside, step, adds=adds),
         "shown": shown(examples[:SHOWN], renderer),
     }
 
@@ -84,12 +86,12 @@ def _beside(step: Train, runner: Runner) -> int:
     return sum(map(load.parameters, references))
 
 
-def _memory(reference: str, parameters: int, beside: int, step: Train) -> float:
+def _memory(reference: str, parameters: int, beside: int, step: Train, *, adds: bool) -> float:
     """Weights, optimiser and activations of one micro-batch, in GiB; 0.6 for Python and the libraries."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(locate.foundation(reference)).get_text_config()
     width = 4 if step.fit.dtype == "float32" else 2
-    learning = parameters * 16 if step.trainable.name == "full" else parameters * 0.05 * 16
+    learning = parameters * (0.05 if adds else 1) * 16
     kept = step.fit.row * config.num_hidden_layers * config.hidden_size * ACTIVATIONS * width
     return ((parameters + beside) * width + learning + kept) / 2**30 + 0.6

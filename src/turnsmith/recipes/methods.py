@@ -65,6 +65,7 @@ class Settings:
 
     parameters: int
     look: Look
+    registry: Registry
     fit: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -172,14 +173,16 @@ def _over_pairs(name: str, objective: str, trainable: str, settings: Settings) -
 
 def _training(objective: str, trainable: str, settings: Settings) -> dict[str, Any]:
     """Keys of a `train` step, all but its steps: what `tune` chooses by size, and what was asked for."""
+    pairs = tuning.over_pairs(objective, settings.registry)
     choices = tuning.choose(
         parameters=settings.parameters,
         examples=settings.look.examples,
-        objective="sft" if objective == "sft" else "dpo",
+        objective=objective,
         trainable=trainable,
+        registry=settings.registry,
     )
     chosen = {choice.name: choice.value for choice in choices}
-    over = "right" if objective == "sft" else "oldest"  # of a pair, the answers are what must not be lost
+    over = "oldest" if pairs else "right"  # of a pair, the answers are what must not be lost
     fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": over, **settings.fit}
     rank = chosen.get("rank")
     options = {"rank": rank, "alpha": 2.0 * float(str(rank))} if rank else {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from turnsmith import seeds
 from turnsmith.errors import UsageError
 from turnsmith.models import vocab
+from turnsmith.recipes import wiring
 from turnsmith.types import Rendered, Sight, View
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_tokens(step: Train, runner: Runner, model: PreTrainedModel, words: PreTr
     lacking = [token for token in _named(step, runner) if token not in words.get_vocab()]
     if not lacking:
         return
-    if hasattr(runner.registry.function("trainable", step.trainable.name), "attach"):
+    if wiring.adds(step.trainable.name, runner.registry):
         raise UsageError(
             f"view {step.view}: the vocabulary has no token {lacking[0]!r}, and {step.trainable.name} leaves "
             "that of its base as it is: name a token that it has, or train full"

@@ -12,7 +12,7 @@ from typing import Any
 
 from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
-from turnsmith.recipes import components, references, schema
+from turnsmith.recipes import components, references, schema, wiring
 from turnsmith.recipes.schema import FORGETTING
 from turnsmith.registry import Registry
 
@@ -69,11 +69,19 @@ def plan(
         examples=max(1, round(0.9 * count)),
         objective=chosen,
         trainable=trainable,
+        registry=known,
         rank=_rank(Path(model)),
     )
     read = references.absolute(data)
     plain = recipe(
-        str(model), read, name=name, objective=chosen, trainable=trainable, choices=choices, overrides=given
+        str(model),
+        read,
+        name=name,
+        objective=chosen,
+        trainable=trainable,
+        choices=choices,
+        overrides=given,
+        registry=known,
     )
     if bad_rows != "stop":
         plain["steps"][0]["data"]["bad_rows"] = bad_rows
@@ -85,25 +93,30 @@ def plan(
 
 
 def choose(
-    *, parameters: int, examples: int, objective: str, trainable: str, rank: int | None = None
+    *,
+    parameters: int,
+    examples: int,
+    objective: str,
+    trainable: str,
+    registry: Registry,
+    rank: int | None = None,
 ) -> list[Choice]:
     """Learning rate, rank, steps and evaluation for a model of `parameters` and `examples` to learn from.
-
     The rates are those that published recipes of each size use (LoRA some ten times those of full tuning, a
     preference objective a tenth of a likelihood); they are a place to start, not an optimum.
     """
     if examples < 1:
         raise UsageError("nothing to learn from")
     size = "small" if parameters < SMALL else "large" if parameters > LARGE else "middle"
-    adapters = trainable in ("lora", "biases")
+    few = wiring.adds(trainable, registry) or trainable == "biases"  # as few numbers as adapters have
     rates = (
         {"small": 5e-4, "middle": 2e-4, "large": 1e-4}
-        if adapters
+        if few
         else {"small": 5e-5, "middle": 2e-5, "large": 1e-5}
     )
     lr = rates[size]
     why = f"{trainable} on a {size} model ({parameters / 1e6:,.0f} M parameters)"
-    if objective == "dpo":
+    if over_pairs(objective, registry):
         lr, why = lr / 10, f"{why}, a tenth of it for a preference objective"
     epochs = 3 if examples < 500 else 2 if examples < 5_000 else 1
     steps = max(10, round(epochs * examples / BATCH))
@@ -132,6 +145,11 @@ def choose(
     return found
 
 
+def over_pairs(objective: str, registry: Registry) -> bool:
+    """Whether the objective compares two answers to the same question."""
+    return set(registry.entry("objective", objective).names("parts")) == {"chosen", "rejected"}
+
+
 def recipe(
     base: str,
     read: str,
@@ -141,13 +159,15 @@ def recipe(
     trainable: str,
     choices: list[Choice],
     overrides: Mapping[str, Any],
+    registry: Registry,
 ) -> dict[str, Any]:
     """A recipe as plain YAML data. overrides: what the user set for `fit`, over the choices."""
     chosen = {choice.name: choice.value for choice in choices}
     fit = {key.removeprefix("fit."): value for key, value in chosen.items() if key.startswith("fit.")} | dict(
         overrides
     )
-    own: list[Any] = ["heldout", "replies"] if objective == "sft" else []  # pairs have no part `text`
+    texts = set(registry.entry("objective", objective).names("parts")) <= {"text"}
+    own: list[Any] = ["heldout", "replies"] if texts else []
     suite = [*({task: {"on": "heldout"}} for task in own), *FORGETTING]
     options = {"rank": chosen["rank"], "alpha": 2.0 * float(str(chosen["rank"]))} if "rank" in chosen else {}
     return {

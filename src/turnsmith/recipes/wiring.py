@@ -94,3 +94,8 @@ def _component(kind: Kind, whole: Component, option: str, value: Json) -> Compon
         return component_of(value)
     except ValueError as error:
         raise UsageError(f"{kind} {whole.name!r}, option {option!r}: {error}, not {value!r}") from None
+
+
+def adds(trainable: str, registry: Registry) -> bool:
+    """Whether the trainable puts parts into the model, and does not only choose among its weights."""
+    return hasattr(registry.function("trainable", trainable), "attach")

@@ -29,6 +29,7 @@ NOT_COMPARED = {
     "clock.jsonl",
     "preparing.json",
     "arithmetic.json",
+    "room.json",  # it is in the record
     "turnsmith.json",
     "adapter_config.json",
     "README.md",
@@ -143,6 +144,8 @@ class Place:
             artefact = Path(step["path"])
             record = json.loads((artefact / "turnsmith.json").read_text())
             kept = {name: value for name, value in record.items() if not name.endswith(OF_THE_DAY)}
+            if "room" in kept:
+                del kept["room"]["peak"]  # it begins with what the process holds
             kept["artefact"] = step["artefact"]
             for file in sorted(path for path in artefact.rglob("*") if path.is_file()):
                 if file.name not in NOT_COMPARED:

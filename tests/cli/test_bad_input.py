@@ -41,6 +41,11 @@ def test_an_unknown_option_of_a_component_names_the_nearest(refused, recipe, row
     assert "'rank'" in said
 
 
+@pytest.mark.parametrize("value", ["[", "!!int x", "&a [*a]"])
+def test_a_setting_that_is_no_yaml_is_named(refused, recipe, rows, value):
+    assert f"--set seed={value} is no YAML" in refused("run", recipe(rows(GOOD)), "--set", f"seed={value}")
+
+
 def test_a_missing_file_is_named(refused, recipe):
     said = refused("run", recipe("nowhere.jsonl"))
     assert "'nowhere.jsonl'" in said

@@ -46,15 +46,26 @@ To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where repo
 
 def changes(settings: Sequence[str] | None) -> dict[str, Any]:
     """`PATH=VALUE` texts; values are YAML."""
-    from turnsmith.recipes import yaml12
-
     found: dict[str, Any] = {}
     for text in settings or ():
         path, equals, value = text.partition("=")
         if not equals or not path:
             raise UsageError(f"--set {text}: write it as PATH=VALUE, e.g. steps.1.train.fit.lr=1e-4")
-        found[path.strip()] = yaml12.load(value)
+        found[path.strip()] = value_of(value, f"--set {text}")
     return found
+
+
+def value_of(text: str, where: str) -> Any:
+    """What a YAML text says. Raises UsageError, naming `where` it stands."""
+    import yaml
+
+    from turnsmith.recipes import yaml12
+
+    try:
+        return yaml12.load(text)
+    except yaml.YAMLError as error:
+        told = " ".join(str(error).split())
+        raise UsageError(f"{where} is no YAML: {told}") from None
 
 
 def visible(text: str) -> str:

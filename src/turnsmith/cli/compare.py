@@ -52,9 +52,8 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Compare METHODs on your data within one budget: gain, forgetting and cost, with a recommendation."""
-    from turnsmith.cli.common import changes
+    from turnsmith.cli.common import changes, value_of
     from turnsmith.cli.run import spoken
-    from turnsmith.recipes import yaml12
     from turnsmith.recipes.compare import compare
 
     found = compare(
@@ -65,7 +64,7 @@ def command(
         seeds=seeds,
         halving=halving,
         by=by,
-        suite=[yaml12.load(one) for one in suite or ()],
+        suite=[value_of(one, f"--suite {one}") for one in suite or ()],
         fit=changes(fit),
         jobs=jobs,
         ray=ray,

@@ -82,6 +82,15 @@ def test_many_train_as_few_do(tiny, tmp_path, monkeypatch, data, train):
     assert len(stores()) == 1 + ("validate_on" in train)
 
 
+def test_what_is_cut_of_the_data_for_validation_is_told(tiny):
+    fit = {**FIT, "length": 40, "over": "oldest", "evaluate": 3}
+    said = []
+    (found,) = turnsmith.run(recipe(tiny, validate_on="held", fit=fit), name="mine", say=said.append)
+    (warning,) = [one for one in found["warnings"] if one.startswith("of held: ")]
+    assert "cut: lost their oldest turns" in warning
+    assert f"        {warning}" in said
+
+
 def test_check_and_run_and_another_run_share_the_tokens(tiny, many):
     checked = turnsmith.check(recipe(tiny))["train"][0]
     (made,) = stores()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,6 +61,12 @@ def layout_of(runner: Runner, *models: nn.Module, attention: bool = False) -> La
 def tell(runner: Runner, note: str | None) -> None:
     """Say once what a reader of the report should know as well."""
     runner.warn(note)
+
+
+def tell_lost(runner: Runner, data: str, counts: Mapping[str, int]) -> None:
+    """Say what was cut or dropped of data that a step uses beside what it learns from."""
+    if counts:
+        tell(runner, f"of {data}: " + "; ".join(f"{count:,} {reason}" for reason, count in counts.items()))
 
 
 def terms(step: Train, parts: Sequence[str]) -> Terms:
@@ -170,7 +176,8 @@ def validator(
     """A function that gives the objective's mean on the data of `validate_on`; None where there is none."""
     if step.validate_on is None or not step.fit.evaluate:
         return None
-    held, _ = tokens(step.validate_on, runner, renderer, terms(step, parts), max_dropped=1.0)
+    held, lost = tokens(step.validate_on, runner, renderer, terms(step, parts), max_dropped=1.0)
+    tell_lost(runner, step.validate_on, lost)
     if method.reference:
         held = reference.precompute(
             scoring,

@@ -26,7 +26,16 @@ from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.phases import phase
 from turnsmith.recipes import collecting, files, sights, telling, watching, wiring
-from turnsmith.recipes.preparing import Ready, layout_of, look_for_values, prepared, tell, terms, validator
+from turnsmith.recipes.preparing import (
+    Ready,
+    layout_of,
+    look_for_values,
+    prepared,
+    tell,
+    tell_lost,
+    terms,
+    validator,
+)
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import health
@@ -166,10 +175,11 @@ def _done(
     renderer = renderer_of(start.reference)
     method, parts = _method(step, runner)
     examples, counts = ((), {}) if step.collect else _examples(step, runner, renderer, method, parts)
-    beside = {
-        name: tokens(data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)[0]
-        for name, data in step.beside.items()
-    }
+    beside: dict[str, Sequence[Rendered]] = {}
+    for name, data in step.beside.items():
+        most = step.fit.max_dropped
+        beside[name], lost = tokens(data, runner, renderer, terms(step, parts), max_dropped=most)
+        tell_lost(runner, data, lost)
     _look_at_measured(runner, renderer, step.fit.length)
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)

@@ -24,9 +24,7 @@ SHARE = 0.85  # of what is free: the rest is for what products and the allocator
 SLABS = 0.5 * 2**30  # bytes of logits, their gradients and other transients
 MUCH = 0.25  # of the weights: where less learns, it is an adapter already or next to one
 SMALL = 0.02  # of the weights: about what an adapter of rank 16 has
-LOGITS = (
-    5  # times that the logits of a slab are there: themselves, their softmax, gradients, and two in passing
-)
+LOGITS = 5  # times that a slab's logits are there: themselves, softmax, gradients, and two in passing
 
 
 @dataclass(frozen=True, slots=True)

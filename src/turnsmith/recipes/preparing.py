@@ -24,6 +24,7 @@ from turnsmith.errors import DataError
 from turnsmith.models import forest
 from turnsmith.models.bare import bare
 from turnsmith.models.score import Scoring, to
+from turnsmith.recipes import telling
 from turnsmith.recipes.rows import longest, over_the_row
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.shelf import write_text
@@ -66,7 +67,7 @@ def tell(runner: Runner, note: str | None) -> None:
 def tell_lost(runner: Runner, data: str, counts: Mapping[str, int]) -> None:
     """Say what was cut or dropped of data that a step uses beside what it learns from."""
     if counts:
-        tell(runner, f"of {data}: " + "; ".join(f"{count:,} {reason}" for reason, count in counts.items()))
+        tell(runner, f"of {data}: {telling.reasons(counts)}")
 
 
 def terms(step: Train, parts: Sequence[str]) -> Terms:

@@ -56,22 +56,28 @@ def remarks(counts: Mapping[str, Any]) -> list[str]:
 
 def _lost(models: Mapping[str, Mapping[str, int] | None]) -> list[str]:
     """Examples that were cut or left out, by reason; said once where it is the same for all models."""
-    told = {
-        model: "; ".join(f"{count:,} {reason}" for reason, count in lost.items())
-        for model, lost in models.items()
-        if lost
-    }
+    told = {model: reasons(lost) for model, lost in models.items() if lost}
     if len(told) == len(models) and len(set(told.values())) == 1:
         return [f"examples: {next(iter(told.values()))}"]
     return [f"{model}: examples: {said}" for model, said in told.items()]
 
 
+def reasons(counts: Mapping[str, int]) -> str:
+    """How many there are for each reason.
+
+    >>> reasons({"too long": 1200, "no opening": 1})
+    '1,200 too long; 1 no opening'
+    """
+    return "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
+
+
 def _failed(counts: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
-    for model, reasons in counts["failed"].items():
-        if reasons:
-            told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-            found.append(f"{model}: {sum(reasons.values()):,} of {counts['items']:,} not answered: {told}")
+    for model, failed in counts["failed"].items():
+        if failed:
+            found.append(
+                f"{model}: {sum(failed.values()):,} of {counts['items']:,} not answered: {reasons(failed)}"
+            )
     return found
 
 

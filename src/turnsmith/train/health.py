@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, pvariance
+from statistics import fmean
+
+import numpy as np
 
 from turnsmith.train.loop import Recorder
 from turnsmith.types import Conversation, Example, Message
@@ -142,7 +144,8 @@ def apart(series: Sequence[float]) -> tuple[float, float] | None:
         return None
     ends = series[:count], series[-count:]
     first, last = map(fmean, ends)
-    error = math.sqrt(sum(pvariance(end) / (count - 1) for end in ends))
+    spread = sum(float(np.var(end)) for end in ends)  # of each step again: `statistics` takes exact fractions
+    error = math.sqrt(spread / (count - 1))
     return (first, last) if abs(last - first) > CLEAR * error else None
 
 

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from turnsmith.errors import StorageError
+from turnsmith import ranks
+from turnsmith.errors import StorageError, UsageError
 from turnsmith.types import Json, is_object
 
 RECORD = "turnsmith.json"
@@ -61,7 +62,10 @@ def writing(where: Path) -> Generator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write aside, flush, rename: a reader sees the old or the new text, never half of one."""
+    """Write aside, flush, rename: a reader sees the old or the new text, never half of one. Of several
+    processes that run together the main one writes."""
+    if not ranks.is_main():
+        return
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -126,19 +130,48 @@ class Shelf:
         assert is_object(found)
         return found
 
-    def obtain(self, key: str, make: Callable[[Path], Mapping[str, Json]]) -> bool:
+    def obtain(self, key: str, make: Callable[[Path], Mapping[str, Json]], *, together: bool = False) -> bool:
         """Make the artefact unless it is there, and say whether it was.
 
-        make: works in the directory that it is given, and gives the artefact's record.
-        Who had to wait for another process takes what that one made.
+        make: works in the directory that it is given, and gives the artefact's record. together: of several
+        processes that run together all take part, else the main one makes it while the others wait; the
+        record is the main one's. Who had to wait for another process takes what that one made.
         """
+        if not ranks.is_main():
+            return self._followed(key, make)
         if self.ready(key):
+            ranks.told(word=False)
             return True
         with self.making(key) as directory:
             if self.ready(key):
+                ranks.told(word=False)
                 return True
-            self.finish(key, make(directory))
+            if together:
+                ranks.told(word=True)
+                self.finish(key, make(directory))
+            else:
+                with ranks.by_itself():
+                    self.finish(key, make(directory))
+            ranks.told(word=False)
         return False
+
+    def _followed(self, key: str, make: Callable[[Path], Mapping[str, Json]]) -> bool:
+        """What the main process obtains, which has this one take part where all do."""
+        made = ranks.told()
+        if made:
+            partial = self.root / f"{key}.partial"
+            self._seen(partial, partial.is_dir())
+            make(partial)
+            ranks.told()
+        self._seen(self.path(key), self.ready(key))
+        return not made
+
+    def _seen(self, place: Path, there: bool) -> None:
+        if not there:
+            raise UsageError(
+                f"{place}, which the main process made, is not seen from this one: TURNSMITH_HOME has to be "
+                "on a disk that all machines share"
+            )
 
     @contextmanager
     def making(self, key: str) -> Generator[Path]:

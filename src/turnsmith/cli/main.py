@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from turnsmith import ranks
 from turnsmith.cli import (
     chat,
     check,
@@ -26,7 +27,7 @@ from turnsmith.cli import (
     show,
     tune,
 )
-from turnsmith.errors import TurnsmithError
+from turnsmith.errors import TurnsmithError, UsageError
 
 app = typer.Typer(
     name="turnsmith",
@@ -37,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+TOGETHER = ("run", "tune", "compare", "claims")  # what several processes carry out
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 for verb in (run, tune, compare, check, claims, chat, evaluate, export, methods, show, new, doctor):
@@ -46,7 +48,9 @@ app.add_typer(data.app, name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
-    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+    with ranks.silent():
+        code = call(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(code)
 
 
 def call(arguments: Sequence[str]) -> int:
@@ -56,6 +60,9 @@ def call(arguments: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     as_json = "--json" in arguments
     try:
+        if ranks.world() > 1 and arguments and arguments[0] not in TOGETHER:
+            verbs = ", ".join(f"`{verb}`" for verb in TOGETHER)
+            raise UsageError(f"`{arguments[0]}` is for one process; several carry out {verbs}")
         code = app(list(arguments), standalone_mode=False)
         return _stopped(as_json) if code == INTERRUPTED else int(code or 0)
     except TurnsmithError as error:
@@ -82,7 +89,7 @@ def _stopped(as_json: bool) -> int:
 def _failed(text: str, code: int, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": text, "exit_code": code}))
-    print(f"turnsmith: {text}", file=sys.stderr)
+    ranks.complain(f"turnsmith: {text}")
     return code
 
 

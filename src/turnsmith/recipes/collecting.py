@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from turnsmith import seeds
+from turnsmith import ranks, seeds
 from turnsmith.data.batch import Layout
 from turnsmith.data.prepare import hold_to, rendered
 from turnsmith.data.render import Renderer
@@ -31,7 +31,7 @@ from turnsmith.sample.engine import LocalEngine
 from turnsmith.train import reference
 from turnsmith.train.credit import credit
 from turnsmith.train.method import Method
-from turnsmith.train.place import device, processes
+from turnsmith.train.place import device
 from turnsmith.train.room import available, probe, room
 from turnsmith.train.rounds import Making, Rounds, Spent
 from turnsmith.types import Batch, Chat, Example, Rendered
@@ -58,7 +58,7 @@ def prepared(
     Raises UsageError where several processes train.
     """
     assert step.collect is not None
-    if processes() > 1:
+    if ranks.world() > 1:
         raise UsageError("`collect` works in one process only so far: train on one device")
     longest = min(step.fit.row, step.fit.length)  # what is yet to be made is not known to be shorter
     file = directory / "room.json"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from turnsmith import ranks
 from turnsmith.data.batch import Layout, fill_rows, pack, pad, stretches
 from turnsmith.data.prepare import Terms
 from turnsmith.data.render import Renderer
@@ -121,7 +122,8 @@ def prepared(
     seen = np.flatnonzero(stream.times(asked.total(len(examples))))
     most = longest(examples, seen, asked.row, layout, method.per)
     file = directory / "room.json"
-    space = room(scoring, layout, asked, most, free=available(device()), file=file)
+    with ranks.main_first():
+        space = room(scoring, layout, asked, most, free=available(device()), file=file)
     tell(runner, space.said)
     used = step.model_copy(update={"fit": replace(asked, row=space.row)})
     for note in over_the_row(examples, seen, space.row, layout, method.per):
@@ -152,15 +154,16 @@ def _with_reference(
     stream: Stream, scoring: Scoring, step: Train, layout: Layout, seen: np.ndarray, directory: Path
 ) -> Stream:
     """The stream with reference log-probs on those examples that the run will see."""
-    examples = reference.precompute(
-        scoring,
-        stream.examples,
-        layout,
-        row=step.fit.row,
-        temperature=step.fit.temperature,
-        file=directory / "reference.npy",
-        wanted=seen,
-    )
+    with ranks.main_first():
+        examples = reference.precompute(
+            scoring,
+            stream.examples,
+            layout,
+            row=step.fit.row,
+            temperature=step.fit.temperature,
+            file=directory / "reference.npy",
+            wanted=seen,
+        )
     return Stream(examples, batch=stream.batch, order=stream.order, seed=stream.seed, view=stream.view)
 
 
@@ -180,14 +183,15 @@ def validator(
     held, lost = tokens(step.validate_on, runner, renderer, terms(step, parts), max_dropped=1.0)
     tell_lost(runner, step.validate_on, lost)
     if method.reference:
-        held = reference.precompute(
-            scoring,
-            held,
-            layout,
-            row=step.fit.row,
-            temperature=step.fit.temperature,
-            file=directory / "validation.npy",
-        )
+        with ranks.main_first():
+            held = reference.precompute(
+                scoring,
+                held,
+                layout,
+                row=step.fit.row,
+                temperature=step.fit.temperature,
+                file=directory / "validation.npy",
+            )
 
     @torch.no_grad()
     def validate() -> float:

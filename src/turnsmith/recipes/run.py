@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turnsmith import seeds, wheels
+from turnsmith import ranks, seeds, wheels
 from turnsmith.errors import StorageError, UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 # Options of fit that do not change what comes out. `nonfinite` does only where nothing would come out
 # otherwise: so who was stopped can go on, leaving the step out.
-NOT_HASHED = ("trackers", "checkpoint", "nonfinite")
+NOT_HASHED = ("trackers", "checkpoint", "nonfinite", "shard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ class Runner:
 
     def open(self) -> None:
         """Make the run's directory, once everything that can be known to be wrong has been looked for."""
-        if not self.opened:
+        if not self.opened and ranks.is_main():
             with writing(self.directory):
                 self.directory.mkdir(parents=True, exist_ok=True)
                 (self.directory / "report.html").unlink(missing_ok=True)
             write_text(self.directory / "recipe.yaml", resolved(self))
-            self.opened = True
+        self.opened = True
 
     def step(self, step: Step) -> None:
         """Carry out one step; what came of it is the last of `steps`."""
@@ -242,7 +242,7 @@ class Runner:
             self.say(f"train   {step.name}: {step.trainable}, {step.objective}, from {step.start}{beside}")
             return training.make(step, self, start, others, directory, seed)
 
-        reused = self.shelf.obtain(key, make)
+        reused = self.shelf.obtain(key, make, together=True)
         record = self.shelf.record(key)
         self._made(step.name, key)
         figures = f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s"
@@ -271,7 +271,7 @@ class Runner:
             self.say(f"try     {step.name}: {step.trainable}, {step.objective}, for {step.fit.steps} steps")
             return training.trial(step, self, start, others, directory, seed)
 
-        self.shelf.obtain(key, make)
+        self.shelf.obtain(key, make, together=True)
         return self.shelf.record(key)
 
     def _training(self, step: Train, kind: str, start: Trained) -> tuple[int, str]:
@@ -514,6 +514,8 @@ class Runner:
     def _link(self, name: str, target: Path) -> None:
         """`runs/RECIPE/NAME` leads to the newest model of that name."""
         link = self.directory / name
+        if not ranks.is_main():
+            return
         with writing(link):
             if link.is_symlink():
                 link.unlink()

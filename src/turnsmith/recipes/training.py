@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from turnsmith import ranks
 from turnsmith.data.batch import Layout
 from turnsmith.data.prepare import Terms, rendered
 from turnsmith.data.render import Renderer
@@ -51,10 +52,9 @@ from turnsmith.train.place import (
     described,
     device,
     keep_memory,
-    processes,
     same_threads,
 )
-from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, peak_memory_gib
+from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, Unrecorded, peak_memory_gib
 from turnsmith.train.rounds import Rounds, Spent
 from turnsmith.trainables.install import Learner, learning
 from turnsmith.types import Rendered
@@ -75,6 +75,8 @@ def make(
     """Load, install, fit, save. Gives the record of the artefact."""
     with attempt(directory, lambda said: runner.say(f"        {said}")):
         done = _done(step, runner, start, others, directory, seed)
+    if not ranks.is_main():
+        return {}
     peak, described = peak_memory_gib(), _described(step, runner, done)
     if described["skipped"] == described["steps"] > 0:
         raise TrainingError(f"train {step.name}: every step was left out: the model has learnt nothing")
@@ -121,6 +123,8 @@ def trial(
     sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
     """
     done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
+    if not ranks.is_main():
+        return {}
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
     sizes, _ = sizes_of(done.examples)
     stream = done.ready.stream
@@ -167,9 +171,11 @@ def _done(
 ) -> _Done:
     """Load, install and fit."""
     keep_memory()
-    if said := same_threads(directory / "threads.json"):
+    with ranks.main_first():
+        said = same_threads(directory / "threads.json")
+        dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
+    if said:
         runner.say(f"        {said}")
-    dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
     if said := described(dtype, seconds):
         runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
@@ -327,17 +333,21 @@ def _fitted(
     """Train, with a record of every step. Gives totals of the run."""
     fit_options = ready.step.fit
     name = ready.step.name
+    place = Place(
+        device=device(), trackers=fit_options.trackers, directory=runner.directory, shard=fit_options.shard
+    )
+    if place.sharded:
+        _look_at_shards(ready.step, method, learner)
     with Record(directory, title=name, quiet=runner.quiet) as recorder:
+        health = Health(recorder, directory / METRICS, lambda said: runner.warn(telling.fault(name, said)))
         return fit(
             scoring,
             ready.stream,
             method,
             fit_options,
             directory=directory / "checkpoints",
-            recorder=Health(
-                recorder, directory / METRICS, lambda said: runner.warn(telling.fault(name, said))
-            ),
-            place=Place(device=device(), trackers=fit_options.trackers, directory=runner.directory),
+            recorder=health if ranks.is_main() else Unrecorded(),
+            place=place,
             seed=seed,
             layout=layout,
             reference=ready.live,
@@ -347,6 +357,17 @@ def _fitted(
             collect=collect,
             ahead=ahead,
         )
+
+
+def _look_at_shards(step: Train, method: Method, learner: Learner) -> None:
+    """Raise UsageError where the step reads or changes parameters of which a process holds a part only."""
+    why = None
+    if learner.elements:
+        why = f"{step.trainable} selects single weights"
+    elif method.forward or method.network or hasattr(method.objective, "before_step"):
+        why = f"{step.objective} asks the model for more than a pass"
+    if why:
+        raise UsageError(f"{why}, which cannot be done on shards: leave fit.shard and --use_fsdp out")
 
 
 def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
@@ -388,7 +409,7 @@ def _installed(
     learner = Learner(model, component, options, seed=seed)
     if step.fit.gradient_checkpointing:
         recompute(learner.model)
-    if learner.every and processes() > 1:
+    if learner.every and ranks.world() > 1:
         raise UsageError(f"{step.trainable} chooses anew each epoch, which several processes cannot do yet")
     return learner, words, None if goes_on else start.reference
 

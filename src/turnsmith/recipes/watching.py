@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from turnsmith import ranks
 from turnsmith.data.batch import Layout
 from turnsmith.data.render import Renderer
 from turnsmith.errors import ModelError, UsageError
@@ -26,7 +27,6 @@ from turnsmith.recipes.schema import Component
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.shelf import writing
-from turnsmith.train.place import processes
 from turnsmith.train.record import WATCHED, forget
 from turnsmith.types import Example
 
@@ -47,7 +47,7 @@ def watcher(
     """
     if step.watch is None:
         return None
-    if processes() > 1:
+    if ranks.world() > 1:
         raise UsageError(
             "`watch` measures in one process only: leave it out, and measure in an evaluate step"
         )

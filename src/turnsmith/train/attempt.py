@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from turnsmith import ranks
 from turnsmith.shelf import write_text
 from turnsmith.train import checkpoint
 from turnsmith.train.record import CLOCK
@@ -23,7 +24,7 @@ def attempt(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
     A signal that nobody can catch leaves no other trace; the kernel sends it where memory runs out. Of
     several processes the first one keeps the mark.
     """
-    if int(os.environ.get("RANK", "0")):
+    if not ranks.is_main():
         yield
         return
     mark = directory / MARK

@@ -17,6 +17,7 @@ from torch import nn
 from turnsmith.errors import StorageError
 from turnsmith.phases import phase
 from turnsmith.shelf import file_digest, flush
+from turnsmith.train.shard import gathered, like, scattered, whole
 
 KEPT = 2
 LEAST = 2**20  # bytes: with less left free, a write that failed has failed for want of space
@@ -33,19 +34,28 @@ def save(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     best: Mapping[str, torch.Tensor] | None = None,
+    *,
+    writes: bool = True,
 ) -> None:
     """Write `step-N` into `directory`; drop all but it and the one before.
 
-    What is there of later steps was broken, or the run had gone on from it. Raises StorageError where the
-    disk is full or cannot be written, and leaves what was there.
+    writes: whether this process does. Where each holds a part of the parameters, all have to call this; what
+    is written is whole, so that any number of processes can go on from it. What is there of later steps was
+    broken, or the run had gone on from it. Raises StorageError where the disk is full or cannot be written,
+    and leaves what was there.
     """
     from safetensors import SafetensorError
 
+    learning = {name: whole(p.detach()).contiguous() for name, p in parameters.items()}
+    own = gathered(optimizer)
+    kept = None if best is None else {name: whole(value).contiguous() for name, value in best.items()}
+    if not writes:
+        return
     final, aside = directory / f"step-{step:07d}", directory / f"step-{step:07d}.partial"
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        _write(aside, parameters, optimizer, {"step": step, **state}, best)
+        _write(aside, learning, own, {"step": step, **state}, kept)
         _remove(final)
         aside.rename(final)
         flush(directory)
@@ -92,28 +102,31 @@ def load(
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.data = parameter.data.to(stored[name].dtype)  # it may have learned before it froze
-                parameter.copy_(stored[name])
-        optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
-        best = path / "best.safetensors"
-        return json.loads((path / "state.json").read_text()), load_file(best) if best.exists() else None
+                parameter.copy_(like(stored[name], parameter))
+        own = torch.load(path / "optimizer.pt", weights_only=True)
+        optimizer.load_state_dict(scattered(own, optimizer))
+        file = path / "best.safetensors"
+        best = load_file(file) if file.exists() else None
+        if best is not None:
+            best = {name: like(value, parameters[name]) for name, value in best.items()}
+        return json.loads((path / "state.json").read_text()), best
     return None
 
 
 def _write(
     aside: Path,
-    parameters: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    learning: dict[str, torch.Tensor],
+    optimizer: Mapping[str, Any],
     state: Mapping[str, Any],
-    best: Mapping[str, torch.Tensor] | None,
+    best: dict[str, torch.Tensor] | None,
 ) -> None:
     """All files into `aside`, with the digest of each in SUMS, and on the disk."""
     from safetensors.torch import save_file
 
-    learning = {name: p.detach().contiguous() for name, p in parameters.items()}
     save_file(learning, aside / "learning.safetensors")
     if best is not None:
-        save_file({name: value.contiguous() for name, value in best.items()}, aside / "best.safetensors")
-    torch.save(optimizer.state_dict(), aside / "optimizer.pt")
+        save_file(best, aside / "best.safetensors")
+    torch.save(dict(optimizer), aside / "optimizer.pt")
     (aside / "state.json").write_text(json.dumps(state))
     (aside / SUMS).write_text(json.dumps({file.name: file_digest(file) for file in sorted(aside.iterdir())}))
     for file in (*aside.iterdir(), aside):

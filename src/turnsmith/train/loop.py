@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from turnsmith.train.options import Fit
 from turnsmith.train.passes import Passes
 from turnsmith.train.penalty import Penalty
 from turnsmith.train.place import Place
+from turnsmith.train.progress import Progress
+from turnsmith.train.shard import unshard
 from turnsmith.train.stop import Interrupted, gently
 from turnsmith.train.trial import Trial
 from turnsmith.trainables.install import Learner
@@ -88,57 +90,37 @@ def fit(
     chooser = learner if learner is not None and learner.every else None
     if chooser and (chosen := checkpoint.chosen(directory)) is not None:
         chooser.take(dict.fromkeys(chosen, True))
+    module = place.prepare(scoring)
     learning = _learning(scoring, learner)
     # What may have learned by the end: where what learns changes, anything.
     followers = {f"heads.{name}": copy for name, copy in scoring.heads.copies.items()}
     kept = dict(scoring.named_parameters()) if chooser else {**learning.parameters, **followers}
     optimizer = adamw(learning.parameters.values(), options)
     total = options.total(len(stream.examples))
-    state: dict[str, Any] = {
-        "step": 0,
-        "tokens": 0,
-        "supervised": 0,
-        "slots": 0,
-        "flops": 0.0,
-        "seconds": 0.0,
-        "skipped": 0,
-        "refused": 0,  # of the last steps, one after another
-        "best": None,
-    }
-    best: dict[str, Tensor] | None = None
-    resumed = checkpoint.load(directory, kept, optimizer)
-    if resumed:
-        state, best = state | resumed[0], resumed[1]
+    run = Progress(scoring, kept, directory, place, validate if options.evaluate else None)
+    if run.resume(optimizer):
         learning.scatter()
-    recorder.rewind(state["step"])
+    recorder.rewind(run.step)
     scoring.train()
-    module = place.prepare(scoring)
     for other in method.others.values():
         other.to(place.accelerator.device)
-    if validate and options.evaluate and not state["step"]:  # a run may end no better than it began
-        _, best = _keep_best(scoring, kept, validate, state, best)
-    if watch and not state["step"]:
+    if run.validate and not run.step:  # a run may end no better than it began
+        run.measure()
+    if watch and not run.step:
         watch(0, total)
-
-    def alone(step: int, window: Sequence[Rendered]) -> list[str]:
-        at, of = seeds.number(seed, "drawn", step), options.temperature
-        return refusal.culprits(scoring, window, method, layout, temperature=of, reference=reference, seed=at)
-
-    def keep() -> None:
-        if checkpoint.newest(directory) < state["step"]:
-            checkpoint.save(directory, state["step"], kept, optimizer, state, best)
-
     with gently() as stop:
-        for step in each("step", range(state["step"], total)):
+        for step in each("step", range(run.step, total)):
             figures = collect(step) if collect else {}
             started = time.perf_counter()
             lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
             if ahead:
                 window, flops = ahead.valued(window, step, total, lr)
+            drawn = seeds.number(seed, "drawn", step)
 
-            def backward(step: int = step, window: Sequence[Rendered] = window) -> dict[str, float]:
+            def backward(
+                step: int = step, window: Sequence[Rendered] = window, drawn: int = drawn
+            ) -> dict[str, float]:
                 torch.manual_seed(seeds.number(seed, "step", step, place.rank))  # dropout
-                drawn = seeds.number(seed, "drawn", step)
                 return _window(
                     module, scoring, window, method, options, place, layout, reference, learner, drawn
                 )
@@ -157,44 +139,41 @@ def fit(
             values["flops"] += flops
             values["gradient"] = place.clip(learning.parameters.values(), options.clip or math.inf)
             if chooser:
-                state["learns"] = sorted(learns(chooser.model))
-            taken = not place.any(not refusal.sound(values))
-            if taken:
+                run.state["learns"] = sorted(learns(chooser.model))
+            if not place.any(not refusal.sound(values)):
                 optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if taken:
                 learning.scatter()
                 scoring.heads.follow()
-                state["refused"] = 0
+                run.state["refused"] = 0
             else:
-                broken = alone(step, window)
-                _refused(step, values, window, broken, state, options, place, keep)
+                broken = refusal.culprits(
+                    scoring, window, method, layout,
+                    temperature=options.temperature, reference=reference, seed=drawn,
+                )  # fmt: skip
+                _refused(refusal.said(step + 1, values, window, broken), run, options, optimizer)
                 values["skipped"] = 1.0
-            state["step"] = step + 1
-            for name in ("tokens", "supervised", "slots", "flops"):
-                state[name] += values[name]
+            optimizer.zero_grad(set_to_none=True)
+            run.done(values)
             values |= {"step": step + 1, "total": total, "lr": lr, **figures}
-            if validate and options.evaluate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
-                values["validation"], best = _keep_best(scoring, kept, validate, state, best)
+            if run.validate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
+                values["validation"] = run.measure()
             values["seconds"] = time.perf_counter() - started
-            state["seconds"] += values["seconds"]
+            run.state["seconds"] += values["seconds"]
             recorder.step(values)
             place.log({k: v for k, v in values.items() if k not in ("step", "total")}, step + 1)
             if watch:  # before the checkpoint: a run that is killed between them measures again
                 watch(step + 1, total)
             asked = place.any(stop.asked)  # once: a signal may come between two looks, or to one process only
-            due = (step + 1) % options.checkpoint == 0 or step + 1 == total or asked
-            if due and place.accelerator.is_main_process:
-                checkpoint.save(directory, step + 1, kept, optimizer, state, best)
+            if (step + 1) % options.checkpoint == 0 or step + 1 == total or asked:
+                run.save(optimizer)
             if asked:
                 raise Interrupted
-    if best is not None:
-        with torch.no_grad():
-            for name, parameter in kept.items():
-                parameter.copy_(best[name])
-        learning.scatter()
+    run.restore()
+    learning.scatter()
+    if place.sharded:
+        unshard(scoring)
     scoring.eval()
-    return {name: value for name, value in state.items() if isinstance(value, int | float)}
+    return run.totals()
 
 
 def _learning(scoring: Scoring, learner: Learner | None) -> Learning:
@@ -260,40 +239,15 @@ def _window(
     }
 
 
-def _refused(
-    step: int,
-    values: Mapping[str, float],
-    window: Sequence[Rendered],
-    broken: Sequence[str],
-    state: dict[str, Any],
-    options: Fit,
-    place: Place,
-    keep: Callable[[], None],
-) -> None:
+def _refused(said: str, run: Progress, options: Fit, optimizer: torch.optim.Optimizer) -> None:
     """Count a step that is left out, or keep the state before it and raise TrainingError."""
-    said = refusal.said(step + 1, values, window, broken)
+    state, accelerator = run.state, run.place.accelerator
     if options.nonfinite == "stop" or state["refused"] == refusal.RUN:
-        if place.accelerator.is_main_process:
-            keep()
-        place.accelerator.wait_for_everyone()  # who fails first has the others ended, by torchrun
-        raise TrainingError(f"{said}. {refusal.way_out(step + 1, state['refused'])}")
+        if run.place.any(checkpoint.newest(run.directory) < run.step):
+            run.save(optimizer)
+        accelerator.wait_for_everyone()  # who fails first has the others ended, by torchrun
+        raise TrainingError(f"{said}. {refusal.way_out(run.step + 1, state['refused'])}")
     state["skipped"] += 1
     state["refused"] += 1
-    if place.accelerator.is_main_process:
+    if accelerator.is_main_process:
         print(f"{said}. The step is left out (fit.nonfinite: skip)", file=sys.stderr)
-
-
-def _keep_best(
-    scoring: Scoring,
-    learning: Mapping[str, nn.Parameter],
-    validate: Callable[[], float],
-    state: dict[str, Any],
-    best: dict[str, Tensor] | None,
-) -> tuple[float, dict[str, Tensor] | None]:
-    scoring.eval()
-    value = validate()
-    scoring.train()
-    if math.isfinite(value) and (state["best"] is None or value < state["best"]):
-        state["best"], state["best_step"] = value, state["step"]
-        best = {name: p.detach().clone() for name, p in learning.items()}
-    return value, best

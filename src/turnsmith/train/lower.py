@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from turnsmith import ranks
 from turnsmith.data.batch import Layout, micro_batches
 from turnsmith.data.stream import Stream
 from turnsmith.errors import StorageError
@@ -22,7 +23,6 @@ from turnsmith.models.score import TOLERANCE, Scoring
 from turnsmith.shelf import writing
 from turnsmith.train.checkpoint import newest
 from turnsmith.train.options import Fit
-from turnsmith.train.place import processes
 from turnsmith.train.reference import Picked
 from turnsmith.types import Batch
 
@@ -74,7 +74,7 @@ def keep(
 
 
 def _forbidden(changing: str | None) -> str | None:
-    if processes() > 1:
+    if ranks.world() > 1:
         return "several processes cannot share it yet"
     return changing
 

@@ -28,7 +28,8 @@ class Fit:
     (`never`). evaluate: steps between evaluations on held-out data (0: none); the
     best state is kept. nonfinite: what becomes of a step whose loss or gradient is no number: the run is
     stopped, and the state before the step kept, or the step is left out and counted (`skip`).
-    checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
+    shard: of several processes each holds a part of parameters, gradients and optimiser (FSDP2), not all of
+    them. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
     trackio.
     """
 
@@ -52,6 +53,7 @@ class Fit:
     cache: Literal["auto", "never"] = "auto"
     evaluate: int = 0
     nonfinite: Literal["stop", "skip"] = "stop"
+    shard: bool = False
     checkpoint: int = 25
     trackers: tuple[str, ...] = ()
 

@@ -8,29 +8,26 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from turnsmith import ranks
 from turnsmith.errors import UsageError
-from turnsmith.models.score import to
+from turnsmith.models.score import Scoring, to
 from turnsmith.shelf import write_text
+from turnsmith.train.shard import shard as share_out
+from turnsmith.train.shard import whole
 from turnsmith.types import Batch
 
 Dtype = Literal["float32", "bfloat16"]
-M = TypeVar("M", bound=nn.Module)
 
 
 def device() -> str:
     """The accelerator if there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def processes() -> int:
-    """How many processes train together, as whoever started this one says."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def faster_dtype(device: str = "cpu", *, repeats: int = 5) -> tuple[Dtype, dict[str, float]]:
@@ -113,21 +110,39 @@ def described(dtype: Dtype, seconds: Mapping[str, float]) -> str | None:
 class Place:
     """One process or many, through Accelerate; micro-batches are dealt out in turn.
 
-    Raises UsageError where other processes were started that this one has not joined: each would train alone.
+    shard: each process holds a part of every parameter (FSDP2), as it does where `accelerate launch
+    --use_fsdp` has started it; else each holds all of them.
+
+    Raises UsageError where other processes were started that this one has not joined: each would train alone;
+    and where DeepSpeed was asked for.
     """
 
-    def __init__(self, *, device: str, trackers: Sequence[str] = (), directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        device: str,
+        trackers: Sequence[str] = (),
+        directory: Path | None = None,
+        shard: bool = False,
+    ) -> None:
         from accelerate import Accelerator
+
+        if _set("ACCELERATE_USE_DEEPSPEED"):
+            raise UsageError(
+                "DeepSpeed steps by itself, and here a step can be refused: leave --use_deepspeed out, and "
+                "share parameters, gradients and optimiser by FSDP2 (fit.shard: true, or --use_fsdp)"
+            )
 
         self.accelerator = Accelerator(
             cpu=device == "cpu", log_with=list(trackers) or None, project_dir=directory and str(directory)
         )
-        asked, joined = processes(), self.accelerator.num_processes
+        asked, joined = ranks.world(), self.accelerator.num_processes
         if asked != joined:
             raise UsageError(
                 f"WORLD_SIZE says {asked} processes, {joined} joined: start with torchrun or accelerate, "
                 "or unset WORLD_SIZE"
             )
+        self.sharded = (shard or _set("ACCELERATE_USE_FSDP")) and not self.alone
         if trackers:
             self.accelerator.init_trackers("turnsmith")
 
@@ -141,9 +156,13 @@ class Place:
         """Whether this is the only process."""
         return int(self.accelerator.num_processes) == 1
 
-    def prepare(self, module: M) -> M:
-        """The module, wrapped where there are several processes."""
-        return self.accelerator.prepare(module)
+    def prepare(self, scoring: Scoring) -> nn.Module:
+        """The module whose passes exchange gradients: wrapped where there are several processes. Where they
+        share parameters, those of `scoring` are afterwards other ones."""
+        if not self.sharded:
+            return self.accelerator.prepare(scoring)
+        share_out(scoring.to(self.accelerator.device))
+        return scoring
 
     def mine(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, float, bool]]:
         """(batch, factor, last) for each round of this process.
@@ -161,6 +180,9 @@ class Place:
 
     def quiet(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged in the last round only."""
+        if self.sharded:
+            module.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue]
+            return nullcontext()
         return nullcontext() if last else self.accelerator.no_sync(module)
 
     def backward(self, loss: Tensor) -> None:
@@ -168,9 +190,7 @@ class Place:
 
     def clip(self, parameters: Iterable[nn.Parameter], norm: float) -> float:
         """Clip the gradients; gives their norm before."""
-        found = self.accelerator.clip_grad_norm_(list(parameters), norm)
-        assert found is not None
-        return float(found)
+        return float(whole(nn.utils.clip_grad_norm_(list(parameters), norm)))
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums over processes."""
@@ -192,3 +212,8 @@ class Place:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """To the trackers that were asked for."""
         self.accelerator.log(dict(values), step=step)
+
+
+def _set(name: str) -> bool:
+    """Whether `accelerate launch` was asked for this."""
+    return os.environ.get(name, "false").lower() == "true"

@@ -105,6 +105,16 @@ class Record:
         self.unsaid, self.since = None, 0.0
 
 
+class Unrecorded:
+    """The figures of a process that another one records."""
+
+    def step(self, values: Mapping[str, float]) -> None:
+        """Nothing is kept."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing is there."""
+
+
 class Pace:
     """The smoothed loss, and speeds over the last steps."""
 

@@ -1,0 +1,95 @@
+"""The processes of one run. `torchrun` or `accelerate launch` starts them, each with the whole command: the
+main one makes what one can make, while the others wait for its word; all of them train."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+PATIENCE = timedelta(days=30)  # a dead process ends the others through whoever started them
+_apart = ContextVar("apart", default=False)  # whether the others do not take part in what is done now
+
+
+def world() -> int:
+    """How many processes work together, as whoever started this one says."""
+    return 1 if _apart.get() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return int(os.environ.get("RANK", "0")) if world() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+@contextmanager
+def by_itself() -> Generator[None]:
+    """What is done within, this process does without the others, which wait."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
+def told(word: bool = False) -> bool:
+    """The main process's word, on all processes; who comes first waits for it, as long as it takes."""
+    if world() == 1:
+        return word
+    import torch
+    import torch.distributed as distributed
+
+    said = torch.tensor([float(word)])
+    distributed.broadcast(said, 0, group=_line())
+    return bool(said)
+
+
+@contextmanager
+def main_first() -> Generator[None]:
+    """The main process goes through what is within, and writes its files; then the others, who find them."""
+    if not is_main():
+        told()
+    yield
+    if is_main():
+        told()
+
+
+@contextmanager
+def silent() -> Generator[None]:
+    """Nothing is printed within but by the main process."""
+    if is_main():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def complain(text: str) -> None:
+    """To standard error, from any process; one that is not the main one says which it is."""
+    print(
+        text if is_main() else f"process {rank()}: {text}",
+        file=sys.stderr if is_main() else sys.__stderr__,
+        flush=True,
+    )
+
+
+@functools.cache
+def _line() -> Any:
+    """The group of all processes over which the main one speaks: on the CPU, and patient, since what it makes
+    meanwhile may take hours."""
+    import torch
+    import torch.distributed as distributed
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)

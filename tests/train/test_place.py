@@ -59,12 +59,20 @@ def threads():
 
 def test_who_goes_on_computes_on_as_many_threads_as_when_it_began(tmp_path, threads):
     torch.set_num_threads(2)
-    assert same_threads(tmp_path / "threads.json") is None
-    assert same_threads(tmp_path / "threads.json") is None
+    assert same_threads(tmp_path / "threads.json") == []
+    assert same_threads(tmp_path / "threads.json") == []
     torch.set_num_threads(1)
-    said = same_threads(tmp_path / "threads.json")
+    (said,) = same_threads(tmp_path / "threads.json")
     assert said == "computing on 2 threads, as it began, not on 1: the last bits depend on it"
     assert torch.get_num_threads() == 2
+
+
+def test_who_goes_on_with_fewer_processes_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert same_threads(tmp_path / "threads.json") == []
+    monkeypatch.delenv("WORLD_SIZE")
+    (said,) = same_threads(tmp_path / "threads.json")
+    assert said == "on 1 process, where it began on 2: the last bits will differ"
 
 
 def test_the_faster_dtype_is_the_one_whose_time_is_shorter():

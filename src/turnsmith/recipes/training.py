@@ -98,6 +98,7 @@ def make(
         "dtype": done.dtype,
         "dtype_seconds": done.dtype_seconds,
         "threads": torch.get_num_threads(),
+        "processes": ranks.world(),
         "examples": len(done.examples),
         "counts": done.counts,
         "usage": done.spent.usage,
@@ -174,8 +175,8 @@ def _done(
     with ranks.main_first():
         said = same_threads(directory / "threads.json")
         dtype, seconds = arithmetic(step.fit.dtype, directory / "arithmetic.json")
-    if said:
-        runner.say(f"        {said}")
+    for line in said:
+        runner.say(f"        {line}")
     if said := described(dtype, seconds):
         runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
@@ -338,6 +339,9 @@ def _fitted(
     )
     if place.sharded:
         _look_at_shards(ready.step, method, learner)
+    if not place.alone:
+        each = "a part of the parameters" if place.sharded else "all parameters"
+        runner.say(f"        on {ranks.world()} processes, each with {each}")
     with Record(directory, title=name, quiet=runner.quiet) as recorder:
         health = Health(recorder, directory / METRICS, lambda said: runner.warn(telling.fault(name, said)))
         return fit(

@@ -58,23 +58,32 @@ def arithmetic(asked: str, file: Path) -> tuple[Dtype, dict[str, float]]:
     return kept["dtype"], kept["seconds"]
 
 
-def same_threads(file: Path) -> str | None:
-    """Compute on as many threads as when this was first called with `file`, where the number is kept; gives a
-    line where another was asked for.
+def same_threads(file: Path) -> list[str]:
+    """Compute on as many threads as when this was first called with `file`, where the number is kept, and
+    that of processes; gives lines where others were asked for.
 
-    How a sum is cut among threads is in its last bits: on others, going on would be another run. What this
-    process computes later is on as many, as it would have been without a stop.
+    How a sum is cut among threads and processes is in its last bits: on others, going on would be another
+    run. What this process computes later is on as many threads, as it would have been without a stop.
     """
-    asked = torch.get_num_threads()
+    asked = {"threads": torch.get_num_threads(), "processes": ranks.world()}
     if not file.exists():
-        write_text(file, json.dumps({"threads": asked}))
-        return None
-    kept = int(json.loads(file.read_text())["threads"])
-    if kept == asked:
-        return None
-    torch.set_num_threads(kept)
-    many = "s" if kept > 1 else ""
-    return f"computing on {kept} thread{many}, as it began, not on {asked}: the last bits depend on it"
+        write_text(file, json.dumps(asked))
+        return []
+    kept, said = json.loads(file.read_text()), list[str]()
+    if (threads := int(kept["threads"])) != asked["threads"]:
+        torch.set_num_threads(threads)
+        many = "s" if threads > 1 else ""
+        asks = asked["threads"]
+        said.append(
+            f"computing on {threads} thread{many}, as it began, not on {asks}: the last bits depend on it"
+        )
+    if kept["processes"] != asked["processes"]:
+        here = asked["processes"]
+        many = "es" if here > 1 else ""
+        said.append(
+            f"on {here} process{many}, where it began on {kept['processes']}: the last bits will differ"
+        )
+    return said
 
 
 def keep_memory() -> bool:

@@ -23,11 +23,11 @@ CHAT = Example({"text": conversation(SLICES)}, {}, {"id": "a", "stops": [3], "re
 
 
 def measured(said):
-    asked = []
+    asked, coming = [], iter(said)
 
     def chat(conversations, sampling, seed):
         asked.extend(conversations)
-        return [Reply(Message("assistant", text), "stop", Usage(1, 1)) for text in said]
+        return [Reply(Message("assistant", next(coming)), "stop", Usage(1, 1)) for _ in conversations]
 
     items = Idling(on="chats").measure(replace(subject(), chat=chat), TinyBench({"chats": [CHAT]}))
     return {row["name"]: row["after"] for row in alone(Idling.metrics, items)}, asked

@@ -8,6 +8,7 @@ from turnsmith.errors import DataError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject, answered
 from turnsmith.registry import task
+from turnsmith.rollout.converse import remembering
 from turnsmith.stages.duplex import RESUMES, STOPS
 from turnsmith.stages.parts import conversation_of
 from turnsmith.types import Conversation, Example, Json, Reply, Sampling, is_list
@@ -63,7 +64,23 @@ class Idling:
                     f"idling: in none of the dialogues of {self.on!r} an answer {name}: lay them out by "
                     "`duplex` with kinds that are interrupted, `resumed` among them"
                 )
-        return answered(subject, asked, self.sampling, items, _judged)
+        return _in_turn(subject, asked, self.sampling, items)
+
+
+def _in_turn(
+    subject: Subject, asked: Mapping[str, Conversation], sampling: Sampling, items: Sequence[Item]
+) -> list[Item]:
+    """The items with what is said in each slice: of all dialogues the first, then the second, and so on, so
+    that what was said before is read once."""
+    rounds: dict[int, list[Item]] = {}
+    for item in items:
+        rounds.setdefault(int(item.id.rpartition("/")[2]), []).append(item)
+    found: dict[str, Item] = {}
+    with remembering(subject.chat):
+        for some in rounds.values():
+            own = {item.id: asked[item.id] for item in some}
+            found |= {item.id: item for item in answered(subject, own, sampling, some, _judged)}
+    return [found[item.id] for item in items]
 
 
 def _judged(item: Item, reply: Reply) -> tuple[dict[str, float], dict[str, Json]]:

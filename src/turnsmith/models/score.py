@@ -31,7 +31,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 class Scoring(nn.Module):
     """The module that is trained: its forward is `score`. model: a causal language model, an encoder, which
     predicts no words and may have heads on read-outs, or a peft model of one. heads: further projections, and
-    targets: copies that follow some, see `Heads`; seed: of their first weights.
+    targets: copies that follow some, see `Heads`; seed: of their first weights. proved: False where the model
+    has no values to be compared.
 
     Raises ModelError where head and body, called apart, give other logits than the model as a whole.
     """
@@ -44,6 +45,7 @@ class Scoring(nn.Module):
         heads: Mapping[str, Size] | None = None,
         targets: Mapping[str, float] | None = None,
         seed: int = 0,
+        proved: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
@@ -52,7 +54,7 @@ class Scoring(nn.Module):
         hidden = self.projection.shape[1] if self.speaks else self.base.config.hidden_size
         made = Heads(heads or {}, hidden=hidden, vocabulary=self.vocabulary, targets=targets, seed=seed)
         self.heads = made.to(self.device)
-        if self.speaks:
+        if self.speaks and proved:
             self._prove()
 
     @property

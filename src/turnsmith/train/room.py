@@ -43,12 +43,20 @@ class Room:
 
 
 def room(
-    scoring: Scoring, layout: Layout, fit: Fit, longest: int, *, free: float, file: Path | None = None
+    scoring: Scoring,
+    layout: Layout,
+    fit: Fit,
+    longest: int,
+    *,
+    free: float,
+    file: Path | None = None,
+    coming: float = 0.0,
 ) -> Room:
     """Rows and activations that fit into `free` bytes; leaves the model as chosen.
 
     longest: tokens of the longest example, which is not cut. file: where the choice is kept, so that going on
-    after a stop changes nothing.
+    after a stop changes nothing. coming: bytes that this process has yet to load, and will hold then; they
+    are no part of `free`.
     """
     if file is not None and file.exists():
         found = Room(**json.loads(file.read_text("utf-8")))
@@ -56,7 +64,7 @@ def room(
             recompute(scoring.model)
         return found
     found = _chosen(scoring, layout, fit, longest, free)
-    found = replace(found, peak=peak(scoring, layout, fit, found.row))
+    found = replace(found, peak=coming + peak(scoring, layout, fit, found.row))
     if file is not None:
         write_text(file, json.dumps(asdict(found)))
     return found
@@ -187,11 +195,12 @@ def _held(scoring: Scoring, layout: Layout, count: int) -> int:
 @contextmanager
 def holding(module: nn.Module) -> Iterator[dict[int, int]]:
     """Bytes of each storage that is kept for a backward pass while this is open; of parameters 0."""
-    held = {p.untyped_storage().data_ptr(): 0 for p in module.parameters()}
+    # By storages, not their addresses: those of tensors without values have none.
+    held = {p.untyped_storage()._cdata: 0 for p in module.parameters()}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        held.setdefault(storage.data_ptr(), storage.nbytes())
+        held.setdefault(storage._cdata, storage.nbytes())
         return tensor.detach()  # a pass that is kept by what it keeps would never end
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

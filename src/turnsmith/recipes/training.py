@@ -39,6 +39,7 @@ from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import health
 from turnsmith.train.attempt import attempt
+from turnsmith.train.exhausted import exhausted
 from turnsmith.train.health import Health
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
@@ -71,7 +72,8 @@ def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    with attempt(directory, lambda said: runner.say(f"        {said}")):
+    told = attempt(directory, lambda said: runner.say(f"        {said}"))
+    with told, exhausted(directory, step.name):
         done = _done(step, runner, start, others, directory, seed)
     peak, described = peak_memory_gib(), _described(step, runner, done)
     if described["skipped"] == described["steps"] > 0:
@@ -118,7 +120,8 @@ def trial(
 
     sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
     """
-    done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
+    with exhausted(directory, step.name):
+        done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
     sizes, _ = sizes_of(done.examples)
     stream = done.ready.stream

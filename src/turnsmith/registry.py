@@ -94,6 +94,11 @@ class Entry:
         return tuple(map(str, found))
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of an example that it needs: `text` where it declares none."""
+        return self.names("parts") if "parts" in self.traits else ("text",)
+
+    @property
     def version(self) -> int:
         """Raised by its author when its output changes; part of the hash of every artefact made with it."""
         version = self.traits.get("version", 1)

@@ -83,7 +83,7 @@ def _examples(
     step: Train, runner: Runner, renderer: Renderer
 ) -> tuple[Sequence[Rendered], Mapping[str, int]]:
     """What the step will see, and what is cut or dropped."""
-    parts = runner.registry.entry("objective", step.objective.name).names("parts") or ("text",)
+    parts = runner.registry.entry("objective", step.objective.name).parts
     return tokens(step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)
 
 

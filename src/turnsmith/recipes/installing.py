@@ -24,7 +24,7 @@ def method_of(step: Train, runner: Runner) -> tuple[Method, list[str]]:
     """The objective with its options and traits, and the parts of an example that it needs."""
     entry = runner.registry.entry("objective", step.objective.name)
     method = declared(step.objective.name, step.objective.options, runner.registry)
-    return method, list(entry.names("parts") or ("text",))
+    return method, list(entry.parts)
 
 
 def installed(

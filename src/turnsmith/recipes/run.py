@@ -376,17 +376,12 @@ class Runner:
         suites = [step.evaluate.suite for step in steps if step.evaluate is not None]
         suites += [step.train.watch.suite for step in steps if step.train and step.train.watch]
         needed = {
-            (str(task.options["on"]), self._parts(task))
+            (str(task.options["on"]), self.registry.entry("task", task.name).parts)
             for suite in suites
             for task in suite
             if "on" in task.options
         }
         return sorted((name, parts) for name, parts in needed if self._is_there(name))
-
-    def _parts(self, task: Component) -> tuple[str, ...]:
-        """What a task needs of examples as training would see it; none of what it only asks about."""
-        entry = self.registry.entry("task", task.name)
-        return entry.names("parts") if "parts" in entry.traits else ("text",)
 
     def _is_there(self, name: str) -> bool:
         """Whether data of this name, and of this version of it, were made already."""

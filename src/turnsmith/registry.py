@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -104,6 +105,15 @@ class Entry:
         version = self.traits.get("version", 1)
         assert isinstance(version, int)
         return version
+
+
+def bound(component: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+    """A component with its options: an object of a class that is made with them, or a function that has them.
+
+    >>> bound(round, {"ndigits": 1})(0.25)
+    0.2
+    """
+    return component(**options) if isinstance(component, type) else functools.partial(component, **options)
 
 
 # ------------------------------------------------------------------------------------- decorators

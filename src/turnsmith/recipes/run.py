@@ -18,7 +18,7 @@ from turnsmith.recipes import files, telling, wiring
 from turnsmith.recipes.component import bare
 from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Merge, Step, Train, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
-from turnsmith.registry import Kind, Registry, suggest
+from turnsmith.registry import Kind, Registry, bound, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
 
 if TYPE_CHECKING:
@@ -323,8 +323,7 @@ class Runner:
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.merges.apply import apply
 
-            rule: Any = self.registry.function("merge", step.method.name)
-            rule = rule(**method["options"]) if isinstance(rule, type) else partial(rule, **method["options"])
+            rule = bound(self.registry.function("merge", step.method.name), method["options"])
             rng = seeds.stream(step.seed, "merge")
             references = [one.reference for one in models]
             started = time.perf_counter()

@@ -17,6 +17,7 @@ from turnsmith.models.bare import bare
 from turnsmith.models.head import logits, logprobs, rows, weight_of, wide
 from turnsmith.models.heads import Heads, sorted_out
 from turnsmith.models.layers import Layers
+from turnsmith.models.modes import evaluating
 from turnsmith.models.needs import AGAINST, HEADS, LAYERS, of_kind
 from turnsmith.models.reduce import LOGPROB, Other, reduce
 from turnsmith.types import Batch, Loss, Scores, Size
@@ -281,13 +282,10 @@ class Scoring(nn.Module):
     def _prove(self) -> None:
         vocabulary = self.projection.shape[0]
         ids = torch.arange(8, device=self.device)[None] % vocabulary
-        training = self.model.training
-        self.model.eval()
-        with self.arithmetic():
+        with evaluating(self.model), self.arithmetic():
             whole = self.model(input_ids=ids, use_cache=False).logits[0].float()
             states = self.body(input_ids=ids, use_cache=False).last_hidden_state[0]
             apart = logits(states, self.head, _softcap(self.base))
-        self.model.train(training)
         worst = float((whole - apart).abs().max())
         coarse = self.autocast or self.projection.dtype in (torch.bfloat16, torch.float16)
         tolerance = TOLERANCE[torch.bfloat16 if coarse else torch.float32]

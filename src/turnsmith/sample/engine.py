@@ -116,11 +116,6 @@ class LocalEngine:
         same |= {"adapters": self.adapters, "drafter": self.drafter, "beside": self.beside}
         return LocalEngine(self.model, stop=(), **same)
 
-    def without_adapter(self) -> LocalEngine:
-        """An engine on the same weights with the peft adapter off: the model that tuning started from."""
-        same: Any = {"rows": self.rows, "autocast": self.autocast, "weights": self.weights}
-        return LocalEngine(self.model, stop=self.stop, adapters=False, **same)
-
     @contextmanager
     def remembering(self) -> Iterator[None]:
         """Calls within remember each other, and nothing that was before the outermost of such blocks."""

@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from turnsmith.errors import UsageError
+
 PATIENCE = timedelta(days=30)  # a dead process ends the others through whoever started them
 _apart = ContextVar("apart", default=False)  # whether the others do not take part in what is done now
 
@@ -30,6 +32,21 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this is the process that prints and writes."""
     return rank() == 0
+
+
+def join() -> None:
+    """Meet the other processes, where there are to be any. Raises UsageError where they do not come together."""
+    if world() > 1:
+        _line()
+
+
+def joined(count: int) -> None:
+    """Raise UsageError where others than these `count` processes were started: each would work alone."""
+    if (asked := int(os.environ.get("WORLD_SIZE", "1"))) != count:
+        raise UsageError(
+            f"WORLD_SIZE says {asked} processes, {count} joined: start with torchrun or accelerate, or unset "
+            "WORLD_SIZE"
+        )
 
 
 @contextmanager
@@ -91,5 +108,5 @@ def _line() -> Any:
     import torch.distributed as distributed
     from accelerate import PartialState
 
-    PartialState(cpu=not torch.cuda.is_available())
+    joined(PartialState(cpu=not torch.cuda.is_available()).num_processes)
     return distributed.new_group(backend="gloo", timeout=PATIENCE)

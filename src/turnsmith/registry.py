@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -94,11 +95,25 @@ class Entry:
         return tuple(map(str, found))
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of an example that it needs: `text` where it declares none."""
+        return self.names("parts") if "parts" in self.traits else ("text",)
+
+    @property
     def version(self) -> int:
         """Raised by its author when its output changes; part of the hash of every artefact made with it."""
         version = self.traits.get("version", 1)
         assert isinstance(version, int)
         return version
+
+
+def bound(component: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+    """A component with its options: an object of a class that is made with them, or a function that has them.
+
+    >>> bound(round, {"ndigits": 1})(0.25)
+    0.2
+    """
+    return component(**options) if isinstance(component, type) else functools.partial(component, **options)
 
 
 # ------------------------------------------------------------------------------------- decorators

@@ -334,6 +334,11 @@ class Scores:
         owners = [self.paths[i].example for i in self._of(part)]
         return self.path.new_tensor(owners)
 
+    def per_example(self, owner: Tensor, what: Tensor) -> Tensor:
+        """Sums of `what` (K,) over the examples that each belongs to, which are numbered by `owner` (K,):
+        (E,)."""
+        return what.new_zeros(self.examples).index_add(0, owner, what)
+
     def _of(self, part: str) -> list[int]:
         found = [i for i, path in enumerate(self.paths) if path.part == part]
         if not found:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 
 import turnsmith
 from turnsmith.errors import StorageError, UsageError
-from turnsmith.recipes import components, schema
+from turnsmith.recipes import collecting, components, schema
 from turnsmith.recipes.checking import check
 from turnsmith.train.rounds import Rounds
 
@@ -243,7 +244,7 @@ def test_a_check_says_that_the_step_waits_for_its_own_draws(here):
 
 
 def test_several_processes_are_refused(here, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(collecting, "ranks", SimpleNamespace(world=lambda: 2))
     with pytest.raises(UsageError, match="one process only"):
         go(plain())
 

@@ -448,7 +448,7 @@ def test_the_model_is_left_as_it_was():
         parameter.requires_grad_(False)
     state = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
     engine = LocalEngine(model, stop=STOP)
-    for each in (engine, engine.without_adapter()):
+    for each in (engine, LocalEngine(model, stop=STOP, adapters=False)):
         each.generate(PROMPTS, sampling=Sampling(max_new=3), seeds=SEEDS)
         tokens = each.stream(PROMPTS[0], sampling=Sampling(max_new=3), seed=0)
         next(tokens)  # and between two tokens of a stream
@@ -474,7 +474,7 @@ def test_without_adapter_the_start_model_is_drawn_from():
     sampling = Sampling(max_new=24)
     on = LocalEngine(model, stop=STOP)
     expected = LocalEngine(start, stop=STOP).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
-    off = on.without_adapter().generate(PROMPTS, sampling=sampling, seeds=SEEDS)
+    off = LocalEngine(model, stop=STOP, adapters=False).generate(PROMPTS, sampling=sampling, seeds=SEEDS)
     assert [c.ids for c in off] == [c.ids for c in expected]
     assert [c.ids for c in on.generate(PROMPTS, sampling=sampling, seeds=SEEDS)] != [c.ids for c in expected]
 
@@ -706,7 +706,7 @@ def test_adapters_may_differ_in_one_batch():
         for prompt, seed, name, one in zip(prompts, SEEDS, names, mixed, strict=True):
             if name:
                 model.set_adapter(name)
-            alone = local if name else local.without_adapter()
+            alone = local if name else LocalEngine(model, stop=STOP, adapters=False)
             expected = alone.generate([prompt], sampling=sampling, seeds=[seed])[0]
             assert one.ids == expected.ids
             assert one.logprobs == pytest.approx(expected.logprobs, abs=CLOSE)

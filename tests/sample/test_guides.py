@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import load
-from turnsmith.sample.guides import Vocabulary, advance, allowed, restricted
+from turnsmith.sample.guides import Vocabulary, allowed, restricted
 from turnsmith.testing import builders
 from turnsmith.types import Sampling
 
@@ -220,7 +220,7 @@ def test_a_special_token_that_the_grammar_names_is_allowed():
 def test_what_a_row_draws_after_its_end_changes_nothing():
     guide = by("start: /(ab)+/", "a", "b")
     assert free(guide) == {END, id_of("a")}
-    advance([guide], [END])
+    guide.take(END)
     assert free(guide) == {END}
     for token in ("a", "<|im_end|>", "b", "P"):
         guide.take(id_of(token))
@@ -308,11 +308,13 @@ def test_a_grammar_that_is_wrong_is_refused_before_a_token_is_drawn(sampling, sa
 def test_a_grammar_that_cannot_be_met_later_fails_that_reply_alone():
     stuck, other = by(f'start: "x" A\n{NEVER}'), by('start: "x" "y"')
     assert free(stuck) == {id_of("x")}
-    advance([stuck, other], [id_of("x")] * 2)
+    stuck.take(id_of("x"))
+    other.take(id_of("x"))
     mask = allowed([stuck, other])
     assert mask.nonzero().tolist() == [[0, END], [1, id_of("y")]]
     assert "after 'x' no token can follow" in stuck.failure
-    advance([stuck, other], [END, id_of("y")])
+    stuck.take(END)
+    other.take(id_of("y"))
     assert (stuck.ended, other.ended) == (False, True)
     assert free(stuck) == {END}
     assert other.failure is None
@@ -368,7 +370,8 @@ def test_rows_of_a_batch_are_allowed_what_they_are_alone():
     guides = [start.copy() for _ in range(31)]
     for seed, guide in enumerate(guides):
         ids, _ = walk(guide.copy(), seed)
-        advance([guide] * seed, ids[:seed])  # row n is n tokens in, or at its end
+        for drawn in ids[:seed]:  # row n is n tokens in, or at its end
+            guide.take(drawn)
     guides.insert(7, None)
     mask = allowed(guides)
     assert bool(mask[7].all())

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import turnsmith
 from turnsmith.data.batch import pack
 from turnsmith.errors import UsageError
 from turnsmith.models.score import to
@@ -79,3 +80,18 @@ def test_the_faster_dtype_is_the_one_whose_time_is_shorter():
     dtype, seconds = faster_dtype(repeats=1)
     assert set(seconds) == {"float32", "bfloat16"}
     assert seconds[dtype] == min(seconds.values())
+
+
+def test_who_is_one_of_several_and_has_not_joined_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    Place(device="cpu")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="WORLD_SIZE says 2 processes, 1 joined: start with torchrun"):
+        turnsmith.run(
+            {
+                "title": "Alone",
+                "base": {"llama": {"layers": 1, "hidden": 8, "wide": 16}},
+                "steps": [{"data": {"name": "asks", "stages": [{"sums": {"count": 4}}]}}],
+            }
+        )
+    assert not list(tmp_path.iterdir())

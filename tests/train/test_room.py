@@ -92,11 +92,23 @@ def test_the_peak_grows_by_what_each_token_holds_and_by_what_learns(monkeypatch)
     monkeypatch.setattr(rooms, "_held_now", lambda scoring: 1000.0)
     one = scoring(layers, last=2)
     learning = sum(4 * p.numel() for p in one.parameters() if p.requires_grad)
-    token = rooms._per_token(one, pack) + rooms.LOGITS * 4 * one.vocabulary
+    token = 500 + rooms.LOGITS * 4 * one.vocabulary
     for row in (10, 100):
-        assert rooms.peak(one, pack, Fit(steps=1), row) == pytest.approx(1000 + 3 * learning + row * token)
-    more = rooms.peak(one, pack, Fit(steps=1, evaluate=1), 10) - rooms.peak(one, pack, Fit(steps=1), 10)
+        assert rooms.peak(one, Fit(steps=1), row, 500) == pytest.approx(1000 + 3 * learning + row * token)
+    more = rooms.peak(one, Fit(steps=1, evaluate=1), 10, 500) - rooms.peak(one, Fit(steps=1), 10, 500)
     assert more == pytest.approx(learning)
+
+
+def test_what_would_save_is_told_of_rows_that_fit_as_well(monkeypatch):
+    monkeypatch.setattr(rooms, "_gib", lambda size: f"{size:.0f} B")
+    one = scoring(rank=2)
+    token = rooms._per_token(one, pack)
+    found = room(one, pack, Fit(steps=1, row=500), 300, free=GIB)
+    assert found.ways == (
+        f"activations computed twice (fit.gradient_checkpointing: true) most of {500 * token:.0f} B",
+        f"rows of the longest example (fit.row: 300) {200 * token:.0f} B",
+        f"conversations of half the length (fit.length: 250) {250 * token:.0f} B",
+    )
 
 
 def test_the_choice_is_kept_for_going_on(made, tmp_path):

@@ -59,9 +59,14 @@ def _tell(train: dict[str, Any]) -> None:
     print(f"\n{train['examples']:,} examples; {counts}")
     print(
         f"{train['tokens']:,} tokens, {train['supervised']:,} of them with loss, in {train['steps']:,} "
-        f"steps; about {train['minutes']:.0f} minutes and {train['memory_gib']:.1f} GiB on this machine "
-        "(estimates)"
+        f"steps; about {train['minutes']:.0f} minutes{_memory(train)} on this machine (estimates)"
     )
+    if train["memory_said"]:
+        print(train["memory_said"])
+
+
+def _memory(train: dict[str, Any]) -> str:
+    return "" if train["memory_gib"] is None else f" and {train['memory_gib']:.1f} GiB"
 
 
 def _bracketed(tokens: list[dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from turnsmith.errors import ModelError
 from turnsmith.models.cost import Work, width
 from turnsmith.models.head import weight_of
+from turnsmith.models.modes import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -138,13 +139,11 @@ def _uses(model: PreTrainedModel) -> list[_Use]:
         return note
 
     hooks = [m.register_forward_hook(noting(n), with_kwargs=True) for n, m in owners.items() if m is not head]
-    training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             ids = torch.zeros(1, PROBE, dtype=torch.long, device=model.device)
-            getattr(model.eval(), model.base_model_prefix)(input_ids=ids, use_cache=False)
+            getattr(model, model.base_model_prefix)(input_ids=ids, use_cache=False)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     for name, module in owners.items():

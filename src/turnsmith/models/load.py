@@ -62,7 +62,8 @@ def load(
 
     trainable: whether the adapter's weights ask for gradients; a full model's always do.
     The input embedding's padding index is unset: where the padding token is also the end of a turn, torch
-    would give that token's embedding no gradient. Raises ModelError if anything is missing or broken.
+    would give that token's embedding no gradient. device: on `meta` weights have shapes and no values, and
+    those of a full model are not read. Raises ModelError if anything is missing or broken.
     """
     import torch
 
@@ -76,7 +77,7 @@ def load(
         return _read_patched(directory, wanted, device)
     if not is_adapter(directory):
         words = _read_tokenizer(directory)
-        model = _read_full(directory, wanted)
+        model = _read_full(directory, wanted, device)
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
         mend(model, words)
         if sees(directory):
@@ -243,7 +244,8 @@ def _sort_targets(target: Path) -> None:
         config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_full(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+def _read_full(directory: Path, dtype: "torch.dtype", device: str) -> "PreTrainedModel":
+    import torch
     import transformers
     from safetensors import SafetensorError
 
@@ -254,6 +256,10 @@ def _read_full(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
         kind = (getattr(config, "architectures", None) or ["AutoModelForCausalLM"])[0]
         maker = getattr(transformers, kind, transformers.AutoModelForCausalLM)
+        if device == "meta":
+            make = maker.from_config if hasattr(maker, "from_config") else maker._from_config
+            with torch.device(device), quiet():
+                return make(config, dtype=dtype).eval()
         with quiet():
             model, report = maker.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
                 directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
@@ -300,19 +306,24 @@ def _read_patched(
     directory: Path, dtype: "torch.dtype", device: str
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The base with the changed weights, which are added in fp32 and rounded once."""
+    model, words = load(base_of(directory), device=device)
+    if device != "meta":
+        _patch(model, directory)
+    if has_tokenizer(directory):
+        words = _read_tokenizer(directory)
+    model.to(dtype)  # pyright: ignore[reportArgumentType]
+    return model, words
+
+
+def _patch(model: "PreTrainedModel", directory: Path) -> None:
     from turnsmith.models import patch
 
-    model, words = load(base_of(directory), device=device)
     weights, changes = dict(model.named_parameters()), load_patch(str(directory))
     try:
         patch.prove(weights, changes)
     except ModelError as error:
         raise ModelError(f"{directory}: {error}") from None
     patch.add(weights, changes)
-    if has_tokenizer(directory):
-        words = _read_tokenizer(directory)
-    model.to(dtype)  # pyright: ignore[reportArgumentType]
-    return model, words
 
 
 def _read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":

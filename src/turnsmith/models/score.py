@@ -17,6 +17,7 @@ from turnsmith.models.bare import bare
 from turnsmith.models.head import logits, logprobs, rows, weight_of, wide
 from turnsmith.models.heads import Heads, sorted_out
 from turnsmith.models.layers import Layers
+from turnsmith.models.modes import evaluating
 from turnsmith.models.needs import AGAINST, HEADS, LAYERS, of_kind
 from turnsmith.models.reduce import LOGPROB, Other, reduce
 from turnsmith.types import Batch, Loss, Scores, Size
@@ -31,7 +32,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 class Scoring(nn.Module):
     """The module that is trained: its forward is `score`. model: a causal language model, an encoder, which
     predicts no words and may have heads on read-outs, or a peft model of one. heads: further projections, and
-    targets: copies that follow some, see `Heads`; seed: of their first weights.
+    targets: copies that follow some, see `Heads`; seed: of their first weights. proved: False where the model
+    has no values to be compared.
 
     Raises ModelError where head and body, called apart, give other logits than the model as a whole.
     """
@@ -44,6 +46,7 @@ class Scoring(nn.Module):
         heads: Mapping[str, Size] | None = None,
         targets: Mapping[str, float] | None = None,
         seed: int = 0,
+        proved: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
@@ -52,7 +55,7 @@ class Scoring(nn.Module):
         hidden = self.projection.shape[1] if self.speaks else self.base.config.hidden_size
         made = Heads(heads or {}, hidden=hidden, vocabulary=self.vocabulary, targets=targets, seed=seed)
         self.heads = made.to(self.device)
-        if self.speaks:
+        if self.speaks and proved:
             self._prove()
 
     @property
@@ -279,13 +282,10 @@ class Scoring(nn.Module):
     def _prove(self) -> None:
         vocabulary = self.projection.shape[0]
         ids = torch.arange(8, device=self.device)[None] % vocabulary
-        training = self.model.training
-        self.model.eval()
-        with self.arithmetic():
+        with evaluating(self.model), self.arithmetic():
             whole = self.model(input_ids=ids, use_cache=False).logits[0].float()
             states = self.body(input_ids=ids, use_cache=False).last_hidden_state[0]
             apart = logits(states, self.head, _softcap(self.base))
-        self.model.train(training)
         worst = float((whole - apart).abs().max())
         coarse = self.autocast or self.projection.dtype in (torch.bfloat16, torch.float16)
         tolerance = TOLERANCE[torch.bfloat16 if coarse else torch.float32]

@@ -56,11 +56,14 @@ def levels(
     gap = found.mean[above] - found.mean[below]
     far = separation * (found.level[above] - found.level[below])
     terms = {
-        "separation": _summed(s, found.owner[above], F.relu(far - gap.abs())),
-        "compactness": _summed(s, found.owner, F.relu(spread - compactness)),
-        "ordering": _summed(s, found.owner[above], F.relu(-gap)),
+        "separation": s.per_example(found.owner[above], F.relu(far - gap.abs())),
+        "compactness": s.per_example(found.owner, F.relu(spread - compactness)),
+        "ordering": s.per_example(found.owner[above], F.relu(-gap)),
     }
-    metrics = {**terms, "in order": 1 - _summed(s, found.owner[above], (gap <= 0).to(gap.dtype)).clamp(max=1)}
+    metrics = {
+        **terms,
+        "in order": 1 - s.per_example(found.owner[above], (gap <= 0).to(gap.dtype)).clamp(max=1),
+    }
     return Loss(sum(terms.values(), start=gap.new_zeros(s.examples)), metrics)
 
 
@@ -80,8 +83,8 @@ def levels_apart(s: Scores, *, margin: float = 0.3, read: Literal["first", "last
     """
     scores, level, owner = _scores(s, "replies"), s.values[LEVEL], s.owner("replies")
     above, below = _pairs(level, owner)
-    lost = _summed(s, owner[above], F.relu(margin - (scores[above] - scores[below])))
-    count = _summed(s, owner[above], torch.ones_like(scores)[above]).clamp_min(1)
+    lost = s.per_example(owner[above], F.relu(margin - (scores[above] - scores[below])))
+    count = s.per_example(owner[above], torch.ones_like(scores)[above]).clamp_min(1)
     return Loss(lost / count)
 
 
@@ -213,10 +216,5 @@ def _error(s: Scores) -> Tensor:
     return (found - wanted.to(found.dtype)) ** 2
 
 
-def _summed(s: Scores, owner: Tensor, values: Tensor) -> Tensor:
-    """(E,): sums over the example that each value belongs to."""
-    return values.new_zeros(s.examples).index_add(0, owner, values)
-
-
 def _mean(s: Scores, owner: Tensor, values: Tensor) -> Tensor:
-    return _summed(s, owner, values) / owner.bincount(minlength=s.examples)
+    return s.per_example(owner, values) / owner.bincount(minlength=s.examples)

@@ -33,7 +33,7 @@ def verbalised(s: Scores, *, words: Literal["sum", "mean"] = "sum") -> Loss:
     target = s.values["target"].to(scores.dtype)
     logprobs = log_shares(scores, owners, s.examples)
     apart = torch.xlogy(target, target) - target * logprobs
-    values = scores.new_zeros(s.examples).index_add(0, owners, apart)
+    values = s.per_example(owners, apart)
     with torch.no_grad():
         right = _first_of_best(logprobs, owners, s.examples) == _first_of_best(target, owners, s.examples)
     return Loss(values, {"accuracy": right.to(values.dtype)})

@@ -90,7 +90,7 @@ def _mean(s: Scores, values: Tensor) -> Tensor:
     """Means of (S,) over the replies to each prompt: (E,)."""
     owner = s.owner("replies")
     counts = owner.bincount(minlength=s.examples)
-    return values.new_zeros(s.examples).index_add(0, owner, values) / counts
+    return s.per_example(owner, values) / counts
 
 
 def _rows(s: Scores, values: Tensor, fill: float) -> Tensor:

@@ -24,7 +24,9 @@ def check(
 
     Arguments as of `run`; of a grid the first arm is looked at. Gives `resolved`, the recipe as YAML, and
     `train`, a list with name, examples, counts of what is cut or dropped, steps, tokens, supervised, minutes
-    and memory_gib (estimates), and `shown`: three examples, each a list of tokens with their loss weights. A
+    and memory_gib (estimates; memory is None where memory_said says why), memory_said (what a training would
+    choose other than asked for want of memory, and which options save how much), and `shown`: three examples,
+    each a list of tokens with their loss weights. A
     step on data that a model writes while the recipe runs, or that collects, has `name` and `waits`, the
     reason, alone.
     """

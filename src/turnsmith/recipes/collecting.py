@@ -32,7 +32,7 @@ from turnsmith.train import reference
 from turnsmith.train.credit import credit
 from turnsmith.train.method import Method
 from turnsmith.train.place import device
-from turnsmith.train.room import available, probe, room
+from turnsmith.train.room import FILE, available, probe, room
 from turnsmith.train.rounds import Making, Rounds, Spent
 from turnsmith.types import Batch, Chat, Example, Rendered
 
@@ -61,7 +61,7 @@ def prepared(
     if ranks.world() > 1:
         raise UsageError("`collect` works in one process only so far: train on one device")
     longest = min(step.fit.row, step.fit.length)  # what is yet to be made is not known to be shorter
-    file = directory / "room.json"
+    file = directory / FILE
     space = room(scoring, layout, step.fit, longest, free=available(device()), file=file)
     tell(runner, space.said)
     used = step.model_copy(update={"fit": replace(step.fit, row=space.row)})

@@ -6,32 +6,42 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
-from turnsmith.models import load, locate
+from turnsmith.models import load
+from turnsmith.models.hollow import hollow, valueless
+from turnsmith.models.needs import of_kind
+from turnsmith.models.score import Scoring
 from turnsmith.recipes import wiring
 from turnsmith.recipes.component import bare
-from turnsmith.recipes.preparing import terms
+from turnsmith.recipes.installing import installed, method_of
+from turnsmith.recipes.preparing import layout_of, terms
 from turnsmith.recipes.rendering import renderer_of
+from turnsmith.recipes.rows import longest
 from turnsmith.recipes.schema import flat
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.recipes.training import SHOWN, shown
-from turnsmith.train.place import device, faster_dtype
+from turnsmith.train.place import Dtype, device, faster_dtype
+from turnsmith.train.room import Room, available, room
 
 if TYPE_CHECKING:
     from turnsmith.data.render import Renderer
-    from turnsmith.recipes.run import Runner
+    from turnsmith.recipes.run import Runner, Trained
     from turnsmith.recipes.schema import Train
     from turnsmith.types import Rendered
 
 EFFICIENCY = 0.35  # of a plain matrix product's speed that a training step reaches, measured on two cores
 PRODUCT = 2 * 512 * 1024 * 1024  # operations of the product that `faster_dtype` times
-ACTIVATIONS = 60  # values of hidden size kept per token and layer for the backward pass, about
 
 
 def forecast(step: Train, runner: Runner) -> dict[str, Any]:
-    """Examples with their masks, what would be cut, and estimates of tokens, minutes and memory."""
+    """Examples with their masks, what would be cut, and estimates of tokens, minutes and memory.
+
+    memory_gib: the peak, or None where it cannot be told before the weights are there; memory_said: why not,
+    or what is chosen for want of memory, empty where nothing is.
+    """
     start = runner.models.get(step.start, runner.models["base"])[0]
     renderer = renderer_of(start.reference)
     examples, counts = _examples(step, runner, renderer)
@@ -41,12 +51,12 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
     times = stream.times(steps)
     processed = int((times * sizes).sum())
     parameters = load.parameters(start.reference)
-    _, seconds = faster_dtype(device())
-    chosen = min(seconds.values()) if step.fit.dtype == "auto" else seconds[step.fit.dtype]
-    adds = wiring.adds(step.trainable.name, runner.registry)
-    passes = 4 if adds else 6
+    faster, seconds = faster_dtype(device())
+    dtype: Dtype = faster if step.fit.dtype == "auto" else step.fit.dtype
+    passes = 4 if wiring.adds(step.trainable.name, runner.registry) else 6
     beside = _beside(step, runner)
-    speed = PRODUCT / chosen * EFFICIENCY
+    speed = PRODUCT / seconds[dtype] * EFFICIENCY
+    peak, said = _memory(step, runner, start, stream, dtype, beside)
     return {
         "name": step.name,
         "examples": len(examples),
@@ -55,7 +65,8 @@ def forecast(step: Train, runner: Runner) -> dict[str, Any]:
         "tokens": processed,
         "supervised": int((times * trained).sum()),
         "minutes": (parameters * passes + beside * 2) * processed / speed / 60,
-        "memory_gib": _memory(start.reference, parameters, beside, step, adds=adds),
+        "memory_gib": peak,
+        "memory_said": said,
         "shown": shown(examples[:SHOWN], renderer),
     }
 
@@ -72,7 +83,7 @@ def _examples(
     step: Train, runner: Runner, renderer: Renderer
 ) -> tuple[Sequence[Rendered], Mapping[str, int]]:
     """What the step will see, and what is cut or dropped."""
-    parts = runner.registry.entry("objective", step.objective.name).names("parts") or ("text",)
+    parts = runner.registry.entry("objective", step.objective.name).parts
     return tokens(step.data, runner, renderer, terms(step, parts), max_dropped=step.fit.max_dropped)
 
 
@@ -86,12 +97,35 @@ def _beside(step: Train, runner: Runner) -> int:
     return sum(map(load.parameters, references))
 
 
-def _memory(reference: str, parameters: int, beside: int, step: Train, *, adds: bool) -> float:
-    """Weights, optimiser and activations of one micro-batch, in GiB; 0.6 for Python and the libraries."""
-    from transformers import AutoConfig
+def _memory(
+    step: Train, runner: Runner, start: Trained, stream: Stream, dtype: Dtype, beside: int
+) -> tuple[float | None, str]:
+    """The peak in GiB, None where it cannot be told, and what there is to say of it."""
+    if named := wiring.loaded("trainable", step.trainable, runner.registry):
+        return None, f"memory is not estimated: {step.trainable.name} chooses by the weights of {named[0]!r}"
+    try:
+        space = _room(step, runner, start, stream, dtype, beside)
+    except RuntimeError as error:
+        if not valueless(error):
+            raise
+        return None, f"memory is not estimated: {step.trainable.name} depends on the values of weights"
+    return space.peak / 2**30, space.said
 
-    config = AutoConfig.from_pretrained(locate.foundation(reference)).get_text_config()
-    width = 4 if step.fit.dtype == "float32" else 2
-    learning = parameters * (0.05 if adds else 1) * 16
-    kept = step.fit.row * config.num_hidden_layers * config.hidden_size * ACTIVATIONS * width
-    return ((parameters + beside) * width + learning + kept) / 2**30 + 0.6
+
+def _room(step: Train, runner: Runner, start: Trained, stream: Stream, dtype: Dtype, beside: int) -> Room:
+    """What the training would choose by memory, found with the same formula, on weights without values."""
+    learner, _, _ = installed(step, runner, start, dtype, runner.recipe.seed, device="meta")
+    method, _ = method_of(step, runner)
+    layout = layout_of(runner, learner.model, attention=bool(of_kind(method.needs, "attention")))
+    scoring = Scoring(
+        hollow(learner.model, device()),
+        autocast=dtype == "bfloat16",
+        heads=method.heads,
+        targets=method.targets,
+        proved=False,
+    )
+    own = sum(tensor.nbytes for tensor in (*learner.model.parameters(), *learner.model.buffers()))
+    coming = own + beside * getattr(torch, dtype).itemsize
+    seen = np.flatnonzero(stream.times(step.fit.total(len(stream.examples))))
+    most = longest(stream.examples, seen, step.fit.row, layout, method.per)
+    return room(scoring, layout, step.fit, most, free=available(device()) - coming, coming=coming)

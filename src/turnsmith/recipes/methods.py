@@ -106,7 +106,7 @@ def _method(name: str, registry: Registry, settings: Settings) -> list[Method]:
 def _composed(
     name: str, objective: str, trainable: str, registry: Registry, settings: Settings
 ) -> list[Method]:
-    needs = registry.entry("objective", objective).names("parts") or (TEXT,)
+    needs = registry.entry("objective", objective).parts
     if missing := set(needs) - settings.look.parts - {TEXT, *PAIRS}:
         there = ", ".join(sorted(settings.look.parts))
         raise UsageError(

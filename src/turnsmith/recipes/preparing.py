@@ -34,7 +34,7 @@ from turnsmith.train.loop import Windows
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.passes import Passes
 from turnsmith.train.place import device
-from turnsmith.train.room import Room, available, room
+from turnsmith.train.room import FILE, Room, available, room
 from turnsmith.types import Batch, Rendered
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ def prepared(
     examples, asked = stream.examples, step.fit
     seen = np.flatnonzero(stream.times(asked.total(len(examples))))
     most = longest(examples, seen, asked.row, layout, method.per)
-    file = directory / "room.json"
     with ranks.main_first():
-        space = room(scoring, layout, asked, most, free=available(device()), file=file)
+        space = room(scoring, layout, asked, most, free=available(device()), file=directory / FILE)
     tell(runner, space.said)
     used = step.model_copy(update={"fit": replace(asked, row=space.row)})
     for note in over_the_row(examples, seen, space.row, layout, method.per):

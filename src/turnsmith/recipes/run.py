@@ -18,7 +18,7 @@ from turnsmith.recipes import files, telling, wiring
 from turnsmith.recipes.component import bare
 from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Merge, Step, Train, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
-from turnsmith.registry import Kind, Registry, suggest
+from turnsmith.registry import Kind, Registry, bound, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Runner:
     opened: bool = False
 
     def __post_init__(self) -> None:
+        ranks.join()
         self.shelf = Shelf(wheels.home() / "shelf")
         self.recipe = self.arm.recipe
 
@@ -323,8 +324,7 @@ class Runner:
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.merges.apply import apply
 
-            rule: Any = self.registry.function("merge", step.method.name)
-            rule = rule(**method["options"]) if isinstance(rule, type) else partial(rule, **method["options"])
+            rule = bound(self.registry.function("merge", step.method.name), method["options"])
             rng = seeds.stream(step.seed, "merge")
             references = [one.reference for one in models]
             started = time.perf_counter()
@@ -376,17 +376,12 @@ class Runner:
         suites = [step.evaluate.suite for step in steps if step.evaluate is not None]
         suites += [step.train.watch.suite for step in steps if step.train and step.train.watch]
         needed = {
-            (str(task.options["on"]), self._parts(task))
+            (str(task.options["on"]), self.registry.entry("task", task.name).parts)
             for suite in suites
             for task in suite
             if "on" in task.options
         }
         return sorted((name, parts) for name, parts in needed if self._is_there(name))
-
-    def _parts(self, task: Component) -> tuple[str, ...]:
-        """What a task needs of examples as training would see it; none of what it only asks about."""
-        entry = self.registry.entry("task", task.name)
-        return entry.names("parts") if "parts" in entry.traits else ("text",)
 
     def _is_there(self, name: str) -> bool:
         """Whether data of this name, and of this version of it, were made already."""

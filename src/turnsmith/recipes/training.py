@@ -19,14 +19,13 @@ from turnsmith.data.render import Renderer
 from turnsmith.data.store import sizes_of
 from turnsmith.data.stream import Stream
 from turnsmith.errors import ModelError, TrainingError, UsageError
-from turnsmith.models import cost, heads, load, own
+from turnsmith.models import cost, heads, load
 from turnsmith.models import rendered as rendered_as
-from turnsmith.models.locate import locate
 from turnsmith.models.needs import HEADS, LAYERS, of_kind
-from turnsmith.models.recompute import recompute
 from turnsmith.models.score import Scoring
 from turnsmith.phases import phase
-from turnsmith.recipes import collecting, files, sights, telling, watching, wiring
+from turnsmith.recipes import collecting, files, sights, telling, watching
+from turnsmith.recipes.installing import installed, method_of
 from turnsmith.recipes.preparing import (
     Ready,
     layout_of,
@@ -41,10 +40,11 @@ from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.tokenising import tokens
 from turnsmith.train import health
 from turnsmith.train.attempt import attempt
+from turnsmith.train.exhausted import exhausted
 from turnsmith.train.health import Health
 from turnsmith.train.look import Ahead
 from turnsmith.train.loop import fit
-from turnsmith.train.method import Method, declared
+from turnsmith.train.method import Method
 from turnsmith.train.place import (
     Dtype,
     Place,
@@ -73,7 +73,8 @@ def make(
     step: Train, runner: Runner, start: Trained, others: Mapping[str, Trained], directory: Path, seed: int
 ) -> dict[str, Any]:
     """Load, install, fit, save. Gives the record of the artefact."""
-    with attempt(directory, lambda said: runner.say(f"        {said}")):
+    told = attempt(directory, lambda said: runner.say(f"        {said}"))
+    with told, exhausted(directory, step.name):
         done = _done(step, runner, start, others, directory, seed)
     if not ranks.is_main():
         return {}
@@ -123,7 +124,8 @@ def trial(
 
     sizes: tokens of the examples of each step, as they stand; seen: of all of them, each once.
     """
-    done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
+    with exhausted(directory, step.name):
+        done = _done(step.model_copy(update={"watch": None}), runner, start, others, directory, seed)
     if not ranks.is_main():
         return {}
     rows, clock = ([json.loads(line) for line in (directory / name).open()] for name in (METRICS, CLOCK))
@@ -180,7 +182,7 @@ def _done(
     if said := described(dtype, seconds):
         runner.say(f"        {said}")
     renderer = renderer_of(start.reference)
-    method, parts = _method(step, runner)
+    method, parts = method_of(step, runner)
     examples, counts = ((), {}) if step.collect else _examples(step, runner, renderer, method, parts)
     beside: dict[str, Sequence[Rendered]] = {}
     for name, data in step.beside.items():
@@ -191,7 +193,7 @@ def _done(
     runner.check_claim()
     files.check(runner.recipe, runner.registry, runner.near, rows=True)
     runner.open()
-    learner, words, base = _installed(step, runner, start, dtype, seed)
+    learner, words, base = installed(step, runner, start, dtype, seed, device=device())
     view = sights.see(step, runner, words, examples=len(examples), seed=seed)
     autocast = dtype == "bfloat16"
     scoring = Scoring(learner.model, autocast=autocast, heads=method.heads, targets=method.targets, seed=seed)
@@ -374,48 +376,12 @@ def _look_at_shards(step: Train, method: Method, learner: Learner) -> None:
         raise UsageError(f"{why}, which cannot be done on shards: leave fit.shard and --use_fsdp out")
 
 
-def _method(step: Train, runner: Runner) -> tuple[Method, list[str]]:
-    """The objective with its options and traits, and the parts of an example that it needs."""
-    entry = runner.registry.entry("objective", step.objective.name)
-    method = declared(step.objective.name, step.objective.options, runner.registry)
-    return method, list(entry.names("parts") or ("text",))
-
-
 def _look_at_measured(runner: Runner, renderer: Renderer, length: int) -> None:
     """Render what will be measured on: what is wrong with it should not show after the training."""
     for name, needed in runner.measured_data():
         wanted = Terms(parts=needed, length=length, over="right")
         for _ in rendered(runner.examples(name), renderer, wanted, Counter()):
             pass
-
-
-def _installed(
-    step: Train, runner: Runner, start: Trained, dtype: Dtype, seed: int
-) -> tuple[Learner, PreTrainedTokenizerBase, str | None]:
-    """The start with the trainable on it, its tokenizer, and the base to be named of an adapter."""
-    component = runner.registry.function("trainable", step.trainable.name)
-    options = wiring.filled("trainable", step.trainable, runner)
-    own.check_start(locate(start.reference), step.trainable.name)
-    merged = load.has_adapter(start.reference) and not hasattr(component, "attach")
-    # Where the start's own weights are kept with what learns, they must not lose digits.
-    whole = not hasattr(component, "attach") or hasattr(component, "finish")
-    exact = whole and (merged or load.holds_float32(start.reference))
-    model, words = load.load(
-        start.reference, dtype="float32" if exact else dtype, device=device(), trainable=True
-    )
-    if merged:
-        runner.say(
-            "        the adapter is merged into its base: this trainable chooses among the base's weights"
-        )
-        model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-    sights.add_tokens(step, runner, model, words)
-    goes_on = load.has_adapter(start.reference) and not merged
-    learner = Learner(model, component, options, seed=seed)
-    if step.fit.gradient_checkpointing:
-        recompute(learner.model)
-    if learner.every and ranks.world() > 1:
-        raise UsageError(f"{step.trainable} chooses anew each epoch, which several processes cannot do yet")
-    return learner, words, None if goes_on else start.reference
 
 
 def _described(step: Train, runner: Runner, done: _Done) -> dict[str, Any]:

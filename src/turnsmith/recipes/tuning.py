@@ -147,7 +147,7 @@ def choose(
 
 def over_pairs(objective: str, registry: Registry) -> bool:
     """Whether the objective compares two answers to the same question."""
-    return set(registry.entry("objective", objective).names("parts")) == {"chosen", "rejected"}
+    return set(registry.entry("objective", objective).parts) == {"chosen", "rejected"}
 
 
 def recipe(
@@ -166,7 +166,7 @@ def recipe(
     fit = {key.removeprefix("fit."): value for key, value in chosen.items() if key.startswith("fit.")} | dict(
         overrides
     )
-    texts = set(registry.entry("objective", objective).names("parts")) <= {"text"}
+    texts = set(registry.entry("objective", objective).parts) <= {"text"}
     own: list[Any] = ["heldout", "replies"] if texts else []
     suite = [*({task: {"on": "heldout"}} for task in own), *FORGETTING]
     options = {"rank": chosen["rank"], "alpha": 2.0 * float(str(chosen["rank"]))} if "rank" in chosen else {}

@@ -21,6 +21,7 @@ from turnsmith.data.render import Renderer
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.evaluation.items import Item, compare
 from turnsmith.evaluation.suite import Subject, Task
+from turnsmith.models.modes import evaluating
 from turnsmith.models.score import Scoring, to
 from turnsmith.recipes.measuring import Measuring, cut, failures
 from turnsmith.recipes.schema import Component
@@ -80,16 +81,12 @@ def watcher(
 @contextmanager
 def undisturbed(scoring: Scoring) -> Generator[None]:
     """The model in evaluation without gradients; afterwards it and all random numbers are as before."""
-    training = [module for module in scoring.modules() if module.training]
     drawn, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a task may draw from it
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
-        with torch.random.fork_rng(devices), torch.no_grad():
-            scoring.eval()
+        with torch.random.fork_rng(devices), torch.no_grad(), evaluating(scoring):
             yield
     finally:
-        for module in training:
-            module.training = True
         random.setstate(drawn)
         np.random.set_state(legacy)  # noqa: NPY002
         if devices:

@@ -6,13 +6,12 @@ name or with options; one of `models` is a model's name. Agents and scorers may 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from turnsmith.errors import UsageError
 from turnsmith.recipes.component import Component, component_of
-from turnsmith.registry import Kind, Registry
+from turnsmith.registry import Kind, Registry, bound
 from turnsmith.types import Chat, Json, is_object
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _made(
 ) -> Callable[..., Any]:
     function = runner.registry.function(kind, component.name)
     options = filled(kind, component, runner, chat)
-    return function(**options) if isinstance(function, type) else functools.partial(function, **options)
+    return bound(function, options)
 
 
 def _component(kind: Kind, whole: Component, option: str, value: Json) -> Component:

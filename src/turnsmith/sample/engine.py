@@ -20,6 +20,7 @@ from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import fronts
 from turnsmith.models.bare import bare, context
 from turnsmith.models.heads import Head
+from turnsmith.models.modes import evaluating
 from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.float16 import Weights
 from turnsmith.sample.lean import Lean
@@ -114,11 +115,6 @@ class LocalEngine:
         same: Any = {"rows": self.rows, "autocast": self.autocast, "weights": self.weights}
         same |= {"adapters": self.adapters, "drafter": self.drafter, "beside": self.beside}
         return LocalEngine(self.model, stop=(), **same)
-
-    def without_adapter(self) -> LocalEngine:
-        """An engine on the same weights with the peft adapter off: the model that tuning started from."""
-        same: Any = {"rows": self.rows, "autocast": self.autocast, "weights": self.weights}
-        return LocalEngine(self.model, stop=self.stop, adapters=False, **same)
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -328,12 +324,11 @@ class LocalEngine:
         """The model in evaluation, its adapter on or off, without gradients; afterwards all as before. Gives
         the lean forward pass where there is one and nobody looks into the model's layers."""
         lean = None if self._lean is None or self._lean.watched() else self._lean
-        training = [module for module in self.model.modules() if module.training]
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         whole: Any = self.model
         try:
             with ExitStack() as stack:
-                whole.eval()
+                stack.enter_context(evaluating(whole))
                 if not self.adapters:
                     stack.enter_context(whole.disable_adapter())
                 if self.autocast:
@@ -353,8 +348,6 @@ class LocalEngine:
                 stack.enter_context(torch.inference_mode())
                 yield lean
         finally:
-            for module in training:
-                module.training = True
             if not self.adapters:  # peft lets every adapter weight learn when it switches them on again
                 for parameter in whole.parameters():
                     parameter.requires_grad_(False)

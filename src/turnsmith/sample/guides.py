@@ -9,7 +9,7 @@ without quotes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,13 +178,6 @@ def restricted(logits: Tensor, guides: Sequence[Guide | None]) -> Tensor:
     if mask.shape != logits.shape:
         raise ValueError(f"guides for logits of shape {tuple(mask.shape)} met {tuple(logits.shape)}")
     return logits.masked_fill(~mask.to(logits.device), -torch.inf)
-
-
-def advance(guides: Sequence[Guide | None], ids: Iterable[int]) -> None:
-    """Gives each guide the id (B of them) that was drawn in its row."""
-    for guide, id in zip(guides, ids, strict=True):
-        if guide is not None:
-            guide.take(id)
 
 
 # ------------------------------------------------------------------------------------- by llguidance

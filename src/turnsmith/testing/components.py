@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from turnsmith import seeds
-from turnsmith.registry import Kind, Registry
+from turnsmith.registry import Kind, Registry, bound
 from turnsmith.train.method import Method, declared
 from turnsmith.types import Chat, Example, Scorer
 
@@ -63,7 +63,7 @@ def _called(
 ) -> Callable[..., Any]:
     known = registry or Registry()
     function, given = known.function(kind, name), known.options(kind, name, options or {})
-    return function(**given) if isinstance(function, type) else functools.partial(function, **given)
+    return bound(function, given)
 
 
 def task(

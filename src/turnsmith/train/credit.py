@@ -11,6 +11,7 @@ from torch import Tensor
 
 from turnsmith.data.batch import Layout, deal
 from turnsmith.data.store import sizes_of
+from turnsmith.models.modes import evaluating
 from turnsmith.models.score import Scoring, to
 from turnsmith.train.method import Method
 from turnsmith.train.reference import places_of
@@ -41,25 +42,23 @@ def credit(
     places: list[np.ndarray] = []
     given: list[dict[str, Tensor]] = []
     scores: list[Scores] = []
-    training = scoring.training
-    scoring.eval()
-    for run in deal(examples, row, layout) if reference or method.credit else ():
-        batch = to(layout([examples[index] for index in run]), scoring.device)
-        more = {REFERENCE: reference(batch)} if reference else {}
-        if method.credit:
-            known = replace(batch, extras={**batch.extras, **more})
-            scores.append(
-                scoring(
-                    known,
-                    temperature=temperature,
-                    reads=method.reads,
-                    needs=method.needs,
-                    others=method.others,
+    with evaluating(scoring):
+        for run in deal(examples, row, layout) if reference or method.credit else ():
+            batch = to(layout([examples[index] for index in run]), scoring.device)
+            more = {REFERENCE: reference(batch)} if reference else {}
+            if method.credit:
+                known = replace(batch, extras={**batch.extras, **more})
+                scores.append(
+                    scoring(
+                        known,
+                        temperature=temperature,
+                        reads=method.reads,
+                        needs=method.needs,
+                        others=method.others,
+                    )
                 )
-            )
-        places.append(places_of(np.array(run), counts, ends))
-        given.append(more)
-    scoring.train(training)
+            places.append(places_of(np.array(run), counts, ends))
+            given.append(more)
     if method.credit:
         for more, seen, found in zip(given, scores, method.credit(scores), strict=True):
             more.update(_checked(method, seen, found))

@@ -14,6 +14,7 @@ from turnsmith import seeds
 from turnsmith.data.batch import Layout, fill_rows, pack
 from turnsmith.errors import TrainingError
 from turnsmith.models import cost
+from turnsmith.models.modes import evaluating
 from turnsmith.models.score import Scoring
 from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.options import Fit
@@ -117,10 +118,5 @@ def gradient(
 @contextmanager
 def _untouched(scoring: Scoring) -> Generator[None]:
     """Dropout is off within, and random numbers go on afterwards as if nothing had been."""
-    training = scoring.training
-    scoring.eval()
-    try:
-        with torch.random.fork_rng(), torch.enable_grad():
-            yield
-    finally:
-        scoring.train(training)
+    with evaluating(scoring), torch.random.fork_rng(), torch.enable_grad():
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,7 +12,7 @@ from torch import Tensor
 from turnsmith.models import needs
 from turnsmith.models.score import Scoring
 from turnsmith.models.score import scores as scores_of
-from turnsmith.registry import Per, Registry
+from turnsmith.registry import Per, Registry, bound
 from turnsmith.types import Batch, Loss, Scores, Size
 
 Credit = Callable[[Sequence[Scores]], Sequence[Mapping[str, Tensor]]]
@@ -57,8 +56,7 @@ def declared(name: str, options: Mapping[str, Any], registry: Registry) -> Metho
     """The objective of this name with its options filled in, and what its traits say."""
     traits: Mapping[str, Any] = registry.entry("objective", name).traits
     given = registry.options("objective", name, options)
-    component: Any = registry.function("objective", name)
-    made = component(**given) if isinstance(component, type) else functools.partial(component, **given)
+    made = bound(registry.function("objective", name), given)
     reads, values, extras = (tuple(map(str, traits.get(key, ()))) for key in ("reads", "values", "extras"))
     return Method(
         made,

@@ -145,12 +145,7 @@ class Place:
         self.accelerator = Accelerator(
             cpu=device == "cpu", log_with=list(trackers) or None, project_dir=directory and str(directory)
         )
-        asked, joined = ranks.world(), self.accelerator.num_processes
-        if asked != joined:
-            raise UsageError(
-                f"WORLD_SIZE says {asked} processes, {joined} joined: start with torchrun or accelerate, "
-                "or unset WORLD_SIZE"
-            )
+        ranks.joined(self.accelerator.num_processes)
         self.sharded = (shard or _set("ACCELERATE_USE_FSDP")) and not self.alone
         if trackers:
             self.accelerator.init_trackers("turnsmith")

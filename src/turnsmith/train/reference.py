@@ -16,6 +16,7 @@ from torch import Tensor
 from turnsmith.data.batch import Layout, deal, stretches
 from turnsmith.data.store import sizes_of
 from turnsmith.errors import StorageError
+from turnsmith.models.modes import evaluating
 from turnsmith.models.score import Scoring
 from turnsmith.shelf import writing
 from turnsmith.types import Batch, Rendered, Tokens
@@ -167,9 +168,6 @@ def live(scoring: Scoring, probe: Batch, *, temperature: float) -> Callable[[Bat
 
 @torch.no_grad()
 def _without(model: torch.nn.Module, scoring: Scoring, batch: Batch, temperature: float) -> Tensor:
-    training = scoring.training
-    scoring.eval()
-    with model.disable_adapter():  # pyright: ignore[reportCallIssue]
+    with evaluating(scoring), model.disable_adapter():  # pyright: ignore[reportCallIssue]
         logprobs: Tensor = scoring(batch, temperature=temperature).logprobs
-    scoring.train(training)
     return logprobs

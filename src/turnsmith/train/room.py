@@ -19,6 +19,7 @@ from turnsmith.shelf import write_text
 from turnsmith.train.options import Fit
 from turnsmith.types import Rendered, Tokens
 
+FILE = "room.json"  # where the choice is kept, in the directory of a training
 PROBES = (32, 96)  # tokens of two rows: what the longer one holds more is what a token takes
 SHARE = 0.85  # of what is free: the rest is for what products and the allocator take for a moment
 SLABS = 0.5 * 2**30  # bytes of logits, their gradients and other transients
@@ -33,47 +34,61 @@ class Room:
 
     row: most tokens of a micro-batch. recompute: whether activations are computed twice instead of kept.
     said: what was chosen other than asked for, and why; empty where nothing was. peak: bytes that the
-    training will have held at most, as `peak` estimates them.
+    training will have held at most, as `peak` estimates them. ways: which options would save how much of
+    them.
     """
 
     row: int
     recompute: bool
     said: str = ""
     peak: float = field(default=0.0, compare=False)
+    ways: tuple[str, ...] = field(default=(), compare=False)
 
 
 def room(
-    scoring: Scoring, layout: Layout, fit: Fit, longest: int, *, free: float, file: Path | None = None
+    scoring: Scoring,
+    layout: Layout,
+    fit: Fit,
+    longest: int,
+    *,
+    free: float,
+    file: Path | None = None,
+    coming: float = 0.0,
 ) -> Room:
     """Rows and activations that fit into `free` bytes; leaves the model as chosen.
 
     longest: tokens of the longest example, which is not cut. file: where the choice is kept, so that going on
-    after a stop changes nothing.
+    after a stop changes nothing. coming: bytes that this process has yet to load, and will hold then; they
+    are no part of `free`.
     """
     if file is not None and file.exists():
-        found = Room(**json.loads(file.read_text("utf-8")))
+        kept = json.loads(file.read_text("utf-8"))
+        found = Room(**kept | {"ways": tuple(kept.get("ways", ()))})
         if found.recompute and not fit.gradient_checkpointing:
             recompute(scoring.model)
         return found
     found = _chosen(scoring, layout, fit, longest, free)
-    found = replace(found, peak=peak(scoring, layout, fit, found.row))
+    token = _per_token(scoring, layout)
+    found = replace(
+        found,
+        peak=coming + peak(scoring, fit, found.row, token),
+        ways=(*_of_rows(found, longest, token), *_ways(scoring, fit, found.row, token)),
+    )
     if file is not None:
         write_text(file, json.dumps(asdict(found)))
     return found
 
 
-def peak(scoring: Scoring, layout: Layout, fit: Fit, row: int) -> float:
-    """Bytes that a training in rows of `row` tokens will have held at most, the loaded model included: of the
-    device, or of this process.
+def peak(scoring: Scoring, fit: Fit, row: int, token: float) -> float:
+    """Bytes that a training in rows of `row` tokens of `token` bytes will have held at most, the loaded model
+    included: of the device, or of this process.
 
     What it holds now, what is there whatever the rows are, what a row holds for the backward pass, and the
     slabs of logits, which in a small vocabulary are no whole ones. An estimate: benchmarks/memory.py compares
     it with what was held.
     """
     logits = LOGITS * 4 * row * scoring.vocabulary
-    return (
-        _held_now(scoring) + _lasting(scoring, fit) + min(SLABS, logits) + row * _per_token(scoring, layout)
-    )
+    return _held_now(scoring) + _lasting(scoring, fit) + min(SLABS, logits) + row * token
 
 
 def _held_now(scoring: Scoring) -> float:
@@ -121,6 +136,15 @@ def _chosen(scoring: Scoring, layout: Layout, fit: Fit, longest: int, free: floa
         ways = "; ".join(_ways(scoring, fit, row, token))
         said += f". Even so these hold {much}, which is {short} more than there is. What would save: {ways}"
     return Room(row, True, said)
+
+
+def _of_rows(found: Room, longest: int, token: float) -> Iterator[str]:
+    """Which option saves how much, where rows need not be as they are."""
+    if not found.recompute:
+        much = _gib(found.row * token)
+        yield f"activations computed twice (fit.gradient_checkpointing: true) most of {much}"
+    if found.row > longest:
+        yield f"rows of the longest example (fit.row: {longest:,}) {_gib((found.row - longest) * token)}"
 
 
 def _ways(scoring: Scoring, fit: Fit, row: int, token: float) -> list[str]:
@@ -187,11 +211,12 @@ def _held(scoring: Scoring, layout: Layout, count: int) -> int:
 @contextmanager
 def holding(module: nn.Module) -> Iterator[dict[int, int]]:
     """Bytes of each storage that is kept for a backward pass while this is open; of parameters 0."""
-    held = {p.untyped_storage().data_ptr(): 0 for p in module.parameters()}
+    # By storages, not their addresses: those of tensors without values have none.
+    held = {p.untyped_storage()._cdata: 0 for p in module.parameters()}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        held.setdefault(storage.data_ptr(), storage.nbytes())
+        held.setdefault(storage._cdata, storage.nbytes())
         return tensor.detach()  # a pass that is kept by what it keeps would never end
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

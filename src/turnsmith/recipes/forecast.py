@@ -90,7 +90,9 @@ def _memory(reference: str, parameters: int, beside: int, step: Train, *, adds: 
     """Weights, optimiser and activations of one micro-batch, in GiB; 0.6 for Python and the libraries."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(locate.foundation(reference)).get_text_config()
+    config = AutoConfig.from_pretrained(
+        locate.foundation(reference), trust_remote_code=False
+    ).get_text_config()
     width = 4 if step.fit.dtype == "float32" else 2
     learning = parameters * (0.05 if adds else 1) * 16
     kept = step.fit.row * config.num_hidden_layers * config.hidden_size * ACTIVATIONS * width

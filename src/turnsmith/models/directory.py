@@ -166,9 +166,10 @@ def shards(directory: Path) -> dict[str, Path]:
     listed = read_object(index).get("weight_map")
     if not isinstance(listed, dict):
         raise ModelError(f"{index} has no weight_map, which says where the weights are")
+    there = {one.name for one in directory.iterdir() if one.is_file()}
     found: dict[str, Path] = {}
     for name, file in sorted(listed.items()):
-        if not isinstance(file, str) or Path(file).name != file or not (directory / file).is_file():
+        if not isinstance(file, str) or file not in there:
             raise ModelError(f"{index} says that {name} is in {file!r}, and no such file is beside it")
         found[name] = directory / file
     return found

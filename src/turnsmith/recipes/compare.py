@@ -25,6 +25,7 @@ from turnsmith.recipes.schema import FORGETTING
 from turnsmith.recipes.spread import spread
 from turnsmith.recipes.steps import Steps
 from turnsmith.recipes.summary import machine, provenance
+from turnsmith.recipes.varying import by_the_clock
 from turnsmith.recipes.verdict import items
 from turnsmith.shelf import Shelf, write_text
 from turnsmith.types import is_object
@@ -125,6 +126,7 @@ def compare(
             "energy_note": cost.ENERGY_NOTE,
             "methods": [_row(method, runs[method.name], dropped.get(method.name)) for method in known],
             "failed": go.failed,
+            "varies": by_the_clock(spending.unit),
         }
         figures = Figures(tuple(method.name for method in left), runs, _metrics(own, registry), _items)
         judged = advice.judged(found["methods"], figures, found["budget"])

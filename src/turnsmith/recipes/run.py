@@ -256,6 +256,7 @@ class Runner:
         }
         told = ("format", "guessed", "rows", "counts", "seconds", "usage", "flops")
         known = {name: record[name] for name in told}
+        known["computed_on"] = record.get("computed_on")
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
     def examples(self, name: str) -> Archive:

@@ -84,7 +84,7 @@ def test_a_picture_of_more_pixels_than_memory_is_for_is_refused(tmp_path):
 
 
 def test_a_format_that_is_a_program_is_no_picture(tmp_path):
-    with pytest.raises(ModelError, match="cannot be decoded"):
+    with pytest.raises(ModelError, match="cannot be decoded: cannot identify"):
         seen(tmp_path, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
 
 

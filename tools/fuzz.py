@@ -292,7 +292,7 @@ def headers() -> tuple[list[bytes], Reader]:
     writer.write_tensors_to_file()
     writer.close()
     save_file({"w": torch.ones(2, 3), "h": torch.ones(4, dtype=torch.float16)}, made["parts"])
-    patch.write({"w": patch.Sparse((2, 3), torch.tensor([1, 4]), torch.ones(2), False)}, made["patch"])
+    patch.write({"w": patch.Sparse((2, 3), torch.tensor([1, 4]), torch.ones(2), "digest")}, made["patch"])
     made["index"].write_text(json.dumps({"metadata": {}, "weight_map": {"w": PARTS, "h": PARTS}}))
 
     def reads(given: bytes) -> None:

@@ -77,7 +77,7 @@ class _Unpacked(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path) -> Generator[io.BufferedReader]:
+def opened(path: Path) -> Generator[io.BufferedReader[Any]]:
     """The bytes of a file after a byte order mark, unpacked; DataError where it is torn, UTF-16 or UTF-32, or
     unpacks to far more than it is."""
     try:

@@ -146,7 +146,8 @@ def header(file: Path) -> dict[str, Any]:
 def _told(name: str, told: Any, rest: int) -> None:
     """Raise ValueError unless a header's entry tells of a tensor in `rest` bytes."""
     entry: dict[str, Any] = told if isinstance(told, dict) else {}
-    shape, place = entry.get("shape"), entry.get("data_offsets")
+    shape: Any = entry.get("shape")
+    place: Any = entry.get("data_offsets")
     whole = isinstance(entry.get("dtype"), str) and _counts(shape) and _counts(place) and len(place) == 2
     if not whole or not place[0] <= place[1] <= rest:
         raise ValueError(f"it tells of {name!r} no dtype, shape and place inside the file")

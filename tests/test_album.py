@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import struct
+import zlib
 
 import pytest
 
@@ -60,6 +62,42 @@ def test_what_is_no_picture_is_said_when_it_is_looked_at(tmp_path):
     album.keep(image)
     with pytest.raises(ModelError, match="cannot be decoded"):
         album.opened(int(image.digest[:12], 16))
+
+
+def seen(tmp_path, content):
+    file = tmp_path / "one"
+    file.write_bytes(content)
+    image = album.found(str(file), "here")
+    album.keep(image)
+    return album.opened(int(image.digest[:12], 16))
+
+
+def test_a_picture_of_more_pixels_than_memory_is_for_is_refused(tmp_path):
+    head = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)  # PNG's IHDR: width, height, kind
+    chunks = [(b"IHDR", head), (b"IDAT", b"")]
+    png = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    with pytest.raises(ModelError, match="is too large"):
+        seen(tmp_path, b"\x89PNG\r\n\x1a\n" + png)
+
+
+def test_a_format_that_is_a_program_is_no_picture(tmp_path):
+    with pytest.raises(ModelError, match="cannot be decoded: cannot identify"):
+        seen(tmp_path, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+
+
+def test_a_device_is_not_read_to_an_end_that_never_comes():
+    with pytest.raises(DataError, match="it is no file"):
+        album.found("/dev/zero", "here")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "large.png").open("wb") as opened:
+        opened.truncate(album.BYTES + 1)
+    with pytest.raises(DataError, match="a file of more than 268,435,456 bytes"):
+        album.found(str(tmp_path / "large.png"), "here")
 
 
 @pytest.mark.parametrize(

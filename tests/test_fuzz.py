@@ -10,7 +10,15 @@ import pytest
 from turnsmith.errors import DataError
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
-COUNTS = {"recipes": 40, "rows": 300, "formats": 300, "templates": 10, "checkpoints": 60}
+COUNTS = {
+    "recipes": 40,
+    "rows": 300,
+    "formats": 300,
+    "templates": 10,
+    "checkpoints": 60,
+    "archives": 60,
+    "headers": 200,
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +37,14 @@ def test_only_errors_of_our_own_come_out(fuzz, name, tmp_path):
     counts = fuzz.fuzz(name, COUNTS[name], 1, tmp_path / "found")
     assert set(counts) <= {"taken", "refused"}
     assert counts.total() == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_most_of_what_inputs_are_made_of_is_taken(fuzz, name):
+    corpus, reads = fuzz.TARGETS[name][1]()
+    said = [fuzz.outcome(reads, given) for given in corpus]
+    assert set(said) <= {"taken", "refused"}
+    assert said.count("taken") > len(said) / 2
 
 
 def test_every_target_is_tried(fuzz):

@@ -131,6 +131,59 @@ def test_a_wheel_put_there_by_hand_is_checked(index, tmp_path):
         wheels.obtain("chitchat")
 
 
+LINK = 0o120777 << 16  # as zip files note what a file is: octal mode of stat.h
+DEVICE = 0o020666 << 16
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["tiny_chats/../../../../out"], r"'tiny_chats/\.\./.*out', which leads out of it"),
+        (["tiny_chats//etc/out"], "which leads out of it"),
+        (["tiny_chats/..\\out"], "which leads out of it"),
+        (["tiny_chats/c:out"], "which leads out of it"),
+        ([("tiny_chats/link", LINK)], "'tiny_chats/link', which is no plain file"),
+        ([("tiny_chats/zero", DEVICE)], "'tiny_chats/zero', which is no plain file"),
+        (["tiny_chats/one", "tiny_chats/one"], "'tiny_chats/one' twice"),
+        (["tiny_chats/one", "tiny_chats/ONE"], "'tiny_chats/ONE' twice"),
+        (["tiny_chats/one", "tiny_chats/one/two"], "'tiny_chats/one' as a file and as a folder"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_folder_that_would_be_unpacked_elsewhere_or_otherwise_is_refused(index, tmp_path, names, complaint):
+    wheel = write_wheel(tmp_path / "home" / "wheels", {"tiny_chats/chats.json": b"{}"})
+    with zipfile.ZipFile(wheel, "a") as archive:
+        for name, attributes in (one if isinstance(one, tuple) else (one, 0) for one in names):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = attributes
+            archive.writestr(info, b"/etc/passwd")
+    with pytest.raises(FetchError, match=complaint):
+        wheels.fetch("pypi:tiny-chats==1.0/tiny_chats")
+    assert not (tmp_path / "out").exists()
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"wheels"}
+    assert wheels.fetch(REFERENCE).read_bytes() == b"{}"  # which is none of them
+
+
+def test_a_wheel_that_would_become_a_hundred_times_as_large_is_refused(index, tmp_path):
+    wheel = write_wheel(tmp_path / "home" / "wheels", {})
+    with zipfile.ZipFile(wheel, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tiny_chats/chats.json", bytes(wheels.SMALL + 1))
+    with pytest.raises(FetchError, match=r"would become 100\.0 MB, of 0\.1 MB: it was not unpacked"):
+        wheels.fetch(REFERENCE)
+    assert {path.name for path in (tmp_path / "home").rglob("*")} == {
+        "wheels", "tiny_chats-1.0-py3-none-any.whl",
+    }  # fmt: skip
+
+
+def test_what_is_no_wheel_is_refused_and_other_files_are_passed_over(index, tmp_path):
+    folder = tmp_path / "home" / "wheels"
+    folder.mkdir(parents=True)
+    (folder / "notes.whl").write_bytes(b"not named as wheels are")
+    (folder / "tiny_chats-1.0-py3-none-any.whl").write_bytes(b"no archive")
+    with pytest.raises(FetchError, match=r"is damaged .*Delete it and run again"):
+        wheels.fetch(REFERENCE)
+
+
 def test_a_missing_member_names_what_is_like_it(shelf):
     with pytest.raises(UsageError, match=r"did you mean 'tiny_chats/chats\.json'"):
         wheels.fetch("pypi:tiny-chats==1.0/tiny_chats/chat.json")

@@ -2,9 +2,10 @@
 
     python tools/fuzz.py [--inputs N] [--seed N] [TARGET...]
 
-Targets: recipes, rows, formats, templates, checkpoints. Each gets a share of the inputs, by how long one
-takes: what is sound, and what becomes of it when bytes are turned, cut out, doubled, or words are put in that
-readers stumble over. An input is made from the seed and its number, so that what is found is found again.
+Targets: recipes, rows, formats, templates, checkpoints, archives, headers. Each gets a share of the inputs,
+by how long one takes: what is sound, and what becomes of it when bytes are turned, cut out, doubled, or words
+are put in that readers stumble over. An input is made from the seed and its number, so that what is found is
+found again.
 Exit code 0 if every reader took or refused every input in time, 1 if not: the first inputs of each kind of
 failure are written into `fuzz/`.
 """
@@ -16,25 +17,35 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from templates import templates as chat_templates
 
+from turnsmith import album, wheels
 from turnsmith.data import formats, lines, parquet, read
 from turnsmith.data.probe import PROBE, discover
 from turnsmith.data.quarantine import Quarantine
 from turnsmith.data.template import Template
 from turnsmith.errors import TurnsmithError
+from turnsmith.models import directory, gguf_header, own, patch
+from turnsmith.models.directory import INDEX, PARTS, PATCH
 from turnsmith.recipes import FOLDER, components, schema
 from turnsmith.testing.builders import variety
 from turnsmith.train import checkpoint
@@ -204,6 +215,113 @@ def checkpoints() -> tuple[list[bytes], Reader]:
     return [name.encode() + b"\n" + text for name, text in sound.items()], reads
 
 
+def archives() -> tuple[list[bytes], Reader]:
+    """Wheels, of which files are unpacked, and images; the first bytes say which. Nothing may be written
+    beside the place where it belongs."""
+    home = Path(tempfile.mkdtemp(prefix="fuzz-")) / "deep" / "home"
+    wheel, image = home / "wheels" / "fuzz-1-py3-none-any.whl", home / "images" / ("0" * album.DIGITS)
+    for file in (wheel, image):
+        file.parent.mkdir(parents=True)
+
+    def packed(*names: str, how: int = zipfile.ZIP_DEFLATED) -> bytes:
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w", how) as archive:
+            for name in names:
+                archive.writestr(zipfile.ZipInfo(name), b"what is in it " * 5, how)
+        return b"wheel\n" + made.getvalue()
+
+    corpus = [
+        packed("inner/a.json", "inner/deep/b.txt", "fuzz-1.dist-info/METADATA"),
+        packed("inner", how=zipfile.ZIP_STORED),
+        packed("inner/../../../out", "/inner/b", "inner/A", "inner/a", "inner/a/b", how=zipfile.ZIP_STORED),
+    ]
+    for kind in ("PNG", "JPEG", "GIF", "BMP"):
+        made = io.BytesIO()
+        Image.effect_noise((9, 7), 50).convert("P" if kind == "GIF" else "RGB").save(made, kind)
+        corpus.append(b"image\n" + made.getvalue())
+
+    def reads(given: bytes) -> None:
+        kind, _, content = given.partition(b"\n")
+        shutil.rmtree(home / "files", ignore_errors=True)
+        for file in wheel.parent.iterdir():
+            file.unlink()
+        (image if kind == b"image" else wheel).write_bytes(content)
+        with environment(TURNSMITH_HOME=str(home)):
+            try:
+                if kind == b"image":
+                    album.opened(0)
+                else:
+                    wheels.fetch("pypi:fuzz==1/inner")
+            finally:
+                tops = {path.name for path in home.iterdir()} | {path.name for path in home.parent.iterdir()}
+                assert tops <= {"home", "wheels", "images", "files"}, f"written beside: {tops}"
+
+    return corpus, reads
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Generator[None]:
+    """These variables in the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def headers() -> tuple[list[bytes], Reader]:
+    """Files of weights; the first bytes say of which kind. What the head of a GGUF file is found sound in is
+    given to the library that reads it for real."""
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    names = {"gguf": "a.gguf", "parts": PARTS, "patch": PATCH, "index": INDEX}
+    made = {kind: folder / name for kind, name in names.items()}
+    writer = gguf.GGUFWriter(made["gguf"], "llama")
+    for setting in (writer.add_block_count, writer.add_embedding_length, writer.add_head_count):
+        setting(1)
+    writer.add_token_list(["a", "b"])
+    writer.add_token_scores([0.0, 1.0])
+    for name in ("token_embd.weight", "blk.0.attn_q.weight"):
+        writer.add_tensor(name, np.ones((2, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    save_file({"w": torch.ones(2, 3), "h": torch.ones(4, dtype=torch.float16)}, made["parts"])
+    patch.write({"w": patch.Sparse((2, 3), torch.tensor([1, 4]), torch.ones(2), "digest")}, made["patch"])
+    made["index"].write_text(json.dumps({"metadata": {}, "weight_map": {"w": PARTS, "h": PARTS}}))
+
+    def reads(given: bytes) -> None:
+        called, _, content = given.partition(b"\n")
+        kind = called.decode("latin-1")
+        file = made.get(kind, made["parts"])
+        before = file.read_bytes()
+        file.write_bytes(content)
+        try:
+            if kind == "gguf":
+                gguf_header.check(file)
+                with contextlib.suppress(*NOT_READ):
+                    gguf.GGUFReader(file)
+            elif kind == "patch":
+                patch.read(file)
+            elif kind == "index":
+                directory.shards(folder)
+            else:
+                directory.header(file)
+                own.kept(folder)
+        finally:
+            file.write_bytes(before)
+
+    return [kind.encode() + b"\n" + file.read_bytes() for kind, file in made.items()], reads
+
+
+NOT_READ = (ValueError, LookupError, TypeError, OverflowError)  # which become an error of ours
+
+
 TARGETS: Mapping[
     str, tuple[float, Callable[[], tuple[list[bytes], Reader]]]
 ] = {  # with their share of the inputs
@@ -211,7 +329,9 @@ TARGETS: Mapping[
     "rows": (0.4, rows),
     "formats": (0.4, written),
     "templates": (0.02, templates),
-    "checkpoints": (0.13, checkpoints),
+    "checkpoints": (0.07, checkpoints),
+    "archives": (0.03, archives),
+    "headers": (0.03, headers),
 }
 
 

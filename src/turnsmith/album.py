@@ -11,6 +11,9 @@ import base64
 import binascii
 import hashlib
 import mimetypes
+import struct
+import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +26,20 @@ if TYPE_CHECKING:
 
 FIRST = 2**32  # the first id of an image: above those of any vocabulary
 MOST = 1024  # tokens of one image
+BYTES = 1 << 28  # of one image's file
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # others call programs, or are read by nobody
+# What PIL raises of files that are torn.
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 DIGITS = 12  # of the digest, hexadecimal: 48 bits: two of a million images are alike in one album of 560
 
 
@@ -96,18 +113,21 @@ def opened(number: int) -> Picture.Image:
     """The picture whose first id is FIRST + number * MOST, in RGB. Raises ModelError where it was never
     kept, or is no picture."""
     from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
 
     place = _place(f"{number:0{DIGITS}x}")
     try:
-        with Picture.open(place) as picture:
-            return picture.convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Picture.DecompressionBombWarning)
+            with Picture.open(place, formats=FORMATS) as picture:
+                return picture.convert("RGB")
     except FileNotFoundError:
         raise ModelError(
             f"the image {place.name} is not in {place.parent}, where it was put when it was rendered: render "
             "the data again (remove the tokens on the shelf), or bring it back"
         ) from None
-    except (OSError, UnidentifiedImageError) as error:
+    except (Picture.DecompressionBombWarning, Picture.DecompressionBombError) as error:
+        raise ModelError(f"the image {place.name} in {place.parent} is too large: {error}") from None
+    except BROKEN as error:
         raise ModelError(f"the image {place.name} in {place.parent} cannot be decoded: {error}") from None
 
 
@@ -118,7 +138,12 @@ def _place(name: str) -> Path:
 def _read(url: str) -> bytes:
     """The file. Raises OSError or ValueError where there is none."""
     if not url.startswith("data:"):
-        return Path(url).read_bytes()
+        file = Path(url)
+        if file.exists() and not file.is_file():
+            raise ValueError("it is no file")
+        if file.stat().st_size > BYTES:
+            raise ValueError(f"a file of more than {BYTES:,} bytes")
+        return file.read_bytes()
     head, comma, body = url.partition(",")
     if not comma or not head.endswith(";base64"):
         raise ValueError("a data: URI of an image must say ;base64 before its comma")

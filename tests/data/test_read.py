@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from turnsmith.data import read
+from turnsmith.data import lines, read
 from turnsmith.data.quarantine import Quarantine
 from turnsmith.errors import DataError, UsageError
 
@@ -390,3 +390,15 @@ def test_the_hash_of_a_folder_depends_on_names_and_bytes_of_its_data_alone(file,
     second = read.fingerprint(tmp_path)
     (tmp_path / "a.jsonl").rename(tmp_path / "b.jsonl")
     assert len({first, second, read.fingerprint(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.json.gz", "x.csv.gz"])
+def test_a_file_that_unpacks_without_end_is_refused_before_memory_is_full(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(lines, "UNPACKED", 10_000_000)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"a" * 12_000_000))  # a thousand times as much as it is
+    with pytest.raises(DataError, match=f"{name} becomes more than 10,000,000 bytes, 200 times its own"):
+        list(read.rows(path))
+    monkeypatch.setattr(lines, "RATIO", 2000)
+    with pytest.raises(DataError, match=r"no JSON|holds no rows"):
+        list(read.rows(path))

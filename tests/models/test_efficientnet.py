@@ -1,5 +1,8 @@
 """EfficientNet-Lite0 against what its package computes, and by hand."""
 
+import pickle
+import zipfile
+
 import pytest
 import torch
 
@@ -57,3 +60,35 @@ def test_other_weights_are_refused(tmp_path):
     ):
         with pytest.raises(ModelError, match=complaint):
             load(reference)
+
+
+class Run:
+    """Unpickled by a careless reader, it leaves a file."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def test_what_would_be_run_is_refused(tmp_path):
+    torch.save({"w": Run(tmp_path / "mark")}, tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match="holds no weights of EfficientNet-Lite0"):
+        load(str(tmp_path / "weights.pth"))
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Run(tmp_path / "mark"), protocol=2))
+    with pytest.raises(ModelError, match="holds no weights of EfficientNet-Lite0"):
+        load(str(tmp_path / "weights.pth"))
+    assert not (tmp_path / "mark").exists()
+
+
+def test_weights_that_were_packed_to_become_more_are_refused(tmp_path):
+    torch.save({"w": torch.zeros(10**6)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(ModelError, match=r"it would become 4,\d+,\d+ bytes, and torch packs nothing"):
+        load(str(tmp_path / "packed.pth"))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
 from turnsmith.models import load as loading
 from turnsmith.models import locate
+from turnsmith.models.directory import header
 
 TURN = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
 TEMPLATE = f"{{% for m in messages %}}{TURN}{{% endfor %}}"
@@ -253,7 +256,7 @@ def test_a_directory_without_a_model_is_refused(tmp_path):
 def test_truncated_weights_are_refused(copy, keep):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="is no whole safetensors file"):
         loading.load(str(copy))
     if keep > 0:
         with pytest.raises(ModelError, match="no whole safetensors file"):
@@ -280,6 +283,118 @@ def test_absent_adapter_weights_are_never_drawn_at_random(adapter, tmp_path):
 def test_weights_that_could_run_code_are_refused(copy):
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(ModelError, match="can run code"):
+        loading.load(str(copy))
+
+
+def change(file: Path, **values) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def with_code(copy: Path, mark: Path) -> None:
+    """Puts code beside the model that leaves a mark, and has the settings name it as how it is loaded."""
+    (copy / "mine.py").write_text(
+        f"open({str(mark)!r}, 'w')\n"
+        "from transformers import LlamaConfig as Config, LlamaForCausalLM as Model\n"
+        "from transformers import PreTrainedTokenizerFast as Words\n"
+    )
+    own = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+    change(copy / "config.json", auto_map=own, model_type="mine", architectures=["Mine"])
+    change(
+        copy / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": [None, "mine.Words"]},
+        tokenizer_class="Words",
+    )
+
+
+def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(copy, tmp_path, monkeypatch):
+    with_code(copy, tmp_path / "mark")
+    monkeypatch.setattr("builtins.input", lambda *said: pytest.fail("somebody was asked"))
+    for reads in (loading.load, loading.tokenizer, forecast_of):
+        with pytest.raises((ModelError, ValueError), match="trust_remote_code"):
+            reads(str(copy))
+    assert not (tmp_path / "mark").exists()
+
+
+def forecast_of(reference: str) -> None:
+    from turnsmith.models import preflight
+
+    preflight._config(Path(reference))
+
+
+def test_weights_that_could_run_code_are_not_read_beside_others(copy):
+    (copy / "model.safetensors").rename(copy / "other.safetensors")
+    torch.save({}, copy / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        loading.load(str(copy))
+
+
+@pytest.mark.parametrize("named", ["AutoConfig", "pipeline", "__name__", 5, "nothing"])
+def test_settings_name_no_other_class_than_a_models(copy, named):
+    change(copy / "config.json", architectures=[named])
+    assert type(loading.load(str(copy))[0]).__name__ == "LlamaForCausalLM"
+
+
+def test_more_layers_than_weights_are_not_made(copy):
+    change(copy / "config.json", num_hidden_layers=10**9)
+    with pytest.raises(ModelError, match=r"tells of 1000000000 layers and has \d+ weights"):
+        loading.load(str(copy))
+
+
+@pytest.mark.parametrize("file", ["../full/model.safetensors", "/etc/passwd", "nothing.safetensors", 5, None])
+def test_weights_lie_in_the_directory_that_says_where_they_are(copy, file):
+    index = {"metadata": {}, "weight_map": {"model.norm.weight": file}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="and no such file is beside it"):
+        loading.load(str(copy))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_adapters_that_rest_on_each_other_are_refused(adapter, tmp_path, depth):
+    places = [tmp_path / str(number) for number in range(depth)]
+    for number, place in enumerate(places):
+        shutil.copytree(adapter, place)
+        change(place / "adapter_config.json", base_model_name_or_path=str(places[number - 1]))
+    for reads in (loading.load, loading.fingerprint, locate.foundation):
+        with pytest.raises(ModelError, match="and that on itself: no model lies under them"):
+            reads(str(places[0]))
+
+
+def entry(dtype="F32", shape=(2,), place=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(place)}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[]",
+        b"[" * 100_000,
+        b"\xff",
+        json.dumps({"w": []}).encode(),
+        json.dumps({"w": {"dtype": "F32"}}).encode(),
+        json.dumps({"w": entry(shape=["2"])}).encode(),
+        json.dumps({"w": entry(shape=[-2])}).encode(),
+        json.dumps({"w": entry(place=[0, 9])}).encode(),
+        json.dumps({"w": entry(place=[8, 0])}).encode(),
+    ],
+)
+def test_a_header_that_tells_of_what_is_not_there_is_refused(tmp_path, head):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    with pytest.raises(ModelError, match="is no whole safetensors file"):
+        header(file)
+    file.write_bytes(struct.pack("<Q", 2**63) + head)
+    with pytest.raises(ModelError, match="its header is longer than the file"):
+        header(file)
+
+
+def test_a_header_says_what_is_there(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert header(tmp_path / "model.safetensors") == {"w": entry()}
+
+
+def test_settings_nested_without_end_are_refused(copy):
+    (copy / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"cannot be (read|loaded): .*recursion"):
         loading.load(str(copy))
 
 

@@ -107,6 +107,8 @@ def _tell(found: Mapping[str, Any]) -> None:
         )
     for name, reason in found["failed"].items():
         print(f"left out  {name}: {reason}")
+    for line in found["varies"]:
+        print(f"varies  {line}")
     print()
     for line in found["advice"]:
         print(f"advice  {line}")

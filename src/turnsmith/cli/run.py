@@ -67,6 +67,8 @@ def _tell(result: Mapping[str, Any], directory: Path) -> None:
         print(f"claim   {claim['text']}: {claim['verdict']}")
     for warning in result["warnings"]:
         print(f"note    {warning}")
+    for line in result["varies"]:
+        print(f"varies  {line}")
     print(f"report  {directory / 'report.html'}   ({result['cost']['seconds']:.0f} s of work)")
     for line in result["next"]:
         print(f"next    {line}")

@@ -33,6 +33,8 @@ OTHER = {  # the longer marks first: that of UTF-32 begins with that of UTF-16
 CONVERT = (
     "a file that is wholly in another encoding is converted by: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 )
+UNPACKED, RATIO = 1 << 30, 200  # bytes that a gzip file may become, or times its size: rows become some 10
+BLOCK = 1 << 17  # bytes that are unpacked at a time
 HALF = "holds half of a surrogate pair: the text was cut inside a character"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 WHOLE = "a .json file is one value, of which no row can be set aside; with a row a line, .jsonl, it could"
@@ -47,11 +49,40 @@ def stem(path: Path) -> str:
     return Path(path.name.removesuffix(GZIP)).stem
 
 
+class _Unpacked(io.RawIOBase):
+    """The bytes in a gzip file. Raises DataError where they become far more than the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._inner = path, gzip.open(path, "rb")  # noqa: SIM115 (it is closed by `close`)
+        self._most = max(UNPACKED, RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        got = self._inner.readinto(buffer)
+        if self.tell() > self._most:
+            raise DataError(
+                f"{self._path} becomes more than {self._most:,} bytes, {RATIO} times its own: if that is "
+                "meant, unpack it and give what comes of it"
+            )
+        return got
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
 @contextmanager
-def opened(path: Path) -> Generator[io.BufferedReader | gzip.GzipFile]:
-    """The bytes of a file after a byte order mark, unpacked; DataError where it is torn, UTF-16 or UTF-32."""
+def opened(path: Path) -> Generator[io.BufferedReader[Any]]:
+    """The bytes of a file after a byte order mark, unpacked; DataError where it is torn, UTF-16 or UTF-32, or
+    unpacks to far more than it is."""
     try:
-        with gzip.open(path, "rb") if path.name.endswith(GZIP) else path.open("rb") as raw:
+        packed = path.name.endswith(GZIP)
+        with io.BufferedReader(_Unpacked(path), BLOCK) if packed else path.open("rb") as raw:
             first = raw.peek(4)
             for mark, encoding in OTHER.items():
                 if first.startswith(mark):

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from turnsmith import wheels
 from turnsmith.errors import ModelError
 from turnsmith.models import combination
-from turnsmith.models.directory import base_of, header, is_adapter, is_patch, read_object, sees
+from turnsmith.models.directory import (
+    INDEX,
+    base_of,
+    header,
+    is_adapter,
+    is_patch,
+    read_object,
+    sees,
+    shards,
+)
 from turnsmith.models.load import load_patch
 from turnsmith.models.locate import locate
 
@@ -21,7 +30,6 @@ if TYPE_CHECKING:
 
     from turnsmith.models.patch import Patch
 
-INDEX = "model.safetensors.index.json"
 Rule = Callable[[str, "Tensor", Sequence["Tensor"]], "Tensor"]
 
 
@@ -102,7 +110,7 @@ class _Source:
             under = _Source(base_of(directory))
             self.directories = [*under.directories, directory]
             self.patches = [*under.patches, load_patch(str(directory))]
-        self.files = _files(self.directories[0])
+        self.files = shards(self.directories[0])
         if strange := sorted({name for each in self.patches for name in each} - self.files.keys()):
             raise ModelError(f"{reference} changes {strange[0]}, which no file of its base holds")
 
@@ -116,16 +124,6 @@ class _Source:
             patch.prove(found, one)
             patch.add(found, one)
         return found[name]
-
-
-def _files(directory: Path) -> dict[str, Path]:
-    """Which file each weight of a full model is in."""
-    index = directory / INDEX
-    if index.exists():
-        listed: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-        return {name: directory / file for name, file in sorted(listed.items())}
-    files = sorted(directory.glob("*.safetensors"))
-    return {name: file for file in files for name in header(file)}
 
 
 def _same_shapes(references: Sequence[str], places: Sequence[Mapping[str, Path]]) -> dict[str, list[int]]:

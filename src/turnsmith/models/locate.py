@@ -148,12 +148,13 @@ def read_gguf(
     folder, name = str(gguf.parent), gguf.name
     words = gguf_tokenizer(gguf)
     with quiet(), contextlib.redirect_stderr(io.StringIO()), _uncollected():
-        config = AutoConfig.from_pretrained(folder, gguf_file=name)
+        config = AutoConfig.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=name,
             config=config,
             dtype=getattr(torch, dtype),
+            trust_remote_code=False,
             quantization_config=GgufConfig(dequantize=True),
         )
     # The weights are plain numbers now; with these marks transformers would refuse to save or train them.
@@ -165,12 +166,18 @@ def read_gguf(
 
 
 def gguf_tokenizer(gguf: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in the file."""
+    """The tokenizer in the file. Raises ModelError where the file is broken or has none."""
     from transformers import PreTrainedTokenizerFast
 
-    with quiet(), contextlib.redirect_stderr(io.StringIO()), _uncollected():
-        # AutoTokenizer would give the same tokens, but read the whole file once more to choose the class.
-        return PreTrainedTokenizerFast.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    from turnsmith.models import gguf_header
+
+    gguf_header.check(gguf)
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()), _uncollected():
+            # AutoTokenizer would give the same tokens, but read the whole file once more to choose the class.
+            return PreTrainedTokenizerFast.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    except Exception as error:
+        raise ModelError(f"the tokenizer in {gguf} cannot be read: {error}") from error
 
 
 @contextmanager

@@ -112,7 +112,15 @@ def read(file: Path) -> dict[str, Sparse]:
                 )
                 for name, one in told.items()
             }
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ModelError(f"{file} is no whole sparse difference: {error}") from error
     for name, part in found.items():
         _sound(name, part, file)

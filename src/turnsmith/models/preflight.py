@@ -134,7 +134,7 @@ def _config(base: Path) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(base, local_files_only=True)
+        return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"the model in {base} cannot be loaded: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from turnsmith import wheels
 from turnsmith.errors import UsageError
-from turnsmith.recipes import FOLDER, components, schema
+from turnsmith.recipes import FOLDER, components, keeping, schema
 from turnsmith.recipes.pruning import claimed
 from turnsmith.recipes.run import Runner, Say
 from turnsmith.recipes.schema import Arm, Recipe
@@ -148,16 +148,17 @@ def work(runs: Sequence[Sequence[Mapping[str, Any]]]) -> float:
 
 def record(file: Path, rows: Sequence[Row]) -> None:
     """Put the rows in place of what the file holds of the same recipes, ordered by card and recipe."""
-    try:
-        there = json.loads(file.read_text("utf-8")) if file.exists() else []
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read as a list of results: {error}") from None
-    if not is_list(there):
-        raise UsageError(f"{file} holds no list of results")
-    new = {row["recipe"] for row in rows}
-    every = [*(row for row in there if row["recipe"] not in new), *rows]
-    every.sort(key=lambda row: (row["card"] is not None, row["card"] or 0, row["recipe"]))
-    write_text(file, json.dumps(every, indent=1, ensure_ascii=False) + "\n")
+    with keeping.hold_file(file):
+        try:
+            there = json.loads(file.read_text("utf-8")) if file.exists() else []
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{file} cannot be read as a list of results: {error}") from None
+        if not is_list(there):
+            raise UsageError(f"{file} holds no list of results")
+        new = {row["recipe"] for row in rows}
+        every = [*(row for row in there if row["recipe"] not in new), *rows]
+        every.sort(key=lambda row: (row["card"] is not None, row["card"] or 0, row["recipe"]))
+        write_text(file, json.dumps(every, indent=1, ensure_ascii=False) + "\n")
 
 
 def _figures(row: Mapping[str, Any]) -> Row:

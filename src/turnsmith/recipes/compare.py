@@ -14,7 +14,7 @@ from turnsmith import wheels
 from turnsmith.errors import TurnsmithError, UsageError
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.models import cost, load
-from turnsmith.recipes import advice, budget, components, references
+from turnsmith.recipes import advice, budget, components, keeping, references
 from turnsmith.recipes.advice import Figures
 from turnsmith.recipes.budget import Budget, Rate
 from turnsmith.recipes.looking import look
@@ -25,8 +25,10 @@ from turnsmith.recipes.schema import FORGETTING
 from turnsmith.recipes.spread import spread
 from turnsmith.recipes.steps import Steps
 from turnsmith.recipes.summary import machine, provenance
+from turnsmith.recipes.varying import by_the_clock
 from turnsmith.recipes.verdict import items
 from turnsmith.shelf import Shelf, write_text
+from turnsmith.types import is_object
 
 RUNGS = (0.25, 0.5, 1.0)  # shares of the budget at which halving drops the worse half
 SHARE = {"id": 0.1}  # of what is held out, by the key; where each key has many examples, more
@@ -103,34 +105,57 @@ def compare(
     for method in known:
         for line in method.said:
             tell(f"method  {method.name}: {line}")
-    go = Going(base, tell, jobs, ray)
-    runs, dropped = _halved(known, go) if halving else ({}, {})
-    runs |= _carried_out([method for method in known if method.name not in dropped], go, seeds)
-    known = [method for method in known if method.name not in go.failed]
-    left = [method for method in known if method.name not in dropped]
-    if len(left) < 2:
-        raise UsageError(f"there is nothing left to compare: {_reasons(go.failed)}")
-    found = {
-        "title": f"{', '.join(one.name for one in known)} on {data}",
-        "command": command or f"turnsmith.compare({list(named)!r}, data={str(data)!r})",
-        "version": version("turnsmith"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "model": str(model),
-        "data": {"read": str(data), "by": key, **provenance(str(data))},
-        "budget": {"text": str(spending), **asdict(spending)},
-        "seeds": seeds,
-        "energy_note": cost.ENERGY_NOTE,
-        "methods": [_row(method, runs[method.name], dropped.get(method.name)) for method in known],
-        "failed": go.failed,
-    }
-    figures = Figures(tuple(method.name for method in left), runs, _metrics(own, registry), _items)
-    judged = advice.judged(found["methods"], figures, found["budget"])
-    found |= {"tasks": judged.tasks, "against_best": judged.against_best, "advice": judged.words}
-    write_text(root / "comparison.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    with keeping.hold(root):
+        go = Going(base, tell, jobs, ray)
+        runs, dropped = _halved(known, go) if halving else ({}, {})
+        runs |= _carried_out([method for method in known if method.name not in dropped], go, seeds)
+        known = [method for method in known if method.name not in go.failed]
+        left = [method for method in known if method.name not in dropped]
+        if len(left) < 2:
+            raise UsageError(f"there is nothing left to compare: {_reasons(go.failed)}")
+        found = {
+            "title": f"{', '.join(one.name for one in known)} on {data}",
+            "command": command or f"turnsmith.compare({list(named)!r}, data={str(data)!r})",
+            "version": version("turnsmith"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "model": str(model),
+            "data": {"read": str(data), "by": key, **provenance(str(data))},
+            "budget": {"text": str(spending), **asdict(spending)},
+            "seeds": seeds,
+            "energy_note": cost.ENERGY_NOTE,
+            "methods": [_row(method, runs[method.name], dropped.get(method.name)) for method in known],
+            "failed": go.failed,
+            "varies": by_the_clock(spending.unit),
+        }
+        figures = Figures(tuple(method.name for method in left), runs, _metrics(own, registry), _items)
+        judged = advice.judged(found["methods"], figures, found["budget"])
+        found |= {"tasks": judged.tasks, "against_best": judged.against_best, "advice": judged.words}
+        return {**found, "report": str(_leave(found, root, tell))}
+
+
+def _leave(found: Mapping[str, Any], root: Path, tell: Say) -> Path:
+    """Write comparison.json and its page; what another comparison left is kept. Gives where the page is."""
     from turnsmith.report import comparison
 
-    return {**found, "report": str(comparison.write(found, root))}
+    if _lost(found, root):
+        aside = keeping.set_aside(root, wheels.home() / "shelf")
+        tell(f"kept    {aside}: what another run had left in {root}")
+    write_text(root / keeping.COMPARISON, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    return comparison.write(found, root)
+
+
+def _lost(found: Mapping[str, Any], root: Path) -> bool:
+    """Whether what is there says anything else than what was found, but for when and by which command."""
+    try:
+        there = json.loads((root / keeping.COMPARISON).read_text("utf-8"))
+    except FileNotFoundError:
+        return (root / keeping.REPORT).exists()
+    except ValueError:
+        return True
+    plain = json.loads(json.dumps(found))
+    names = [name for name in plain if name not in ("finished", "command")]
+    return not is_object(there) or any(there.get(name) != plain[name] for name in names)
 
 
 @dataclass(frozen=True, slots=True)

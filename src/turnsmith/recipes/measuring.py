@@ -37,7 +37,7 @@ from turnsmith.sample.chat import LocalChat, mute
 from turnsmith.sample.engine import LocalEngine
 from turnsmith.sample.remote import RemoteChat
 from turnsmith.shelf import write_text
-from turnsmith.train.place import Dtype, arithmetic, device
+from turnsmith.train.place import Dtype, arithmetic, computed_on, device
 from turnsmith.types import Chat, Conversation, Example, Json
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def make(step: Evaluate, runner: Runner, after: Trained, before: Trained | None)
                 "note": task.note,
                 "seconds": {name: record["seconds"] for name, (_, record) in sides.items()},
                 "reused": {name: record["reused"] for name, (_, record) in sides.items()},
+                "computed_on": {name: record.get("computed_on") for name, (_, record) in sides.items()},
+                "varies": getattr(task, "varies", None),
                 "metrics": metrics,
                 **counts,
                 "remarks": remarks(counts),
@@ -103,7 +105,7 @@ class Measuring:
 
     def __init__(self, runner: Runner, suite: Sequence[Component], max_failed: float) -> None:
         self.runner, self.suite, self.max_failed = runner, suite, max_failed
-        self.dtype: Dtype = arithmetic("auto", wheels.home() / "arithmetic.json")[0]
+        self.dtype, self.dtype_seconds = arithmetic("auto", wheels.home() / "arithmetic.json")
 
     def task(self, component: Component) -> Task:
         def speaks(name: str) -> Chat:
@@ -156,7 +158,16 @@ class Measuring:
                 "cut": cut(measured),
                 "lost": lost,
             }
-            return {**named, **counts, "spent": _spent(subject), "dtype": self.dtype, "seconds": seconds}
+            spent = _spent(subject)
+            here = None if spent else computed_on(self.dtype_seconds)
+            return {
+                **named,
+                **counts,
+                "spent": spent,
+                "dtype": self.dtype,
+                "computed_on": here,
+                "seconds": seconds,
+            }
 
         reused = shelf.obtain(key, make)
         return items(shelf, key), {**shelf.record(key), "key": key, "reused": reused}

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from turnsmith import seeds
+from turnsmith import seeds, wheels
 from turnsmith.data import archive, formats, shares
 from turnsmith.data.archive import Archive
 from turnsmith.data.distinct import Distinct
@@ -84,11 +84,21 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
         "rows": len(made[0]) + unread.total(),
         "counts": unread + counts,
         "usage": {name: sum(chat.used[name] for chat in chats) for name in ("prompt", "completion")},
+        "computed_on": _computed_on(chats),
         "flops": sum(2.0 * chat.parameters * chat.used.total() for chat in chats),
         "bad_rows": FILE if bad and bad.counts else None,
         "spent": _settle(step, runner),
         "sizes": sizes,
     }
+
+
+def _computed_on(chats: Sequence[Seeded]) -> dict[str, Any] | None:
+    """On what the models of this machine drew; None where there were none."""
+    if not any(chat.parameters for chat in chats):
+        return None
+    from turnsmith.train.place import arithmetic, computed_on  # which loads torch, as they have
+
+    return computed_on(arithmetic("auto", wheels.home() / "arithmetic.json")[1])
 
 
 def _settle(step: Data, runner: Runner) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from turnsmith import ranks, seeds, wheels
 from turnsmith.errors import StorageError, UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import endpoint, is_endpoint
-from turnsmith.recipes import files, telling, wiring
+from turnsmith.recipes import files, keeping, telling, wiring
 from turnsmith.recipes.component import bare
 from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Merge, Step, Train, flat
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
@@ -68,7 +68,8 @@ def in_suite(name: str, suite: Sequence[Component]) -> Component:
 class Runner:
     """Runs the steps of one arm in order. directory: where report and run.json go; say: prints a line.
 
-    The directory is made when the first long step begins: bad input leaves nothing behind.
+    The directory is made when the first long step begins: bad input leaves nothing behind. One process at a
+    time writes into it, and what another run left there is kept.
     """
 
     arm: Arm
@@ -85,7 +86,11 @@ class Runner:
     subjects: dict[str, Subject] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    links: dict[str, Path] = field(default_factory=dict)
     opened: bool = False
+    held: keeping.Hold | None = None
+    left: str | None = None
 
     def __post_init__(self) -> None:
         ranks.join()
@@ -100,7 +105,7 @@ class Runner:
 
     def finish(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Carry out these steps, which are the last, then judge and write as `run` does."""
-        state = "failed"
+        state, found = "failed", {}
         try:
             for step in steps:
                 self.step(step)
@@ -110,27 +115,59 @@ class Runner:
             state = "stopped"
             raise
         finally:
-            found = self.leave(state) if self.opened else {}
+            if self.opened:
+                found = self.leave(state)
+            else:
+                self.release()
         return found
 
     def leave(self, state: str) -> dict[str, Any]:
-        """Write run.json and the report, whatever became of the run."""
+        """Write run.json and the report, whatever became of the run, and let others into the directory."""
         from turnsmith.report.page import write
 
         found = summarise(self, state)
         text = json.dumps(found, indent=1, ensure_ascii=False, default=list)
-        write_text(self.directory / "run.json", text)
-        write(found, self.directory)
+        self.hold()
+        try:
+            if keeping.says_more(self.directory, found, own=self.left):
+                self._set_aside()
+            write_text(self.directory / keeping.RECIPE, found["resolved"])
+            write_text(self.directory / keeping.RUN, text)
+            write(found, self.directory)
+            self.left = text
+        finally:
+            self.release()
         return found
 
     def open(self) -> None:
-        """Make the run's directory, once everything that can be known to be wrong has been looked for."""
-        if not self.opened and ranks.is_main():
-            with writing(self.directory):
-                self.directory.mkdir(parents=True, exist_ok=True)
-                (self.directory / "report.html").unlink(missing_ok=True)
-            write_text(self.directory / "recipe.yaml", resolved(self))
+        """Make the run's directory its own, once everything that can be known to be wrong has been looked
+        for: what a run left that made something else is set aside."""
+        self.hold()
+        recipe = resolved(self)
+        if keeping.another(self.directory, self.keys, recipe if not self.opened else None):
+            self._set_aside()
+        if not self.opened and not (self.directory / keeping.RUN).exists():
+            write_text(self.directory / keeping.RECIPE, recipe)
         self.opened = True
+
+    def hold(self) -> None:
+        """Be the only process at work in the directory; waits for whoever is. No artefact may be in the
+        making here: others wait for those with the directory in hand."""
+        if self.held is None:
+            self.held = keeping.hold(self.directory)
+
+    def release(self) -> None:
+        """Let others into the directory, which goes again where nothing was put into it."""
+        if self.held is not None:
+            self.held.release()
+            self.held = None
+
+    def _set_aside(self) -> None:
+        """Keep what another run left in the directory, and have no links there but one's own."""
+        aside = keeping.set_aside(self.directory, self.shelf.root)
+        self.say(f"kept    {aside}: what another run had left in {self.directory}")
+        for name, target in self.links.items():
+            self._link(name, target)
 
     def step(self, step: Step) -> None:
         """Carry out one step; what came of it is the last of `steps`."""
@@ -140,19 +177,36 @@ class Runner:
                     self.step(inner)
             return
         started = time.perf_counter()
-        if step.data is not None:
-            made = self.make_data(step.data)
-        elif step.train is not None:
-            made = self._train(step.train)
-        elif step.merge is not None:
-            made = self._merge(step.merge)
-        elif step.combine is not None:
-            made = self._combine(step.combine)
-        else:
-            assert step.evaluate is not None
-            made = self._evaluate(step.evaluate)
+        try:
+            if step.data is None:
+                self.hold()
+            made = self._carried_out(step)
+        except BaseException:
+            if not self.opened:
+                self.release()
+            raise
         made.setdefault("seconds", time.perf_counter() - started)
         self.steps.append(made)
+
+    def _carried_out(self, step: Step) -> dict[str, Any]:
+        if step.data is not None:
+            return self.make_data(step.data)
+        if step.train is not None:
+            return self._train(step.train)
+        if step.merge is not None:
+            return self._merge(step.merge)
+        if step.combine is not None:
+            return self._combine(step.combine)
+        assert step.evaluate is not None
+        return self._evaluate(step.evaluate)
+
+    def _obtain(
+        self, key: str, make: Callable[[Path], Mapping[str, Any]], *, together: bool = False
+    ) -> tuple[bool, dict[str, Any]]:
+        """The artefact of a step, made unless it is there: whether it was, and its record. together: by all
+        processes of the run."""
+        self.keys = [*(step["artefact"] for step in self.steps), key]
+        return self.shelf.obtain(key, make, together=together), self.shelf.record(key)
 
     # ------------------------------------------------------------------------------------------- data
 
@@ -180,8 +234,7 @@ class Runner:
             made = reading.make(step, self, path, directory, version)
             return {**made, "seconds": time.perf_counter() - started}
 
-        reused = self.shelf.obtain(key, make)
-        record = self.shelf.record(key)
+        reused, record = self._obtain(key, make)
         for name, file in zip(step.names, record["sizes"], strict=True):
             versions = self.data.setdefault(name, [])
             earlier = [one[-1] for one in versions[len(versions) - step.keep + 1 :]] if step.keep > 1 else []
@@ -207,6 +260,7 @@ class Runner:
         }
         told = ("format", "guessed", "rows", "counts", "seconds", "usage", "flops")
         known = {name: record[name] for name in told}
+        known["computed_on"] = record.get("computed_on")
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
     def examples(self, name: str) -> Archive:
@@ -243,8 +297,7 @@ class Runner:
             self.say(f"train   {step.name}: {step.trainable}, {step.objective}, from {step.start}{beside}")
             return training.make(step, self, start, others, directory, seed)
 
-        reused = self.shelf.obtain(key, make, together=True)
-        record = self.shelf.record(key)
+        reused, record = self._obtain(key, make, together=True)
         self._made(step.name, key)
         figures = f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s"
         self._told("train", step.name, reused, figures)
@@ -264,6 +317,7 @@ class Runner:
             )
         others = {name: self.model(model) for name, model in step.others.items()}
         seed, key = self._training(step, "trial 1", start)
+        self.hold()
 
         def make(directory: Path) -> dict[str, Any]:
             from turnsmith.recipes import training
@@ -332,8 +386,7 @@ class Runner:
             seconds = time.perf_counter() - started
             return {"kind": "model", "method": str(step.method), "changed": changed, "seconds": seconds}
 
-        reused = self.shelf.obtain(key, make)
-        record = self.shelf.record(key)
+        reused, record = self._obtain(key, make)
         self._made(step.name, key)
         self._told("merge", step.name, reused, f"{step.method} of {', '.join(step.models)}")
         named = {"verb": "merge", "name": step.name, "models": step.models, "base": step.base}
@@ -346,8 +399,7 @@ class Runner:
         wanted = combining.described(step, members, self.registry)
         # References are part of it: a combination says where its members are.
         key = digest("combine 1", asdict(wanted))
-        reused = self.shelf.obtain(key, partial(combining.make, wanted, self.registry))
-        record = self.shelf.record(key)
+        reused, record = self._obtain(key, partial(combining.make, wanted, self.registry))
         self._made(step.name, key)
         of = ", ".join(f"{name} {model}" for name, model in step.members.items())
         self._told("combine", step.name, reused, f"{step.decoder} of {of}")
@@ -411,8 +463,7 @@ class Runner:
             self.open()
             return measuring.make(step, self, after, before)
 
-        reused = self.shelf.obtain(key, make)
-        record = self.shelf.record(key)
+        reused, record = self._obtain(key, make)
         made_of = [one for task in record["tasks"] for one in task["measurements"].values()]
         if gone := [self.shelf.path(one) for one in made_of if not self.shelf.ready(one)]:
             raise StorageError(
@@ -511,6 +562,7 @@ class Runner:
         link = self.directory / name
         if not ranks.is_main():
             return
+        self.links[name] = target
         with writing(link):
             if link.is_symlink():
                 link.unlink()

@@ -11,9 +11,7 @@ from turnsmith.errors import UsageError
 from turnsmith.recipes import components, schema
 from turnsmith.recipes.component import bare
 from turnsmith.recipes.run import Runner, Say
-from turnsmith.recipes.summary import resolved
 from turnsmith.registry import suggest
-from turnsmith.shelf import write_text
 from turnsmith.types import Example
 
 
@@ -141,7 +139,6 @@ class Steps:
         """Measure what was forgotten, judge, write run.json and the report. Gives what run.json holds."""
         left = self.runner.recipe.steps[len(self._plain["steps"]) :]
         self.runner.open()
-        write_text(self.runner.directory / "recipe.yaml", resolved(self.runner))
         return self.runner.finish(left)
 
     def __enter__(self) -> Self:
@@ -164,6 +161,7 @@ class Steps:
             self.runner.step(self.runner.recipe.steps[len(done)])
         except BaseException:
             self._take(before)  # the same call may be tried again
+            self.runner.release()
             raise
         return self.runner.steps[-1]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from turnsmith import wheels
 from turnsmith.errors import TurnsmithError
 from turnsmith.recipes import yaml12
+from turnsmith.recipes.varying import varying
 from turnsmith.recipes.verdict import judge
 from turnsmith.registry import Kind, Registry
 from turnsmith.types import Example, is_list, is_object
@@ -48,6 +49,7 @@ def summarise(runner: Runner, state: str) -> dict[str, Any]:
         "cost": _cost(runner.steps, trained, measured),
         "next": _next(runner, trained),
         "warnings": runner.warnings,
+        "varies": varying(runner),
     }
 
 

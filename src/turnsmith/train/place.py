@@ -30,6 +30,13 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def computed_on(dtype_seconds: Mapping[str, float]) -> dict[str, Any]:
+    """What the last bits of sums depend on: device, threads, processes, and the arithmetic, of which the
+    seconds say by how much it was faster where it was chosen by that."""
+    here = {"device": device(), "threads": torch.get_num_threads(), "processes": ranks.world()}
+    return {**here, "dtype_seconds": dict(dtype_seconds)}
+
+
 def faster_dtype(device: str = "cpu", *, repeats: int = 5) -> tuple[Dtype, dict[str, float]]:
     """The dtype in which a product of the size of a small model's layer is faster here, and both times in
     seconds."""

@@ -46,6 +46,8 @@ class Code:
         Metric("replies that are cut", "cut", "share", "lower", of="problems"),
     )
 
+    varies = "programs are stopped by the clock, so that a slow one may end another time"
+
     def __init__(
         self,
         *,

@@ -44,6 +44,7 @@ class Speed:
         Metric("tokens written", "written_per_second", "tokens per second", "higher", of="prompts"),
         Metric("peak memory", "memory_gib", "GiB", "lower", of="prompts"),
     )
+    varies = "its seconds are those of this machine with all that runs on it"
     timed = ("read_per_second", "written_per_second", "reading_seconds", "writing_seconds")
 
     def __init__(self, *, count: int = 8, reading: int = 256, writing: int = 32, repeats: int = 3) -> None:

@@ -73,6 +73,7 @@ def test_two_processes_carry_out_a_recipe_as_one_does(alone, tmp_path, launcher)
     assert [line.strip() for line in said if "processes" in line] == [
         f"on 2 processes, {first}",
         "on 2 processes, each with a part of the parameters",
+        "varies  several processes trained together (train policy): the order of their sums is not fixed",
     ]
     one, two = (record_of(place)["steps"] for place in (alone, tmp_path))
     # What came of the training differs in its last bits, and so the hashes of what is made from it.

@@ -48,7 +48,7 @@ class Told:
     ],
 )
 def test_what_followed_the_last_time_is_guessed(held, new, guess):
-    assert PromptLookup(most=3).guess(Told(held), [new], [], Sampling()) == [guess]
+    assert PromptLookup(most=3).guess(Told(held), [new], [], [Sampling()]) == [guess]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0, max_new=40), Sampling(0.8, 0.95, max_new=40)])

@@ -643,8 +643,8 @@ def test_penalties_are_those_of_their_formulas():
     from turnsmith.sample.choosing import Penalties
 
     sampling = Sampling(repetition_penalty=2.0, frequency_penalty=0.5, presence_penalty=0.25)
-    penalties = Penalties(3, 4, sampling, torch.device("cpu"))
-    penalties.begin(1, [0, 2])
+    penalties = Penalties(3, 4, torch.device("cpu"))
+    penalties.begin(1, [0, 2], sampling)
     for id in (3, 3, 0):
         penalties.take(1, id)
     # Seen are 0, 2 and 3, of which the reply has 0 once and 3 twice.
@@ -652,7 +652,7 @@ def test_penalties_are_those_of_their_formulas():
     assert found.tolist() == [[0.5 - 0.5 - 0.25, 5.0, -4.0, 2.0 - 1.0 - 0.25]]
     penalties.swap(1, 2)
     assert penalties.adjusted([2], torch.tensor([[1.0, 5.0, -2.0, 4.0]])).tolist() == found.tolist()
-    penalties.begin(2, [1])
+    penalties.begin(2, [1], sampling)
     assert penalties.adjusted([2], torch.ones(1, 4)).tolist() == [[1.0, 0.5, 1.0, 1.0]]
 
 

@@ -65,7 +65,7 @@ def naive(function, models, prompts, sampling, seed, stop=(1, 60)):
             for name, model in models.items()
         }
         drawn = torch.tensor(uniforms[len(ids) : len(ids) + 1])
-        id, logprob = choose(function(**logits), drawn, sampling)
+        id, logprob = choose(function(**logits), drawn, [sampling])
         ids.append(int(id))
         logprobs.append(float(logprob))
     return tuple(ids), logprobs

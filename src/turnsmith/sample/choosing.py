@@ -8,21 +8,36 @@ import torch
 from torch import Tensor
 
 from turnsmith.errors import ModelError
+from turnsmith.models.head import wide
 from turnsmith.types import Sampling
 
 SLAB = 4 * 2**20  # bytes of fp32 logits that are worked on at once: they then stay in a core's cache
+OFF = (1.0, 0.0, 0.0)  # repetition, frequency and presence penalty that change nothing
 CANDIDATES = 256  # most top-p sets are smaller; sorting a whole vocabulary takes as long as a forward pass
 
 
 def choose(
-    logits: Tensor, uniforms: Tensor, sampling: Sampling, adjusted: Tensor | None = None
+    logits: Tensor, uniforms: Tensor, samplings: Sequence[Sampling], adjusted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The next id (B,) of each row of `logits` (B, V), and its log-prob (B,) at the temperature.
 
-    uniforms: (B,) in [0, 1), not read at temperature 0. adjusted: (B, V), the logits after penalties and
-    with -inf for what may not come; ids are drawn from these, log-probs are those of `logits`.
-    Raises ModelError where the logits are no numbers.
+    samplings: of each row its own. uniforms: (B,) in [0, 1), not read at temperature 0. adjusted: (B, V), the
+    logits after penalties and with -inf for what may not come; ids are drawn from these, log-probs are those
+    of `logits`. Raises ModelError where the logits are no numbers.
     """
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for row, one in enumerate(samplings):
+        alike.setdefault((one.temperature, one.top_p, one.top_k, one.min_p), []).append(row)
+    if len(alike) > 1:
+        ids = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+        logprobs = torch.empty(len(logits), device=logits.device, dtype=wide(logits[:0]).dtype)
+        for rows in alike.values():
+            own = None if adjusted is None else adjusted[rows]
+            ids[rows], logprobs[rows] = choose(
+                logits[rows], uniforms[rows], [samplings[row] for row in rows], own
+            )
+        return ids, logprobs
+    sampling = samplings[0]
     height = max(1, SLAB // (4 * logits.shape[1]))
     parts = [
         logits.split(height),
@@ -56,8 +71,7 @@ def _choose(
 
 def _logprobs(logits: Tensor, sampling: Sampling) -> Tensor:
     """At the temperature, in fp32 at least."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return (wide / (sampling.temperature or 1.0)).log_softmax(1)
+    return (wide(logits) / (sampling.temperature or 1.0)).log_softmax(1)
 
 
 def truncated(logprobs: Tensor, sampling: Sampling) -> Tensor:
@@ -98,25 +112,26 @@ def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
 
 
 class Penalties:
-    """Which tokens each row's prompt and reply have, how often its reply has them, and what that does.
+    """Which tokens each row's prompt and reply have, how often its reply has them, and what that does by the
+    row's own sampling.
 
     Source: repetition arXiv:1909.05858 sec. 4.1, over prompt and reply; frequency and presence as OpenAI's
     API has them, over the reply.
     """
 
-    def __init__(self, rows: int, vocabulary: int, sampling: Sampling, device: torch.device) -> None:
-        self.sampling = sampling
+    def __init__(self, rows: int, vocabulary: int, device: torch.device) -> None:
         self.seen = torch.zeros(rows, vocabulary, dtype=torch.bool, device=device)
         self.counts = torch.zeros(rows, vocabulary, device=device)
+        self.weights = torch.tensor([OFF] * rows, device=device)  # (rows, 3)
 
     @staticmethod
     def wanted(sampling: Sampling) -> bool:
         """Whether there is any penalty."""
-        off = (1.0, 0.0, 0.0)
-        return off != (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        return _penalties(sampling) != OFF
 
-    def begin(self, row: int, prompt: Sequence[int]) -> None:
+    def begin(self, row: int, prompt: Sequence[int], sampling: Sampling) -> None:
         """A reply to this prompt begins in a row."""
+        self.weights[row] = self.weights.new_tensor(_penalties(sampling))
         self.seen[row] = False
         self.seen[row, [id for id in prompt if id < self.seen.shape[1]]] = True  # images are no words
         self.counts[row] = 0
@@ -128,15 +143,17 @@ class Penalties:
 
     def swap(self, one: int, other: int) -> None:
         """Exchange two rows."""
-        for table in (self.seen, self.counts):
+        for table in (self.seen, self.counts, self.weights):
             table[[one, other]] = table[[other, one]]
 
     def adjusted(self, rows: Sequence[int], logits: Tensor) -> Tensor:
         """The logits (B, V) of these rows, in fp32 at least, penalties taken off."""
-        found = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        factor = self.sampling.repetition_penalty
-        seen, counts = self.seen[list(rows)], self.counts[list(rows)]
+        found = wide(logits)
+        seen, counts, weights = (table[list(rows)] for table in (self.seen, self.counts, self.weights))
+        factor, frequency, presence = (weights[:, column, None] for column in range(3))
         found = found.where(~seen, torch.where(found > 0, found / factor, found * factor))
-        return (
-            found - self.sampling.frequency_penalty * counts - self.sampling.presence_penalty * (counts > 0)
-        )
+        return found - frequency * counts - presence * (counts > 0)
+
+
+def _penalties(sampling: Sampling) -> tuple[float, float, float]:
+    return sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty

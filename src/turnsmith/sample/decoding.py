@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,10 +46,10 @@ class Drafter(Protocol):
         rows: Any,
         news: Sequence[int],
         uniforms: Sequence[NDArray[np.float32]],
-        sampling: Sampling,
+        samplings: Sequence[Sampling],
     ) -> list[list[int]]:
         """Ids for each of the first rows, whose last ones, `news`, have not been read yet. uniforms,
-        sampling: what the next ids will be drawn with."""
+        samplings: what the next ids of each will be drawn with."""
         ...
 
     def swap(self, one: int, other: int) -> None:
@@ -59,12 +59,15 @@ class Drafter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A reply to be drawn. number: whose it is. adapter: of the model, by name; "" is whatever is active.
-    beside: the prompt for each further model that reads in step, in their order."""
+    """A reply to be drawn. number: whose it is. ends: whether these ids end it, for a reason of its own.
+    adapter: of the model, by name; "" is whatever is active. beside: the prompt for each further model that
+    reads in step, in their order."""
 
     number: int
     prompt: tuple[int, ...]
     seed: int
+    sampling: Sampling
+    ends: Callable[[Sequence[int]], bool] | None = None
     guide: Guide | None = None
     adapter: str = ""
     beside: tuple[tuple[int, ...], ...] = ()
@@ -93,26 +96,24 @@ ReadPrompts = Callable[[Any, Sequence[Prompt], int, Sequence[Any]], Tensor]
 class Decoding:
     """Replies to `requests`, as many at once as there are rows; those under way are always in the first ones.
 
-    stop: ids that end a reply. ends: whether these ids end one, for a reason of its own. known: rows of
-    earlier calls, for what prompts have in common with them. drafter: guesses ahead. read: how prompts come
-    into the rows. completions: of those that have ended, by their numbers.
+    stop: ids that end a reply. known: rows of earlier calls, for what prompts have in common with them.
+    drafter: guesses ahead. read: how prompts come into the rows. waiting: requests that have not begun; more
+    may be put there at any time. completions: of those that have ended, by their numbers.
     """
 
     def __init__(
         self,
         rows: Reading,
         requests: Iterable[Request],
-        sampling: Sampling,
         *,
         stop: Sequence[int],
-        ends: Callable[[Sequence[int]], bool] | None = None,
         known: Sequence[Any] = (),
         drafter: Drafter | None = None,
         read: ReadPrompts = read_prompts,
     ) -> None:
-        self.rows, self.sampling, self.stop = rows, sampling, frozenset(stop)
+        self.rows, self.stop = rows, frozenset(stop)
         self.read_prompts = read
-        self.ends, self.known, self.drafter = ends, known, drafter
+        self.known, self.drafter = known, drafter
         self.waiting = deque(requests)
         self.alive: list[_Reply] = []
         self.completions: dict[int, Completion] = {}
@@ -128,13 +129,16 @@ class Decoding:
             return self._admit()
         return self._advance()
 
-    def cancel(self) -> None:
-        """End all replies as they are."""
+    def cancel(self, numbers: Collection[int] | None = None) -> None:
+        """End these replies as they are, or all."""
         for reply in self.alive:
-            self._end(reply, "cancelled")
-        for request in self.waiting:
+            if numbers is None or reply.request.number in numbers:
+                self._end(reply, "cancelled")
+        gone = [one for one in self.waiting if numbers is None or one.number in numbers]
+        for request in gone:
             self.completions[request.number] = Completion((), (), "cancelled")
-        self.alive, self.waiting = [], deque()
+        self.waiting = deque(one for one in self.waiting if one.number not in self.completions)
+        self._leave(())
 
     # ---------------------------------------------------------------------------------- those that wait
 
@@ -155,11 +159,11 @@ class Decoding:
                 self.rows.copy(first + len(come), self.rows, first + origin, len(request.prompt))
                 come.append(request)
                 origins.append(origin)
-        if Penalties.wanted(self.sampling):
-            if self.penalties is None:
-                self.penalties = Penalties(self.rows.count, logits.shape[1], self.sampling, logits.device)
+        if self.penalties is None and any(Penalties.wanted(request.sampling) for request in come):
+            self.penalties = Penalties(self.rows.count, logits.shape[1], logits.device)
+        if self.penalties is not None:
             for row, request in enumerate(come, start=first):
-                self.penalties.begin(row, request.prompt)
+                self.penalties.begin(row, request.prompt, request.sampling)
         self.alive += [self._begun(request) for request in come]
         places = list(range(first, len(self.alive)))
         self._draw(places, logits[origins])
@@ -167,7 +171,7 @@ class Decoding:
 
     def _begun(self, request: Request) -> _Reply:
         rng = seeds.array(request.seed, "sample")
-        return _Reply(request, rng.random(self.sampling.max_new, dtype=np.float32))
+        return _Reply(request, rng.random(request.sampling.max_new, dtype=np.float32))
 
     # ---------------------------------------------------------------------------------- those under way
 
@@ -202,7 +206,8 @@ class Decoding:
             return [[] for _ in self.alive]
         uniforms = [reply.uniforms[len(reply.ids) :] for reply in self.alive]
         news = [reply.ids[-1] for reply in self.alive]
-        guesses = self.drafter.guess(self.rows, news, uniforms, self.sampling)
+        samplings = [reply.request.sampling for reply in self.alive]
+        guesses = self.drafter.guess(self.rows, news, uniforms, samplings)
         room = min(map(len, uniforms)) - 1
         width = min(room, max(map(len, guesses)))
         return [(guess + [0] * width)[:width] for guess in guesses]
@@ -216,7 +221,8 @@ class Decoding:
         if adjusted is not None:
             nothing = (adjusted == -torch.inf).all(1, keepdim=True)
             adjusted, stuck = adjusted.masked_fill(nothing, 0.0), nothing[:, 0].tolist()
-        ids, logprobs = choose(logits, uniforms.to(logits.device), self.sampling, adjusted)
+        samplings = [reply.request.sampling for reply in replies]
+        ids, logprobs = choose(logits, uniforms.to(logits.device), samplings, adjusted)
         drawn = zip(places, replies, ids.tolist(), logprobs.tolist(), stuck, strict=True)
         for place, reply, id, logprob, nothing in drawn:
             guide = reply.request.guide
@@ -240,7 +246,7 @@ class Decoding:
         early = [  # a grammar says itself where a reply may end
             row
             for row, (reply, guide) in enumerate(zip(replies, guides, strict=True))
-            if len(reply.ids) + 1 < self.sampling.min_new and guide is None
+            if len(reply.ids) + 1 < reply.request.sampling.min_new and guide is None
         ]
         if early and self.stop:
             found = found.clone()
@@ -255,11 +261,12 @@ class Decoding:
 
     def _finish(self, reply: _Reply) -> Finish | None:
         """Why a reply has ended, if it has."""
+        request = reply.request
         if reply.ids[-1] in self.stop:
             return "stop"
-        if self.ends is not None and len(reply.ids) >= self.sampling.min_new and self.ends(reply.ids):
+        if request.ends and len(reply.ids) >= request.sampling.min_new and request.ends(reply.ids):
             return "stop"
-        return "length" if len(reply.ids) == self.sampling.max_new else None
+        return "length" if len(reply.ids) == request.sampling.max_new else None
 
     def _end(self, reply: _Reply, finish: Finish) -> None:
         self.completions[reply.request.number] = Completion(tuple(reply.ids), tuple(reply.logprobs), finish)

@@ -38,7 +38,7 @@ class PromptLookup:
         rows: Rows,
         news: Sequence[int],
         uniforms: Sequence[NDArray[np.float32]],
-        sampling: Sampling,
+        samplings: Sequence[Sampling],
     ) -> list[list[int]]:
         """What followed, for each row; nothing where nothing was found."""
         return [self._found([*rows.tokens[row], new]) for row, new in enumerate(news)]
@@ -72,7 +72,7 @@ class DraftModel:
         rows: Rows,
         news: Sequence[int],
         uniforms: Sequence[NDArray[np.float32]],
-        sampling: Sampling,
+        samplings: Sequence[Sampling],
     ) -> list[list[int]]:
         """What the model draws next in each row, `most` ids."""
         own = self._rows_for(rows)
@@ -86,7 +86,7 @@ class DraftModel:
         most = min(self.most, *map(len, uniforms))
         for column in range(most):
             drawn = torch.from_numpy(np.array([row[column] for row in uniforms])).to(after.device)
-            ids = choose(after, drawn, sampling)[0].tolist()
+            ids = choose(after, drawn, samplings)[0].tolist()
             for row, id in enumerate(ids):
                 found[row].append(id)
             if column + 1 < most:

@@ -150,11 +150,11 @@ class LocalEngine:
         Raises UsageError for an empty prompt and ModelError for one that is too long, before any work.
         """
         self._check(prompts, seeds, sampling.max_new, beside)
-        requests = self._requests(prompts, seeds, guides, adapters, beside)
+        requests = self._requests(prompts, sampling, seeds, guides, adapters, beside, ends)
         found: dict[int, Completion] = {}
         with self._ready() as lean:
             for some in tables([request.longest + sampling.max_new for request in requests], self.rows):
-                rows, decoding = self._decoding([requests[number] for number in some], sampling, ends)
+                rows, decoding = self._decoding([requests[number] for number in some])
                 _use(lean, rows)
                 while decoding.running:
                     if cancel is not None and cancel.is_set():
@@ -178,14 +178,12 @@ class LocalEngine:
         """The ids of one completion as they are drawn; the generator's return value is the completion.
         Closing the generator ends the reply."""
         self._check([prompt], [seed], sampling.max_new, beside)
-        (request,) = self._requests([prompt], [seed], [guide], None, beside)
-        return self._stream(request, sampling, ends)
+        (request,) = self._requests([prompt], sampling, [seed], [guide], None, beside, ends)
+        return self._stream(request)
 
-    def _stream(
-        self, request: Request, sampling: Sampling, ends: Callable[[Sequence[int]], bool] | None
-    ) -> Generator[int, None, Completion]:
+    def _stream(self, request: Request) -> Generator[int, None, Completion]:
         with self._ready():
-            rows, decoding = self._decoding([request], sampling, ends)
+            rows, decoding = self._decoding([request])
         while decoding.running:
             with self._ready() as lean:  # not around the loop: between two tokens the model is the caller's
                 _use(lean, rows)
@@ -198,10 +196,12 @@ class LocalEngine:
     def _requests(
         self,
         prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
         seeds: Sequence[int],
         guides: Sequence[Guide | None] | None,
         adapters: Sequence[str] | None,
         beside: Mapping[str, Sequence[Sequence[int]]] | None,
+        ends: Callable[[Sequence[int]], bool] | None,
     ) -> list[Request]:
         others = [(beside or {}).get(name, prompts) for name in (self.beside.members if self.beside else ())]
         if adapters is not None:
@@ -216,6 +216,8 @@ class LocalEngine:
                 number,
                 tuple(map(int, prompt)),
                 seeds[number],
+                sampling,
+                ends,
                 guides[number] if guides else None,
                 (adapters[number] or BASE) if adapters else "",
                 tuple(tuple(map(int, ones[number])) for ones in others),
@@ -223,22 +225,15 @@ class LocalEngine:
             for number, prompt in enumerate(prompts)
         ]
 
-    def _decoding(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        ends: Callable[[Sequence[int]], bool] | None,
-    ) -> tuple[Rows | Lockstep, Decoding]:
-        capacity = max(request.longest for request in requests) + sampling.max_new
+    def _decoding(self, requests: Sequence[Request]) -> tuple[Rows | Lockstep, Decoding]:
+        capacity = max(request.longest + request.sampling.max_new for request in requests)
         count = min(len(requests), self.rows, max(1, SLOTS // capacity))
         known = self._remembered()
         rows = self._held(requests[0], count, capacity) or self._new(count, capacity)
         decoding = Decoding(
             rows,
             requests,
-            sampling,
             stop=self.stop,
-            ends=ends,
             known=known,
             drafter=self.drafter,
             read=read_in_step if self.beside else read_prompts,

@@ -99,8 +99,8 @@ class LlamaCppEngine:
         uniforms = torch.from_numpy(keyed.array(seed, "sample").random(sampling.max_new, dtype=np.float32))
         penalties: Penalties | None = None
         if Penalties.wanted(sampling):
-            penalties = Penalties(1, self._vocabulary, sampling, uniforms.device)
-            penalties.begin(0, prompt)
+            penalties = Penalties(1, self._vocabulary, uniforms.device)
+            penalties.begin(0, prompt, sampling)
         ids: list[int] = []
         logprobs: list[float] = []
         left = self._left(prompt)
@@ -109,7 +109,7 @@ class LlamaCppEngine:
             allowed = penalties.adjusted([0], logits) if penalties else logits.clone()
             if len(ids) + 1 < sampling.min_new:
                 allowed[0, list(self.stop)] = -torch.inf
-            chosen, logprob = choose(logits, uniform[None], sampling, allowed)
+            chosen, logprob = choose(logits, uniform[None], [sampling], allowed)
             id = int(chosen[0])
             ids.append(id)
             logprobs.append(float(logprob[0]))

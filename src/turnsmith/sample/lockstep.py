@@ -113,13 +113,13 @@ class DraftMember:
         rows: Lockstep,
         news: Sequence[int],
         uniforms: Sequence[NDArray[np.float32]],
-        sampling: Sampling,
+        samplings: Sequence[Sampling],
     ) -> list[list[int]]:
         """Its guesses, up to the first id that the lead does not know."""
         own = rows.lead if self.member is None else rows.beside[self.member]
         head: Any = rows.base.get_output_embeddings()
         known = len(head.weight)
-        guesses = self.drafter.guess(own, news, uniforms, sampling)
+        guesses = self.drafter.guess(own, news, uniforms, samplings)
         return [ids[: next((i for i, id in enumerate(ids) if id >= known), len(ids))] for ids in guesses]
 
     def swap(self, one: int, other: int) -> None:

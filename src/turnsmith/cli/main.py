@@ -24,6 +24,7 @@ from turnsmith.cli import (
     methods,
     new,
     run,
+    serve,
     show,
     tune,
 )
@@ -41,7 +42,7 @@ app = typer.Typer(
 TOGETHER = ("run", "tune", "compare", "claims")  # what several processes carry out
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-for verb in (run, tune, compare, check, claims, chat, evaluate, export, methods, show, new, doctor):
+for verb in (run, tune, compare, check, claims, chat, serve, evaluate, export, methods, show, new, doctor):
     app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
 app.add_typer(data.app, name="data")
 

@@ -96,8 +96,8 @@ class LocalChat:
         A reply depends on the seed, its conversation, and how many equal ones came before it in this call.
         """
         sampling = sampling or self.sampling
-        prompts = [self._prompt(conversation, sampling) for conversation in conversations]
-        own = numbers([_written(one.ids) for one in prompts if not isinstance(one, Failure)], seed)
+        prompts = [self.prompt(conversation, sampling) for conversation in conversations]
+        own = numbers([written(one.ids) for one in prompts if not isinstance(one, Failure)], seed)
         return self._replies(conversations, prompts, own, sampling)
 
     def by_seeds(
@@ -109,7 +109,7 @@ class LocalChat:
     ) -> list[Reply | Failure]:
         """The same with a seed for each: a reply depends on its seed and its conversation alone."""
         sampling = sampling or self.sampling
-        prompts = [self._prompt(conversation, sampling) for conversation in conversations]
+        prompts = [self.prompt(conversation, sampling) for conversation in conversations]
         both = zip(prompts, seeds, strict=True)
         own = [seed for prompt, seed in both if not isinstance(prompt, Failure)]
         return self._replies(conversations, prompts, own, sampling)
@@ -124,12 +124,12 @@ class LocalChat:
     ) -> list[Reply | Failure]:
         """What the engine draws after those prompts that are no failures, by so many seeds."""
         given = [prompt for prompt in prompts if not isinstance(prompt, Failure)]
-        extra = self._extra(sampling, given)
+        extra = self.told(sampling, given)
         ids = [tuple(prompt.ids) for prompt in given]
         completions = self.engine.generate(ids, sampling=sampling, seeds=seeds, **extra)
         found = iter(zip(completions, extra.get("guides") or [None] * len(given), strict=True))
         return [
-            prompt if isinstance(prompt, Failure) else self._reply(prompt.ids, *next(found), asked, sampling)
+            prompt if isinstance(prompt, Failure) else self.reply(prompt.ids, *next(found), asked, sampling)
             for asked, prompt in zip(conversations, prompts, strict=True)
         ]
 
@@ -150,13 +150,13 @@ class LocalChat:
         The generator's return value is the reply. Raises DataError where a call gives a Failure.
         """
         sampling = sampling or self.sampling
-        prompt = self._prompt(conversation, sampling)
+        prompt = self.prompt(conversation, sampling)
         if isinstance(prompt, Failure):
             raise DataError(prompt.reason)
         if not isinstance(self.engine, Streaming):
             raise DataError(f"{type(self.engine).__name__} gives whole replies only: call the chat instead.")
-        (own,) = numbers([_written(prompt.ids)], seed)
-        extra = self._extra(sampling, [prompt])
+        (own,) = numbers([written(prompt.ids)], seed)
+        extra = self.told(sampling, [prompt])
         if "guides" in extra:
             (extra["guide"],) = extra.pop("guides")
         tokens = self.engine.stream(prompt.ids, sampling=sampling, seed=own, **extra)
@@ -170,33 +170,25 @@ class LocalChat:
         asked: Conversation,
         sampling: Sampling,
     ) -> Generator[str, None, Reply]:
-        ids: list[int] = []
-        start, shown = 0, 0  # ids[start:shown] are context of what is decoded next
-        said, given = "", 0  # in whole characters, and how many of them were given
-        held = max(map(len, sampling.stop), default=1) - 1  # characters that may be part of a text to stop at
+        text = Text(self.renderer, sampling.stop)
         if sampling.prefill:
             yield sampling.prefill
         while True:
             try:
-                ids.append(next(tokens))
+                piece = text.take(next(tokens))
             except StopIteration as end:
                 completion: Completion = end.value
                 break
-            before, text = self.renderer.text(ids[start:shown]), self.renderer.text(ids[start:])
-            if len(text) > len(before) and not text.endswith(BROKEN):
-                said += text[len(before) :]
-                start, shown = shown, len(ids)
-            if len(said) - held > given:
-                yield said[given : len(said) - held]
-                given = len(said) - held
-        if rest := _before(self.renderer.text(completion.ids), sampling.stop)[given:]:
+            if piece:
+                yield piece
+        if rest := text.rest(completion):
             yield rest
-        reply = self._reply(prompt, completion, guide, asked, sampling)
+        reply = self.reply(prompt, completion, guide, asked, sampling)
         if isinstance(reply, Failure):
             raise DataError(reply.reason)
         return reply
 
-    def _prompt(self, conversation: Conversation, sampling: Sampling) -> Asked | Failure:
+    def prompt(self, conversation: Conversation, sampling: Sampling) -> Asked | Failure:
         """The ids to go on from. What does not fit into the context fails, or loses its oldest turns."""
         asked = to_answer(conversation, self.system)
         if isinstance(asked, Failure):
@@ -222,7 +214,7 @@ class LocalChat:
     def _prefill(self, sampling: Sampling) -> list[int]:
         return self.renderer.ids(sampling.prefill) if sampling.prefill else []
 
-    def _extra(self, sampling: Sampling, asked: Sequence[Asked]) -> dict[str, Any]:
+    def told(self, sampling: Sampling, asked: Sequence[Asked]) -> dict[str, Any]:
         """What an engine is told beside the sampling, only where there is something to tell."""
         extra: dict[str, Any] = {}
         if self.renderer.beside:
@@ -243,7 +235,7 @@ class LocalChat:
             extra["guides"] = [guide.copy() for _ in asked]
         return extra
 
-    def _reply(
+    def reply(
         self,
         prompt: Sequence[int],
         completion: Completion,
@@ -251,6 +243,7 @@ class LocalChat:
         asked: Conversation,
         sampling: Sampling,
     ) -> Reply | Failure:
+        """The reply that these ids stand for; a Failure where a guide could not be kept to."""
         if guide is not None and guide.failure is not None:
             return Failure(guide.failure)
         begun = self._prefill(sampling)
@@ -260,6 +253,35 @@ class LocalChat:
         if sampling.stop:
             message = replace(message, content=_before(message.content, sampling.stop))
         return Reply(message, completion.finish, Usage(len(prompt), len(completion.ids)))
+
+
+class Text:
+    """What the ids of a reply say as they come, in whole characters, up to the first of the texts `stop`."""
+
+    def __init__(self, renderer: Renderer, stop: Sequence[str]) -> None:
+        self.renderer, self.stop = renderer, stop
+        self.held = max(map(len, stop), default=1) - 1  # characters that may be part of a text to stop at
+        self._ids: list[int] = []
+        self._start, self._shown = 0, 0  # ids[start:shown] are context of what is decoded next
+        self._said, self._given = "", 0  # in whole characters, and how many of them were given
+
+    def take(self, id: int) -> str:
+        """The characters that can be given out now; often none."""
+        ids = self._ids
+        ids.append(id)
+        before, text = (
+            self.renderer.text(ids[self._start : self._shown]),
+            self.renderer.text(ids[self._start :]),
+        )
+        if len(text) > len(before) and not text.endswith(BROKEN):
+            self._said += text[len(before) :]
+            self._start, self._shown = self._shown, len(ids)
+        given, self._given = self._given, max(self._given, len(self._said) - self.held)
+        return self._said[given : self._given]
+
+    def rest(self, completion: Completion) -> str:
+        """What was held back, once the reply has ended."""
+        return _before(self.renderer.text(completion.ids), self.stop)[self._given :]
 
 
 def samples(
@@ -316,5 +338,5 @@ def numbers(asked: Sequence[str], seed: int) -> list[int]:
     return found
 
 
-def _written(prompt: Sequence[int]) -> str:
+def written(prompt: Sequence[int]) -> str:
     return " ".join(map(str, prompt))

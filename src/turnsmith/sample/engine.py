@@ -7,8 +7,9 @@ rounding of matrix products of another size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from turnsmith.models import fronts
 from turnsmith.models.bare import bare, context
 from turnsmith.models.heads import Head
 from turnsmith.models.modes import evaluating
-from turnsmith.sample.decoding import Decoding, Drafter, Request
+from turnsmith.sample.decoding import Decoding, Drafter, News, Request
 from turnsmith.sample.float16 import Weights
 from turnsmith.sample.lean import Lean
 from turnsmith.sample.lockstep import Beside, Lockstep, read_in_step
@@ -193,6 +194,12 @@ class LocalEngine:
         self._keep(rows)
         return decoding.completions[0]
 
+    def joining(self, count: int, capacity: int) -> Joining:
+        """Replies that may be asked for while others are under way: `count` at once, each with its prompt of
+        at most `capacity` tokens."""
+        rows = self._new(count, capacity)
+        return Joining(self, rows, Decoding(rows, (), **self._how()))
+
     def _requests(
         self,
         prompts: Sequence[Sequence[int]],
@@ -230,15 +237,12 @@ class LocalEngine:
         count = min(len(requests), self.rows, max(1, SLOTS // capacity))
         known = self._remembered()
         rows = self._held(requests[0], count, capacity) or self._new(count, capacity)
-        decoding = Decoding(
-            rows,
-            requests,
-            stop=self.stop,
-            known=known,
-            drafter=self.drafter,
-            read=read_in_step if self.beside else read_prompts,
-        )
-        return rows, decoding
+        return rows, Decoding(rows, requests, known=known, **self._how())
+
+    def _how(self) -> dict[str, Any]:
+        """What decoding is told of this engine."""
+        read = read_in_step if self.beside else read_prompts
+        return {"stop": self.stop, "drafter": self.drafter, "read": read}
 
     def _held(self, request: Request, count: int, capacity: int) -> Rows | Lockstep | None:
         """Rows of an earlier call that this one can go on in, without a copy."""
@@ -348,6 +352,66 @@ class LocalEngine:
                     parameter.requires_grad_(False)
                 for parameter in learning:
                     parameter.requires_grad_(True)
+
+
+class Joining:
+    """Replies on one engine that begin whenever they are asked for, each in a row that is free, and are drawn
+    on together. A prompt that goes on from what a row has read, another turn of a talk, is read from there.
+
+    It belongs to one thread. Weights must not change while it is used.
+    """
+
+    def __init__(self, engine: LocalEngine, rows: Rows | Lockstep, decoding: Decoding) -> None:
+        self.engine, self.rows, self.decoding = engine, rows, decoding
+        self._next = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether any reply is under way or waits for a row."""
+        return self.decoding.running
+
+    def ask(
+        self,
+        prompt: Sequence[int],
+        *,
+        sampling: Sampling,
+        seed: int,
+        guide: Guide | None = None,
+        adapter: str | None = None,
+        ends: Callable[[Sequence[int]], bool] | None = None,
+        beside: Mapping[str, Sequence[int]] | None = None,
+    ) -> int:
+        """The number of a reply that is to be drawn; the arguments are those of `generate`, for one. Raises
+        what that raises, and UsageError for what is longer than a row."""
+        own = {name: [ids] for name, ids in (beside or {}).items()}
+        self.engine._check([prompt], [seed], sampling.max_new, own)
+        adapters = None if adapter is None else [adapter]
+        (made,) = self.engine._requests([prompt], sampling, [seed], [guide], adapters, own, ends)
+        request = replace(made, number=self._next)
+        if request.longest + sampling.max_new > self.rows.capacity:
+            raise UsageError(
+                f"the prompt has {request.longest} tokens and {sampling.max_new} may follow, and a row has "
+                f"{self.rows.capacity}: shorten the prompt or lower max_new"
+            )
+        self._next += 1
+        self.decoding.waiting.append(request)
+        return request.number
+
+    def step(self) -> tuple[News, dict[int, Completion]]:
+        """Draw the next ids: those of each reply, and the completions of those that have ended."""
+        with self.engine._ready() as lean:
+            _use(lean, self.rows)
+            told = self.decoding.step()
+        return told, self._ended()
+
+    def cancel(self, numbers: Collection[int]) -> dict[int, Completion]:
+        """End these replies as they are; gives their completions."""
+        self.decoding.cancel(numbers)
+        return self._ended()
+
+    def _ended(self) -> dict[int, Completion]:
+        ended, self.decoding.completions = self.decoding.completions, {}
+        return ended
 
 
 def _use(lean: Sequence[Lean | None], rows: Rows | Lockstep) -> None:

@@ -1,0 +1,214 @@
+"""What clients of OpenAI's API send, and what they are sent."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from turnsmith.data import messages
+from turnsmith.errors import UsageError
+from turnsmith.types import Completion, Conversation, Json, Message, Reply, Sampling
+
+MOST = 128  # replies to one request
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "stuck": "stop"}
+
+
+class Asked(BaseModel):
+    """What requests of both kinds may say. What is not known here is refused, so that nothing is ignored in
+    silence; what changes no reply (`user`, `metadata`, `store`) is taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    seed: Seed | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which a reply ends."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def usage_wanted(self) -> bool:
+        """Whether a stream ends on a piece with the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def number(self) -> int:
+        """The seed: the request's own, or one that is drawn."""
+        return secrets.randbits(31) if self.seed is None else self.seed
+
+    def sampling(self, most: int | None, **more: Any) -> Sampling:
+        """How tokens are drawn. most: of a reply; a default where None. Raises UsageError."""
+        named = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty")
+        given = {name: getattr(self, name) for name in (*named, "presence_penalty")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if most is not None:
+            given["max_new"] = most
+        try:
+            return Sampling(**given, stop=self.stops, **more)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+
+class StreamOptions(BaseModel):
+    """Of a stream."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ChatAsked(Asked):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+
+    def conversation(self) -> Conversation:
+        """What is to be answered. Raises DataError naming the message."""
+        return messages.conversation(
+            self.messages, "messages", tools=None if self.tool_choice == "none" else self.tools
+        )
+
+    def how(self, default: int) -> Sampling:
+        """How the reply is drawn. Raises UsageError for what is not offered."""
+        if self.top_logprobs:
+            raise UsageError(
+                "top_logprobs: only the log-prob of the token that was drawn is kept; leave it out"
+            )
+        if self.tool_choice not in (None, "auto", "none"):
+            raise UsageError("tool_choice: `auto` and `none` are offered")
+        most = self.max_completion_tokens or self.max_tokens or default
+        return self.sampling(most, schema=_schema(self.response_format))
+
+
+class TextAsked(Asked):
+    """POST /v1/completions."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """Texts or ids to go on from."""
+        given: Any = self.prompt
+        if isinstance(given, str) or (given and isinstance(given[0], int)):
+            return [given]
+        return list(given)
+
+
+def _schema(asked: Mapping[str, Any] | None) -> Mapping[str, Json] | None:
+    """The JSON schema that a `response_format` asks for. Raises UsageError where it is none."""
+    kind = (asked or {}).get("type", "text")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "object"}
+    found = (asked or {}).get("json_schema", {})
+    if kind != "json_schema" or not isinstance(found, dict) or not isinstance(found.get("schema"), dict):
+        raise UsageError(
+            "response_format: take {type: text}, {type: json_object} or {type: json_schema, json_schema: "
+            "{schema: ...}}"
+        )
+    return found["schema"]
+
+
+def head(kind: Literal["chatcmpl", "cmpl"], model: str, object_: str) -> dict[str, Any]:
+    """What all answers begin with."""
+    return {
+        "id": f"{kind}-{secrets.token_hex(12)}",
+        "object": object_,
+        "created": int(time.time()),
+        "model": model,
+    }
+
+
+def said(message: Message) -> dict[str, Any]:
+    """An assistant's message."""
+    found: dict[str, Any] = {"role": "assistant", "content": message.content}
+    if message.thinking is not None:
+        found["reasoning_content"] = message.thinking
+    if message.calls:
+        found |= {"content": message.content or None, "tool_calls": calls(message)}
+    return found
+
+
+def calls(message: Message) -> list[dict[str, Any]]:
+    """Calls of tools, with ids where the model gave none."""
+    return [
+        {
+            "id": call.id or f"call_{secrets.token_hex(8)}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+        }
+        for call in message.calls
+    ]
+
+
+def finish(reply: Reply) -> str:
+    """Why a reply has ended, in OpenAI's words."""
+    return "tool_calls" if reply.message.calls else FINISH[reply.finish]
+
+
+def token(text: str, logprob: float) -> dict[str, Any]:
+    """A token with its log-prob."""
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+
+
+def usage(read: int, written: int) -> dict[str, int]:
+    """Tokens, counted on ids."""
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def event(piece: Mapping[str, Any] | str) -> bytes:
+    """A server-sent event."""
+    return f"data: {piece if isinstance(piece, str) else json.dumps(piece, ensure_ascii=False)}\n\n".encode()
+
+
+def error(
+    text: str, *, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """An error in OpenAI's form."""
+    return {"error": {"message": text, "type": kind, "param": param, "code": code}}
+
+
+def texts(pieces: Sequence[str], completion: Completion) -> dict[str, Any]:
+    """The log-probs of a text completion: its tokens, theirs, and where each begins."""
+    offsets, at = [], 0
+    for piece in pieces:
+        offsets.append(at)
+        at += len(piece)
+    return {
+        "tokens": list(pieces),
+        "token_logprobs": list(completion.logprobs),
+        "top_logprobs": None,
+        "text_offset": offsets,
+    }

@@ -93,5 +93,8 @@ def test_two_processes_carry_out_a_recipe_as_one_does(alone, tmp_path, launcher)
 def test_what_several_processes_cannot_share_is_refused_before_anything_is_made(tmp_path):
     done = carried_out(tmp_path, TWO["torchrun"], "chat", "policy")
     assert done.returncode == 1
-    assert "turnsmith: `chat` is for one process; several carry out `run`, `tune`" in done.stderr
+    assert (
+        "turnsmith: `chat` is for one process, and WORLD_SIZE says 2: unset it; several carry out `run`"
+        in done.stderr
+    )
     assert not (tmp_path / "home").exists()

@@ -10,7 +10,7 @@ from turnsmith.data.batch import pack
 from turnsmith.errors import UsageError
 from turnsmith.models.score import to
 from turnsmith.testing import examples
-from turnsmith.train.place import Place, arithmetic, faster_dtype, same_threads
+from turnsmith.train.place import Place, arithmetic, faster_dtype, same_threads, untaken
 
 
 def test_processes_that_were_started_but_did_not_join_are_refused(monkeypatch):
@@ -74,6 +74,26 @@ def test_who_goes_on_with_fewer_processes_is_told_so(tmp_path, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE")
     (said,) = same_threads(tmp_path / "threads.json")
     assert said == "on 1 process, where it began on 2: the last bits will differ"
+
+
+def test_what_accelerate_is_asked_for_and_is_said_elsewhere_here_is_told(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    assert untaken() == []
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert [line.partition(" of ")[0] for line in untaken()] == [
+        "mixed_precision: bf16",
+        "gradient_accumulation_steps: 4",
+    ]
+
+
+def test_steps_of_accumulation_in_accelerates_settings_divide_nothing(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    weight = torch.ones(1, requires_grad=True)
+    Place(device="cpu").backward(3 * weight.sum())
+    assert weight.grad is not None
+    assert weight.grad.item() == 3.0
 
 
 def test_the_faster_dtype_is_the_one_whose_time_is_shorter():

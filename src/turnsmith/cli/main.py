@@ -63,7 +63,10 @@ def call(arguments: Sequence[str]) -> int:
     try:
         if ranks.world() > 1 and arguments and arguments[0] not in TOGETHER:
             verbs = ", ".join(f"`{verb}`" for verb in TOGETHER)
-            raise UsageError(f"`{arguments[0]}` is for one process; several carry out {verbs}")
+            raise UsageError(
+                f"`{arguments[0]}` is for one process, and WORLD_SIZE says {ranks.world()}: unset it; "
+                f"several carry out {verbs}"
+            )
         code = app(list(arguments), standalone_mode=False)
         return _stopped(as_json) if code == INTERRUPTED else int(code or 0)
     except TurnsmithError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnsmith import ranks
 from turnsmith.data.quarantine import BadRows
 from turnsmith.errors import UsageError
 from turnsmith.models.answering import LLAMACPP, only_answers
@@ -46,6 +47,7 @@ def run(
     """
     plain, name, near = references.content(recipe, name, settings)
     known = components(use)
+    say = say if ranks.is_main() else None
     root = Path(to) if to else Path("runs") / (f"{name}-tiny" if tiny else name)
     results: list[dict[str, Any]] = []
     for arm in schema.arms(plain, name, known, tiny=tiny):

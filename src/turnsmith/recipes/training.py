@@ -54,6 +54,7 @@ from turnsmith.train.place import (
     device,
     keep_memory,
     same_threads,
+    untaken,
 )
 from turnsmith.train.record import CLOCK, METRICS, WATCHED, Record, Unrecorded, peak_memory_gib
 from turnsmith.train.rounds import Rounds, Spent
@@ -341,6 +342,8 @@ def _fitted(
     )
     if place.sharded:
         _look_at_shards(ready.step, method, learner)
+    for note in untaken():
+        tell(runner, note)
     if not place.alone:
         each = "a part of the parameters" if place.sharded else "all parameters"
         runner.say(f"        on {ranks.world()} processes, each with {each}")

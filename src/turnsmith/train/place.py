@@ -150,7 +150,10 @@ class Place:
             )
 
         self.accelerator = Accelerator(
-            cpu=device == "cpu", log_with=list(trackers) or None, project_dir=directory and str(directory)
+            cpu=device == "cpu",
+            mixed_precision="no",
+            log_with=list(trackers) or None,
+            project_dir=directory and str(directory),
         )
         ranks.joined(self.accelerator.num_processes)
         self.sharded = (shard or _set("ACCELERATE_USE_FSDP")) and not self.alone
@@ -197,7 +200,8 @@ class Place:
         return nullcontext() if last else self.accelerator.no_sync(module)
 
     def backward(self, loss: Tensor) -> None:
-        self.accelerator.backward(loss)
+        """Accelerate's own divides by steps of accumulation; here a window is divided by its units."""
+        loss.backward()
 
     def clip(self, parameters: Iterable[nn.Parameter], norm: float) -> float:
         """Clip the gradients; gives their norm before."""
@@ -223,6 +227,23 @@ class Place:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """To the trackers that were asked for."""
         self.accelerator.log(dict(values), step=step)
+
+
+def untaken() -> list[str]:
+    """What Accelerate's settings say and is not taken from there, with where it is said instead."""
+    said = {
+        "mixed_precision": ("ACCELERATE_MIXED_PRECISION", "no", "fit.dtype says in what arithmetic"),
+        "gradient_accumulation_steps": (
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+            "1",
+            "fit.batch and fit.row say how a step is cut",
+        ),
+    }
+    return [
+        f"{name}: {found} of accelerate's settings is not taken: {instead}"
+        for name, (variable, usual, instead) in said.items()
+        if (found := os.environ.get(variable, usual)) != usual
+    ]
 
 
 def _set(name: str) -> bool:

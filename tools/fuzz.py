@@ -35,7 +35,7 @@ import gguf
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from templates import templates as chat_templates
 
 from turnsmith import album, wheels

@@ -273,7 +273,7 @@ def _read_full(directory: Path, dtype: "torch.dtype", device: str) -> "PreTraine
             with torch.device(device), quiet():
                 return make(config, dtype=dtype).eval()
         with quiet():
-            model, report = maker.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+            model, report = maker.from_pretrained(
                 directory,
                 config=config,
                 dtype=dtype,

@@ -105,6 +105,7 @@ class Measuring:
 
     def __init__(self, runner: Runner, suite: Sequence[Component], max_failed: float) -> None:
         self.runner, self.suite, self.max_failed = runner, suite, max_failed
+        self.dtype: Dtype
         self.dtype, self.dtype_seconds = arithmetic("auto", wheels.home() / "arithmetic.json")
 
     def task(self, component: Component) -> Task:

@@ -34,7 +34,14 @@ NOT_COMPARED = {
     "adapter_config.json",
     "README.md",
 }
-OF_THE_DAY = ("seconds", "peak_memory_gib", "dtype_seconds", "energy_wh", "start")  # of a record
+OF_THE_DAY = (
+    "seconds",
+    "peak_memory_gib",
+    "dtype_seconds",
+    "energy_wh",
+    "computed_on",
+    "start",
+)  # of a record
 
 FIT = {"steps": 4, "batch": 8, "lr": 1e-2, "length": 64, "row": 128, "dtype": "float32", "checkpoint": 2}
 LORA = {"lora": {"rank": 4, "dropout": 0.2}}

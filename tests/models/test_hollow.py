@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from turnsmith.data.batch import pack, pad
 from turnsmith.models import forest
@@ -91,10 +92,15 @@ def test_a_value_that_is_not_there_is_told_from_other_errors():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_what_is_loaded_on_meta_has_the_shapes_of_the_model_and_reads_no_weights(tmp_path, dtype):
+def test_what_is_loaded_on_meta_has_the_shapes_of_the_model_and_reads_no_weights(
+    tmp_path, dtype, monkeypatch
+):
+    def read(*given, **options):
+        raise AssertionError("weights are read")
+
     place = directory(tmp_path / "model")
     real, _ = load(str(place), dtype=dtype)
-    (place / "model.safetensors").write_bytes(b"no weights")
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", read)
     told, words = load(str(place), dtype=dtype, device="meta")
     shapes = [{n: (p.shape, p.dtype) for n, p in one.named_parameters()} for one in (real, told)]
     assert shapes[0] == shapes[1]

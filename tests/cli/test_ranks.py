@@ -61,7 +61,7 @@ def alone(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("launcher", TWO)
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
 def test_two_processes_carry_out_a_recipe_as_one_does(alone, tmp_path, launcher):
     done = carried_out(tmp_path, TWO[launcher], "run", "together.yaml", "--to", "runs")
     assert done.returncode == 0, done.stderr

@@ -11,10 +11,11 @@ import uvicorn
 
 from turnsmith.recipes.talking import chat
 from turnsmith.sample.chat import samples
+from turnsmith.sample.engine import Joining
 from turnsmith.serve.app import Served, app
-from turnsmith.serve.batching import Batching
+from turnsmith.serve.batching import Batching, Coming
 from turnsmith.testing import directory
-from turnsmith.types import Conversation, Message, Sampling
+from turnsmith.types import Completion, Conversation, Message, Sampling
 
 ASKED = [{"role": "user", "content": "What is a fjord?"}]
 
@@ -229,7 +230,19 @@ def settled(batching):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_what_nobody_waits_for_is_not_drawn_on(server, batching, stream):
+def test_what_nobody_waits_for_is_not_drawn_on(server, batching, stream, monkeypatch):
+    step, tell, told = Joining.step, Coming.tell, []
+
+    def slowly(joining):
+        time.sleep(0.02)  # so that the reply would take nine seconds
+        return step(joining)
+
+    def noted(coming, what):
+        told.append(what)
+        tell(coming, what)
+
+    monkeypatch.setattr(Joining, "step", slowly)
+    monkeypatch.setattr(Coming, "tell", noted)
     body = {"model": "tiny", "messages": ASKED, "max_tokens": 450, "stream": stream, "temperature": 0.1}
     with httpx.Client(timeout=0.3) as one:
         try:
@@ -238,6 +251,7 @@ def test_what_nobody_waits_for_is_not_drawn_on(server, batching, stream):
         except httpx.ReadTimeout:
             pass
     settled(batching)
+    assert [one.finish for one in told if isinstance(one, Completion)] == ["cancelled"]
 
 
 def test_many_ask_at_once_and_get_what_each_would_get_alone(local, client):

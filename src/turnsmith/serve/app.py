@@ -23,6 +23,7 @@ from turnsmith.types import Completion, Conversation, Failure, Reply, Sampling
 
 MOST_NEW = 512  # tokens of a reply where the request does not say; fewer where the context ends before
 LARGEST = 2**22  # bytes of a request
+Choice = dict[str, Any]  # a piece of a reply, or all of it
 LOOK = 0.5  # seconds between looks whether who asked is still there
 
 
@@ -151,55 +152,48 @@ class _Replies:
 
     async def whole(self) -> dict[str, Any]:
         """The answer."""
-        choices, written_ = [], 0
+        choices: list[Choice] = []
         for number, coming in enumerate(self.coming):
             completion = await coming.whole()
             reply = self._reply(number, completion)
-            written_ += len(completion.ids)
             logprobs = self._logprobs(completion.ids, completion.logprobs)
             choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
             choices.append({**choice, "finish_reason": wire.finish(reply)})
         found = wire.head("chatcmpl", self.of.name, "chat.completion")
-        return {**found, "choices": choices, "usage": wire.usage(len(self.prompt), written_)}
+        return {**found, "choices": choices, "usage": self._usage()}
 
     async def streamed(self) -> AsyncIterator[bytes]:
         """The answer in pieces. Where tools may be called, a reply comes when it has ended: until then nobody
         knows whether it is a call."""
         head = wire.head("chatcmpl", self.of.name, "chat.completion.chunk")
-        merged = _merged([partial(self._pieces, number) for number in range(len(self.coming))])
-        try:
-            async for number, piece, logprobs, end in merged:
-                choice = {"index": number, "delta": piece, "logprobs": logprobs, "finish_reason": end}
-                yield wire.event({**head, "choices": [choice]})
-            if self.asked.usage_wanted:
-                count = sum(len(one.completion.ids) for one in self.coming if one.completion)
-                yield wire.event({**head, "choices": [], "usage": wire.usage(len(self.prompt), count)})
-            yield wire.event("[DONE]")
-        except (TurnsmithError, Refused) as error:  # the status is sent: what is left is to say it
-            body = error.body if isinstance(error, Refused) else wire.error(str(error), kind="server_error")
-            yield wire.event(body)
-        finally:
-            for one in self.coming:
-                one.cancel()
+        async for one in _events(head, self.coming, self._pieces, self._usage, self.asked):
+            yield one
 
-    async def _pieces(self, number: int) -> AsyncIterator[tuple[int, dict[str, Any], Any, str | None]]:
+    def _usage(self) -> dict[str, int]:
+        return wire.usage(len(self.prompt), _drawn(self.coming))
+
+    async def _pieces(self, number: int) -> AsyncIterator[Choice]:
         coming, text = self.coming[number], Text(self.of.chat.renderer, self.sampling.stop)
-        yield number, {"role": "assistant", "content": ""}, None, None
+
+        def choice(delta: dict[str, Any], logprobs: Any = None, end: str | None = None) -> Choice:
+            return {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": end}
+
+        yield choice({"role": "assistant", "content": ""})
         held = bool(self.conversation.tools)
         async for id in coming:
             piece = "" if held else text.take(id)
             if piece:
-                yield number, {"content": piece}, None, None
+                yield choice({"content": piece})
         assert coming.completion is not None
         reply = self._reply(number, coming.completion)
         rest = reply.message.content if held else text.rest(coming.completion)
         if rest:
-            yield number, {"content": rest}, None, None
+            yield choice({"content": rest})
         if reply.message.calls:
             made = [{"index": at, **call} for at, call in enumerate(wire.calls(reply.message))]
-            yield number, {"tool_calls": made}, None, None
+            yield choice({"tool_calls": made})
         logprobs = self._logprobs(coming.completion.ids, coming.completion.logprobs)
-        yield number, {}, logprobs, wire.finish(reply)
+        yield choice({}, logprobs, wire.finish(reply))
 
 
 @dataclass
@@ -262,34 +256,27 @@ class _Texts:
     def _usage(self) -> dict[str, int]:
         """Each prompt counts once, whatever `n` is."""
         read = sum(map(len, self.prompts)) // (self.asked.n or 1)
-        return wire.usage(read, sum(len(one.completion.ids) for one in self.coming if one.completion))
+        return wire.usage(read, _drawn(self.coming))
 
     async def streamed(self) -> AsyncIterator[bytes]:
         """The answer in pieces."""
         head = wire.head("cmpl", self.of.name, "text_completion")
-        merged = _merged([partial(self._pieces, number) for number in range(len(self.coming))])
-        try:
-            async for number, piece, end in merged:
-                choice = {"index": number, "text": piece, "logprobs": None, "finish_reason": end}
-                yield wire.event({**head, "choices": [choice]})
-            if self.asked.usage_wanted:
-                yield wire.event({**head, "choices": [], "usage": self._usage()})
-            yield wire.event("[DONE]")
-        except TurnsmithError as error:
-            yield wire.event(wire.error(str(error), kind="server_error"))
-        finally:
-            for one in self.coming:
-                one.cancel()
+        async for one in _events(head, self.coming, self._pieces, self._usage, self.asked):
+            yield one
 
-    async def _pieces(self, number: int) -> AsyncIterator[tuple[int, str, str | None]]:
+    async def _pieces(self, number: int) -> AsyncIterator[Choice]:
         coming, text = self.coming[number], Text(self.of.chat.renderer, self.stops)
+
+        def choice(piece: str, end: str | None = None) -> Choice:
+            return {"index": number, "text": piece, "logprobs": None, "finish_reason": end}
+
         if begun := self._begun(number):
-            yield number, begun, None
+            yield choice(begun)
         async for id in coming:
             if piece := text.take(id):
-                yield number, piece, None
+                yield choice(piece)
         assert coming.completion is not None
-        yield number, text.rest(coming.completion), wire.FINISH[coming.completion.finish]
+        yield choice(text.rest(coming.completion), wire.FINISH[coming.completion.finish])
 
 
 def _asked_all(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:
@@ -313,6 +300,33 @@ def _fitting(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> S
     prompt = of.chat.prompt(conversation, asked.how(1))
     left = most - prompt.longest if not isinstance(prompt, Failure) else 1
     return asked.how(max(1, min(MOST_NEW, left)))
+
+
+def _drawn(coming: list[Coming]) -> int:
+    """Tokens of the replies that have ended."""
+    return sum(len(one.completion.ids) for one in coming if one.completion)
+
+
+async def _events(
+    head: dict[str, Any],
+    coming: list[Coming],
+    pieces: Callable[[int], AsyncIterator[Choice]],
+    usage: Callable[[], dict[str, int]],
+    asked: wire.Asked,
+) -> AsyncIterator[bytes]:
+    """The choices of all replies as they come, as events; where who asked goes away, replies are ended."""
+    try:
+        async for choice in _merged([partial(pieces, number) for number in range(len(coming))]):
+            yield wire.event({**head, "choices": [choice]})
+        if asked.usage_wanted:
+            yield wire.event({**head, "choices": [], "usage": usage()})
+        yield wire.event("[DONE]")
+    except (TurnsmithError, Refused) as error:  # the status is sent: what is left is to say it
+        body = error.body if isinstance(error, Refused) else wire.error(str(error), kind="server_error")
+        yield wire.event(body)
+    finally:
+        for one in coming:
+            one.cancel()
 
 
 async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnsmith.errors import DataError, TurnsmithError, UsageError
-from turnsmith.sample.chat import LocalChat, Text, numbers, written
+from turnsmith.sample.chat import Asked, LocalChat, Text, numbers, written
 from turnsmith.serve import wire
 from turnsmith.serve.batching import Batching, Busy, Coming
 from turnsmith.types import Completion, Conversation, Failure, Reply, Sampling
@@ -83,7 +83,7 @@ def app(served: Mapping[str, Served], *, largest: int = LARGEST) -> FastAPI:
     async def chat(asked: wire.ChatAsked, request: Request) -> Response:
         one = find(asked.model)
         conversation = asked.conversation()
-        replies = _Replies.begun(one, conversation, _fitting(one, conversation, asked), asked)
+        replies = _Replies.begun(one, conversation, asked)
         if asked.stream:
             return _streamed(replies.streamed())
         return JSONResponse(await _awaited(request, replies.whole(), replies.coming))
@@ -111,13 +111,9 @@ class _Replies:
     coming: list[Coming]
 
     @classmethod
-    def begun(
-        cls, of: Served, conversation: Conversation, sampling: Sampling, asked: wire.ChatAsked
-    ) -> _Replies:
+    def begun(cls, of: Served, conversation: Conversation, asked: wire.ChatAsked) -> _Replies:
         """Ask the engine. Raises Refused where the conversation cannot be answered."""
-        prompt = of.chat.prompt(conversation, sampling)
-        if isinstance(prompt, Failure):
-            raise Refused(400, prompt.reason, param="messages")
+        prompt, sampling = _prompt(of, conversation, asked)
         count = asked.n or 1
         told = of.chat.told(sampling, [prompt] * count)
         guides = told.get("guides") or [None] * count
@@ -292,14 +288,17 @@ def _asked_all(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:
     return coming
 
 
-def _fitting(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> Sampling:
-    """How the reply is drawn; where the request does not say how long it may be, as the context allows."""
-    if asked.max_tokens or asked.max_completion_tokens:
-        return asked.how(MOST_NEW)
-    most = of.batching.capacity
-    prompt = of.chat.prompt(conversation, asked.how(1))
-    left = most - prompt.longest if not isinstance(prompt, Failure) else 1
-    return asked.how(max(1, min(MOST_NEW, left)))
+def _prompt(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> tuple[Asked, Sampling]:
+    """What the engine goes on from, and how the reply is drawn; where the request does not say how long it
+    may be, as the context allows. Raises Refused where the conversation cannot be answered."""
+    sampling = asked.how(1)
+    prompt = of.chat.prompt(conversation, sampling)
+    if isinstance(prompt, Failure):
+        raise Refused(400, prompt.reason, param="messages")
+    if not (asked.max_tokens or asked.max_completion_tokens):
+        left = of.batching.capacity - prompt.longest
+        sampling = replace(sampling, max_new=max(1, min(MOST_NEW, left)))
+    return prompt, sampling
 
 
 def _drawn(coming: list[Coming]) -> int:

@@ -67,8 +67,7 @@ def room(
         if found.recompute and not fit.gradient_checkpointing:
             recompute(scoring.model)
         return found
-    found = _chosen(scoring, layout, fit, longest, free)
-    token = _per_token(scoring, layout)
+    found, token = _chosen(scoring, layout, fit, longest, free)
     found = replace(
         found,
         peak=coming + peak(scoring, fit, found.row, token),
@@ -113,16 +112,18 @@ def available(device: str) -> float:
     return free
 
 
-def _chosen(scoring: Scoring, layout: Layout, fit: Fit, longest: int, free: float) -> Room:
+def _chosen(scoring: Scoring, layout: Layout, fit: Fit, longest: int, free: float) -> tuple[Room, float]:
+    """What fits into `free` bytes, and how many a token of a row then holds."""
     left = SHARE * free - _static(scoring, fit)
     token = _per_token(scoring, layout)
     wanted = max(fit.row, longest)
     if wanted * token <= left:
-        return Room(fit.row, fit.gradient_checkpointing)
+        return Room(fit.row, fit.gradient_checkpointing), token
     why = f"{_gib(free)} are free, and rows of {wanted:,} tokens would hold {_gib(wanted * token)}"
     if longest * token <= left:
         row = int(left / token)
-        return Room(row, fit.gradient_checkpointing, f"rows of {row:,} tokens, not {fit.row:,}: {why}")
+        said = f"rows of {row:,} tokens, not {fit.row:,}: {why}"
+        return Room(row, fit.gradient_checkpointing, said), token
     whole = token
     if not fit.gradient_checkpointing:
         recompute(scoring.model)
@@ -135,7 +136,7 @@ def _chosen(scoring: Scoring, layout: Layout, fit: Fit, longest: int, free: floa
         much, short = _gib(row * token), _gib(row * token - left)
         ways = "; ".join(_ways(scoring, fit, row, token))
         said += f". Even so these hold {much}, which is {short} more than there is. What would save: {ways}"
-    return Room(row, True, said)
+    return Room(row, True, said), token
 
 
 def _of_rows(found: Room, longest: int, token: float) -> Iterator[str]:

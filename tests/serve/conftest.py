@@ -1,14 +1,22 @@
-"""Databases for the tests: SQLite in a file, and PostgreSQL in a server of its own, started here."""
+"""Servers for the tests, and their databases: SQLite in a file, and PostgreSQL, started here."""
 
 import os
 import shutil
 import subprocess
+import threading
+import time
 from itertools import count
 from pathlib import Path
 
 import pytest
+import uvicorn
 
+from turnsmith.recipes.talking import chat
+from turnsmith.serve.app import app
+from turnsmith.serve.batching import Batching
 from turnsmith.serve.store.writing import Store
+from turnsmith.testing import directory
+from turnsmith.types import Sampling
 
 ABSENT = "needs PostgreSQL: apt-get install postgresql"
 number = count()
@@ -84,5 +92,53 @@ def url(request, tmp_path):
 @pytest.fixture
 def store(url):
     made = Store(url)
+    yield made
+    made.close()
+
+
+class Running:
+    """A server on a port of its own."""
+
+    def __init__(self, served, **more):
+        self.app = app(served, **more)
+        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def running():
+    """Starts servers, and stops them at the end."""
+    started = []
+
+    def start(served, **more):
+        started.append(Running(served, **more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def local_directory(tmp_path_factory):
+    return directory(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def local(local_directory):
+    return chat(local_directory, sampling=Sampling())
+
+
+@pytest.fixture(scope="module")
+def batching(local):
+    made = Batching(local.engine, rows=4, capacity=512, waiting=3)
     yield made
     made.close()

@@ -7,52 +7,19 @@ import time
 import httpx2 as httpx
 import openai
 import pytest
-import uvicorn
 
-from turnsmith.recipes.talking import chat
 from turnsmith.sample.chat import samples
 from turnsmith.sample.engine import Joining
-from turnsmith.serve.app import app
-from turnsmith.serve.batching import Batching, Coming
+from turnsmith.serve.batching import Coming
 from turnsmith.serve.served import Served
-from turnsmith.testing import directory
 from turnsmith.types import Completion, Conversation, Message, Sampling
 
 ASKED = [{"role": "user", "content": "What is a fjord?"}]
 
 
-class Running:
-    """A server on a port of its own."""
-
-    def __init__(self, served):
-        config = uvicorn.Config(app(served, largest=20_000), port=0, log_level="error")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join()
-
-
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    return chat(directory(tmp_path_factory.mktemp("tiny") / "model"), sampling=Sampling())
-
-
-@pytest.fixture(scope="module")
-def batching(local):
-    return Batching(local.engine, rows=4, capacity=512, waiting=3)
-
-
-@pytest.fixture(scope="module")
-def server(local, batching):
-    running = Running({"tiny": Served("tiny", local, batching)})
-    yield running
-    running.stop()
+def server(local, batching, running):
+    return running({"tiny": Served("tiny", local, batching)}, largest=20_000)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +135,8 @@ def test_text_goes_on_from_a_prompt_or_several(local, client):
     assert [one.text for one in by_ids.choices] == [
         one.text.removeprefix("A fjord") for one in found.choices[:2]
     ]
-    assert "".join(by_ids.choices[0].logprobs.tokens) == by_ids.choices[0].text
+    tokens = "".join(by_ids.choices[0].logprobs.tokens)
+    assert tokens == by_ids.choices[0].text.rstrip("\ufffd")  # half a character
     streamed = client.completions.create(model="tiny", prompt="A fjord", seed=2, max_tokens=5, stream=True)
     assert "".join(one.choices[0].text for one in streamed) == by_ids.choices[0].text
 

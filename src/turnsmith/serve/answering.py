@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from turnsmith.errors import TurnsmithError
 from turnsmith.serve import wire
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.keeping import Kept
 from turnsmith.serve.refusals import Refused
 
 Choice = dict[str, Any]  # a piece of a reply, or all of it
@@ -25,6 +26,7 @@ async def events(
     pieces: Callable[[int], AsyncIterator[Choice]],
     usage: Callable[[], dict[str, int]],
     asked: wire.Asked,
+    kept: Kept,
 ) -> AsyncIterator[bytes]:
     """The choices of all replies as they come, as events; where who asked goes away, replies are ended."""
     try:
@@ -39,6 +41,7 @@ async def events(
     finally:
         for one in coming:
             one.cancel()
+        kept.close()
 
 
 async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterator[Any]:
@@ -73,7 +76,7 @@ async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterat
 
 
 async def awaited(
-    request: Request, answer: Awaitable[dict[str, Any]], coming: list[Coming]
+    request: Request, answer: Awaitable[dict[str, Any]], coming: list[Coming], kept: Kept
 ) -> dict[str, Any]:
     """The answer; where who asked goes away before, the replies are ended."""
     task = asyncio.ensure_future(answer)
@@ -86,6 +89,7 @@ async def awaited(
         task.cancel()
         for one in coming:
             one.cancel()
+        kept.close()
 
 
 def streamed(pieces: AsyncIterator[bytes]) -> StreamingResponse:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from turnsmith.sample.chat import Asked, Text, numbers, written
 from turnsmith.serve import wire
 from turnsmith.serve.answering import Choice, events
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.keeping import Kept, Unkept
 from turnsmith.serve.refusals import Refused
 from turnsmith.serve.served import Served, begin, drawn
 from turnsmith.types import Completion, Conversation, Failure, Reply, Sampling
@@ -28,6 +29,7 @@ class Replies:
     prompt: list[int]
     guides: list[Any]
     coming: list[Coming]
+    kept: Kept = field(default_factory=Unkept)
 
     @classmethod
     def begun(cls, of: Served, conversation: Conversation, asked: wire.ChatAsked) -> Replies:
@@ -72,8 +74,9 @@ class Replies:
             completion = await coming.whole()
             reply = self._reply(number, completion)
             logprobs = self._logprobs(completion.ids, completion.logprobs)
+            await self.kept.ended(number, reply.message, wire.finish(reply))
             choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
-            choices.append({**choice, "finish_reason": wire.finish(reply)})
+            choices.append({**choice, "finish_reason": wire.finish(reply), **self._id(number)})
         found = wire.head("chatcmpl", self.of.name, "chat.completion")
         return {**found, "choices": choices, "usage": self._usage()}
 
@@ -81,8 +84,12 @@ class Replies:
         """The answer in pieces. Where tools may be called, a reply comes when it has ended: until then nobody
         knows whether it is a call."""
         head = wire.head("chatcmpl", self.of.name, "chat.completion.chunk")
-        async for one in events(head, self.coming, self._pieces, self._usage, self.asked):
+        async for one in events(head, self.coming, self._pieces, self._usage, self.asked, self.kept):
             yield one
+
+    def _id(self, number: int) -> dict[str, str]:
+        """By which a reply is judged, where it is kept."""
+        return {"message_id": self.kept.ids[number]} if self.kept.ids else {}
 
     def _usage(self) -> dict[str, int]:
         return wire.usage(len(self.prompt), drawn(self.coming))
@@ -93,14 +100,16 @@ class Replies:
         def choice(delta: dict[str, Any], logprobs: Any = None, end: str | None = None) -> Choice:
             return {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": end}
 
-        yield choice({"role": "assistant", "content": ""})
+        yield {**choice({"role": "assistant", "content": ""}), **self._id(number)}
         held = bool(self.conversation.tools)
         async for id in coming:
             piece = "" if held else text.take(id)
             if piece:
+                await self.kept.piece(number, piece)
                 yield choice({"content": piece})
         assert coming.completion is not None
         reply = self._reply(number, coming.completion)
+        await self.kept.ended(number, reply.message, wire.finish(reply))
         rest = reply.message.content if held else text.rest(coming.completion)
         if rest:
             yield choice({"content": rest})

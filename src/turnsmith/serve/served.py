@@ -11,12 +11,15 @@ from turnsmith.serve.batching import Batching, Busy, Coming
 
 @dataclass(frozen=True)
 class Served:
-    """A model under its name. made: seconds since 1970."""
+    """A model under its name. made: seconds since 1970. weights, adapter: fingerprints, of the base and of
+    what was tuned upon it."""
 
     name: str
     chat: LocalChat
     batching: Batching
     made: int = 0
+    weights: str | None = None
+    adapter: str | None = None
 
 
 def begin(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from turnsmith.errors import UsageError
@@ -11,9 +11,10 @@ from turnsmith.sample.chat import Text, numbers, written
 from turnsmith.serve import wire
 from turnsmith.serve.answering import Choice, events
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.keeping import Kept, Unkept
 from turnsmith.serve.refusals import Refused
 from turnsmith.serve.served import Served, begin, drawn
-from turnsmith.types import Completion
+from turnsmith.types import Completion, Conversation, Message
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Texts:
     prompts: list[list[int]]
     stops: tuple[str, ...]
     coming: list[Coming]
+    kept: Kept = field(default_factory=Unkept)
 
     @classmethod
     def begun(cls, of: Served, asked: wire.TextAsked) -> Texts:
@@ -50,16 +52,22 @@ class Texts:
         )
         return cls(of, asked, each, sampling.stop, coming)
 
+    @property
+    def conversations(self) -> list[Conversation]:
+        """What is gone on from, as it is kept."""
+        texts = map(self.of.chat.renderer.text, self.prompts)
+        return [Conversation((Message("text", text),)) for text in texts]
+
     def _begun(self, number: int) -> str:
         return self.of.chat.renderer.text(self.prompts[number]) if self.asked.echo else ""
 
     async def whole(self) -> dict[str, Any]:
         """The answer."""
-        choices = [
-            {"index": number, **piece, "finish_reason": end}
-            for number, coming in enumerate(self.coming)
-            for piece, end in [self._choice(number, await coming.whole())]
-        ]
+        choices: list[Choice] = []
+        for number, coming in enumerate(self.coming):
+            piece, end = self._choice(number, await coming.whole())
+            await self._ended(number)
+            choices.append({"index": number, **piece, "finish_reason": end})
         return {
             **wire.head("cmpl", self.of.name, "text_completion"),
             "choices": choices,
@@ -73,6 +81,13 @@ class Texts:
         text = Text(renderer, self.stops).rest(completion)
         return {"text": self._begun(number) + text, "logprobs": logprobs}, wire.FINISH[completion.finish]
 
+    async def _ended(self, number: int) -> None:
+        completion = self.coming[number].completion
+        assert completion is not None
+        text = Text(self.of.chat.renderer, self.stops).rest(completion)
+        said = Message("text", text, ids=completion.ids, logprobs=completion.logprobs)
+        await self.kept.ended(number, said, wire.FINISH[completion.finish])
+
     def _usage(self) -> dict[str, int]:
         """Each prompt counts once, whatever `n` is."""
         read = sum(map(len, self.prompts)) // (self.asked.n or 1)
@@ -81,7 +96,7 @@ class Texts:
     async def streamed(self) -> AsyncIterator[bytes]:
         """The answer in pieces."""
         head = wire.head("cmpl", self.of.name, "text_completion")
-        async for one in events(head, self.coming, self._pieces, self._usage, self.asked):
+        async for one in events(head, self.coming, self._pieces, self._usage, self.asked, self.kept):
             yield one
 
     async def _pieces(self, number: int) -> AsyncIterator[Choice]:
@@ -94,6 +109,8 @@ class Texts:
             yield choice(begun)
         async for id in coming:
             if piece := text.take(id):
+                await self.kept.piece(number, piece)
                 yield choice(piece)
         assert coming.completion is not None
+        await self._ended(number)
         yield choice(text.rest(coming.completion), wire.FINISH[coming.completion.finish])

@@ -22,10 +22,10 @@ def left_behind(session: Session, *, before: float) -> int:
 
 
 def end(session: Session, message: str, *, state: str) -> None:
-    """Make one text of the pieces of a message that is not drawn any further."""
+    """Make one text of the pieces of a message that is not drawn any further, if it is there."""
     pieces = select(Piece.text).where(Piece.message == message).order_by(Piece.number)
     content = "".join(session.scalars(pieces))
     digest = chained(asked(session, message) or "", Said("assistant", content))
-    values = {"content": content, "state": state, "digest": digest}
+    values = {"content": content, "state": state, "digest": digest, "writer": None}
     session.execute(update(Message).where(Message.id == message).values(values))
     session.execute(delete(Piece).where(Piece.message == message))

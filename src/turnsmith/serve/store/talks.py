@@ -86,7 +86,7 @@ def begun(
         "tree": tree,
         "parent": parent,
         "digest": "",
-        "role": "assistant",
+        "role": "text" if conversation.messages[-1].role == "text" else "assistant",
         "content": "",
         "more": {},
         "since": time.time(),

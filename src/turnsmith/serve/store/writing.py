@@ -64,6 +64,7 @@ class Store:
         """Do this in a transaction of its own or with others; it may be tried more than once. Raises
         StorageError where too much waits already, or after `close`."""
         asked = _Asked(work)
+        asked.given.set_running_or_notify_cancel()  # who waits no more does not take it back
         with self._turn:
             if self._closed:
                 raise StorageError(f"the database {self.name} was closed")

@@ -13,6 +13,7 @@ from turnsmith.scorers.rating import Rating
 from turnsmith.testing import SCORER, chat, conversations, directory
 from turnsmith.types import Example
 
+pytestmark = pytest.mark.usefixtures("home")
 SIZE = {"rating": ("mean", "narrow", 1)}
 
 

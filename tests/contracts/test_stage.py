@@ -28,6 +28,7 @@ COUNTED = (
     "requests",
     "shop_talks",
     "statements",
+    "sum_trees",
     "sums",
     "topics",
 )
@@ -59,6 +60,7 @@ OF_SEVERAL = (
     "standardised",
     "thinned",
 )  # which need an example with several answers
+OF_TREES = ("tree_prompts", "tree_sets", "tree_threads")  # which need message trees
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["overlap_levels"] = OPTIONS["overlap_ratings"] = {"count": 3}
@@ -82,6 +84,8 @@ def test_contract(entry, check):
         ]
     if entry.name in OF_SCENES:
         given = list(stage("scenes", {"count": 3}, registry=REGISTRY)([]))
+    if entry.name in OF_TREES:
+        given = list(stage("sum_trees", {"count": 3}, registry=REGISTRY)([]))
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), given)

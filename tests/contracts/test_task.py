@@ -60,6 +60,7 @@ SPOKEN = {
     "agreement": {"on": "rated", "by": lengths},
     "bandit": {"on": "chats", "reward": lengths},
     "told_apart": {"on": "told", "before": lengths},
+    "ranked": {"on": "sets", "by": lengths, "baseline": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models
@@ -98,6 +99,8 @@ def bench():
         replace(one, meta={**one.meta, "violated": ["Numbers"][: at % 2]})
         for at, one in enumerate(data["chats"])
     ]
+    trees = list(stage("sum_trees", {"count": 2}, registry=REGISTRY)([]))
+    data["sets"] = list(stage("tree_sets", registry=REGISTRY)(trees))
     data["rated"] = [replace(one, values={"score": 1.0 + at}) for at, one in enumerate(data["chats"])]
     cut = {"kinds": {"resumed": 1.0}, "words": 1}
     data["slices"] = list(stage("duplex", cut, registry=REGISTRY)(data["chats"]))

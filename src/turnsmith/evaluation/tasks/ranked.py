@@ -91,7 +91,7 @@ def _item(example: Example, own: list[float] | None, beside: list[float] | None,
         values |= {"baseline": in_order(beside, rank), "gain": ahead - in_order(beside, rank)}
     replies = several_of(example, "replies")
     texts = [one.messages[-1].content for one in replies]
-    return Item(example.id, "", values, {"judged": own, RANK: rank, "text": texts[own.index(max(own))]})
+    return Item(example.id, "", values, {"judged": own, RANK: list(rank), "text": texts[own.index(max(own))]})
 
 
 def in_order(judged: Sequence[float], rank: Sequence[float]) -> float:

@@ -37,7 +37,7 @@ class Ranked:
 
     title = "Order of ranked answers"
     note = (
-        "People have ranked answers to one prompt. Who knows nothing has the best above the worst half of the "
+        "People have ranked answers to one prompt. Who knows nothing puts the best above the worst half the "
         "time, and has correlations of 0."
     )
     metrics = (

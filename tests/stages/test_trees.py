@@ -206,7 +206,7 @@ def test_made_trees_rank_a_right_sentence_above_a_number_above_a_wrong_one():
 
 
 def test_what_learns_of_a_thread_is_each_answer_and_the_token_that_ends_it():
-    """Of one pair as many tokens as the answer has, and one more, as in OpenAssistant's own mask. That one has
+    """Of one pair as many tokens as the answer has, and one more, as in OpenAssistant's mask. That one has
     the mark of the next speaker learnt behind each further answer too; here it is not."""
     words = tokenizer()
     for thread, answers in (("q a", 1), ("q a q2 b", 2)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 from turnsmith.errors import DataError
 
@@ -48,8 +48,8 @@ def ranked_pairs(rankings: Sequence[Sequence[str | Sequence[str]]]) -> Ranked:
         for one, other in combinations(places, 2):
             if places[one] != places[other]:
                 wins[(one, other) if places[one] < places[other] else (other, one)] += 1
-    both = [pair for one in combinations(sorted(names), 2) for pair in (one, one[::-1])]
-    margins = {pair: wins[pair] - wins[pair[::-1]] for pair in both}
+    both = list(permutations(sorted(names), 2))
+    margins = {(one, other): wins[one, other] - wins[other, one] for one, other in both}
     below: dict[str, set[str]] = {name: set() for name in names}
     locked: list[Pair] = []
     for better, worse in sorted(

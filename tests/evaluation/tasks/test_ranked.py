@@ -55,6 +55,21 @@ def test_a_baseline_is_set_beside_the_judge():
     assert rows["best above worst, above the baseline's"] == pytest.approx(2 / 3 - 1 / 3)
 
 
+def test_what_is_above_chance_or_a_baseline_may_be_below_0_with_its_interval():
+    """Of ten sets the judge has one in order, and the baseline the nine others."""
+    data = [answers(f"{at}", 0, 1) if at else answers("0", 1, 0) for at in range(10)]
+    bench = TinyBench({"sets": data})
+    task = Ranked(on="sets", by=words, baseline=shorter)
+    rows = {row["name"]: row for row in alone(task.metrics, task.measure(bench.tuned, bench))}
+    for name, value in (
+        ("best above worst, above chance", -0.4),
+        ("best above worst, above the baseline's", -0.8),
+    ):
+        assert rows[name]["after"] == pytest.approx(value)
+        assert rows[name]["low"] < value < rows[name]["high"]
+    assert rows["best above worst"]["low"] == 0
+
+
 def test_equal_judgements_are_half_in_order_and_correlate_with_nothing():
     _, found = items(by=lambda asked, _: [1.0] * len(asked))
     assert {key: found[0].values[key] for key in ("ahead", "kendall", "spearman")} == {

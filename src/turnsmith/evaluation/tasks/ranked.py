@@ -40,13 +40,13 @@ class Ranked:
         "People have ranked answers to one prompt. Who knows nothing puts the best above the worst half the "
         "time, and has correlations of 0."
     )
-    metrics = (
+    metrics = (  # what lies above something is no share: it may be below 0
         Metric("best above worst", "ahead", "share", "higher", of="prompts", chance=True),
-        Metric("best above worst, above chance", "lead", "share", "higher", of="prompts"),
+        Metric("best above worst, above chance", "lead", "difference", "higher", of="prompts"),
         Metric("Kendall", "kendall", "correlation", "higher", of="prompts"),
         Metric("Spearman", "spearman", "correlation", "higher", of="prompts"),
         Metric("the baseline's best above worst", "baseline", "share", "higher", of="prompts"),
-        Metric("best above worst, above the baseline's", "gain", "share", "higher", of="prompts"),
+        Metric("best above worst, above the baseline's", "gain", "difference", "higher", of="prompts"),
     )
 
     def __init__(self, *, on: str, by: Scorer | None = None, baseline: Scorer | None = None) -> None:

@@ -10,10 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from turnsmith.serve import wire
+from turnsmith.serve import annotating, feedback, wire
 from turnsmith.serve.answering import awaited, streamed
 from turnsmith.serve.doors import Asking, Doors, Rate
-from turnsmith.serve.feedback import CRITERIA, routes
+from turnsmith.serve.feedback import CRITERIA
+from turnsmith.serve.growing import Rules
 from turnsmith.serve.keeping import PATIENCE, Keeping, Kept, Unkept
 from turnsmith.serve.refusals import Bounded, Refused, answer_errors
 from turnsmith.serve.replies import Replies
@@ -36,11 +37,12 @@ def app(
     criteria: Sequence[str] = CRITERIA,
     patience: float = PATIENCE,
     alone: bool = True,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
 ) -> FastAPI:
     """The application. store: what keeps all that is said; nothing does without it. largest: bytes of a
     request. rate: requests in a minute for each key; 0 is no limit. criteria: of scales. patience:
     seconds that a request waits for a store that is away. alone: whether only this machine can ask; then
-    pages of other sites that lead their names here are refused."""
+    pages of other sites that lead their names here are refused. rules: of trees that people grow."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -58,7 +60,8 @@ def app(
     made.state.doors = Doors(store, Rate(rate))
     keeping = Keeping(store, patience=patience) if store else None
     if keeping:
-        made.include_router(routes(keeping, criteria))
+        made.include_router(feedback.routes(keeping, criteria, rules))
+        made.include_router(annotating.routes(keeping, rules))
 
     async def kept(of: Served, asked: wire.Asked, asking: Known, said: list[Conversation]) -> Kept:
         if keeping is None or asked.store is False:

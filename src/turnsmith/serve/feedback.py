@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from turnsmith.serve.doors import Admin, Asking
+from turnsmith.serve.growing import Rules
 from turnsmith.serve.keeping import Keeping
 from turnsmith.serve.refusals import Refused
-from turnsmith.serve.store import erasing, judging, people, reading, talks
+from turnsmith.serve.store import collecting, erasing, judging, people, reading, talks
 from turnsmith.serve.store.judging import Judged
 from turnsmith.serve.store.keys import Known
 from turnsmith.serve.store.talks import LONGEST, Who
@@ -60,8 +61,8 @@ class ConsentSent(Sent):
     consent: bool | None
 
 
-def routes(keeping: Keeping, criteria: Sequence[str] = CRITERIA) -> APIRouter:
-    """The routes. criteria: those of scales, all else is refused."""
+def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter:
+    """The routes. criteria: those of scales, all else is refused. rules: of trees that people grow."""
     made = APIRouter(prefix="/v1", tags=["feedback"])
 
     @made.get("/criteria")
@@ -90,7 +91,10 @@ def routes(keeping: Keeping, criteria: Sequence[str] = CRITERIA) -> APIRouter:
 
         def keep(session: Session) -> None:
             person = talks.person(session, who)
-            judging.rank(session, person, id, order, blind=sent.blind, all_trees=all_trees)
+            if asking.role != "user" and collecting.grows(session, id):
+                collecting.ranked(session, person, id, order, rules)
+            else:
+                judging.rank(session, person, id, order, blind=sent.blind, all_trees=all_trees)
 
         await keeping.done(keep)
         return {"message": id, "order": order}

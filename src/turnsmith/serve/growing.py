@@ -269,7 +269,8 @@ def _work(task: Task) -> str:
 
 def _reviews(tree: Tree, rules: Rules, by: str) -> Iterator[Task]:
     there = _there(tree)
-    for node in there[:1] if tree.state == "initial_prompt_review" else there[1:]:
+    # While a tree grows, the first message lacks reviews only where somebody's were deleted.
+    for node in there[:1] if tree.state == "initial_prompt_review" else there:
         done = by == node.author or any(one.by == by for one in node.reviews)
         if _verdict(node, rules) is None and not done:
             yield Task("review", node.id)

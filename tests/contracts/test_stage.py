@@ -65,6 +65,8 @@ OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["overlap_levels"] = OPTIONS["overlap_ratings"] = {"count": 3}
 OPTIONS["thinned"] = {"most": 1, "by": "reward"}
+OPTIONS["tagged"] = {"key": "task", "to": "chat"}
+OPTIONS["inverse_frequency"] = {"key": "id"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 

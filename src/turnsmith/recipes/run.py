@@ -20,6 +20,7 @@ from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Me
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, bound, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
+from turnsmith.train.options import Fit
 
 if TYPE_CHECKING:
     from turnsmith.data.archive import Archive
@@ -29,6 +30,7 @@ Say = Callable[[str], None]
 # Options of fit that do not change what comes out. `nonfinite` does only where nothing would come out
 # otherwise: so who was stopped can go on, leaving the step out.
 NOT_HASHED = ("trackers", "checkpoint", "nonfinite", "shard")
+SILENT = ("patience",)  # options that came later: without them what was made before is what it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ def newest(versions: Mapping[str, Sequence[T]], name: str) -> T:
     if number and not (number.isdecimal() and 1 <= int(number) <= len(made)):
         raise UsageError(f"{name}: there are the versions 1 to {len(made)} of {base!r} at this step")
     return made[int(number) - 1 if number else -1]
+
+
+def _decisive(fit: Fit) -> dict[str, Any]:
+    """The options of a fit that what comes out depends on; of those in SILENT only what is not 0."""
+    found = {name: value for name, value in asdict(fit).items() if name not in NOT_HASHED}
+    return {name: value for name, value in found.items() if value or name not in SILENT}
 
 
 def in_suite(name: str, suite: Sequence[Component]) -> Component:
@@ -339,7 +347,7 @@ class Runner:
             start.fingerprint,
             self._described("objective", step.objective),
             self._described("trainable", step.trainable),
-            {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
+            _decisive(step.fit),
             step.train_on,
             seed,
             *([self._described("view", step.view)] if step.view else []),

@@ -99,7 +99,8 @@ def weighed(data, **options):
 
 def test_the_rarer_a_class_the_more_its_examples_count_and_all_count_as_many_as_there_are():
     """N = 4, C = 2: 4 / (2 * 3) for each of three, 4 / (2 * 1) for the one; 3 * 2/3 + 2 = 4."""
-    found, _ = weighed([example("abcd"[n], task="rare" if n == 1 else "common") for n in range(4)], key="task")
+    data = [example("abcd"[n], task="rare" if n == 1 else "common") for n in range(4)]
+    found, _ = weighed(data, key="task")
     assert found == pytest.approx([2 / 3, 2.0, 2 / 3, 2 / 3])
     assert sum(found) == pytest.approx(4)
 

@@ -268,7 +268,8 @@ class Runner:
         }
         told = ("format", "guessed", "rows", "counts", "seconds", "usage", "flops")
         known = {name: record[name] for name in told}
-        known["computed_on"] = record.get("computed_on")
+        known |= {name: record.get(name) for name in ("computed_on", "unread", "passed", "hashes")}
+        known["given"] = self._given([step.given] if step.given else [], {})
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
     def examples(self, name: str) -> Archive:
@@ -282,6 +283,13 @@ class Runner:
         described = self._described("stage", component)
         models = self._fingerprints("stage", component)
         return {**described, "chats": [*models, self.recipe.seed, version] if models else None}
+
+    def _given(self, data: Sequence[str], models: Mapping[str, Trained]) -> dict[str, Any]:
+        """What a step was given, by name: the data as they are on the shelf, models by their fingerprints."""
+        return {
+            "data": {name: self.hashes(name) for name in data},
+            "models": {name: model.fingerprint for name, model in models.items()},
+        }
 
     def _held(self, name: str) -> tuple[Held, ...]:
         return newest(self.data, name)
@@ -313,7 +321,9 @@ class Runner:
         for warning in telling.of_training(step.name, record):
             self.warn(warning)
         named = {"verb": "train", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
-        return {**named, "reused": reused, **record}
+        named |= {"seed": seed, "fingerprint": self.models[step.name][-1].fingerprint}
+        data = [step.data, *([step.validate_on] if step.validate_on else []), *step.beside.values()]
+        return {**named, "given": self._given(data, {step.start: start}), "reused": reused, **record}
 
     def trial(self, step: Train) -> dict[str, Any]:
         """What the first optimiser steps of a `train` step take; the model is not kept."""
@@ -482,7 +492,10 @@ class Runner:
         self._told("measure", f"{step.model}{beside}", reused, "")
         for line in telling.figures(record["tasks"]):
             self.say(f"        {line}")
-        named = {"verb": "evaluate", "model": step.model, "against": step.against}
+        named: dict[str, Any] = {"verb": "evaluate", "model": step.model, "against": step.against}
+        models = {step.model: after} | ({step.against: before} if step.against and before else {})
+        on = [str(one.options["on"]) for one in step.suite if "on" in one.options]
+        named["given"] = self._given(on, models)
         return {**named, "artefact": key, "reused": reused, **record}
 
     def _measured_by(self, component: Component, suite: Sequence[Component]) -> dict[str, Any]:

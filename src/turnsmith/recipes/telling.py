@@ -37,8 +37,8 @@ def of_training(name: str, record: Mapping[str, Any]) -> list[str]:
     patience = record.get("fit", {}).get("patience")
     if patience and (asked := record["asked"]) > record["steps"]:
         found.append(
-            f"train {name}: ended after {record['steps']:,} of {asked:,} steps: {patience:,} evaluations in a "
-            f"row were no better than that after step {record['best_step']:,}, whose state is kept"
+            f"train {name}: ended after {record['steps']:,} of {asked:,} steps: {patience:,} evaluations in "
+            f"a row were no better than that after step {record['best_step']:,}, whose state is kept"
         )
     if skipped := record.get("skipped", 0):
         why = "their loss or gradient was no number"

@@ -125,8 +125,8 @@ def _class(example: Example, key: str) -> str:
     found = example.meta.get(key)
     if not isinstance(found, str | int):  # true and false are numbers
         raise DataError(
-            f"example {example.id!r} has no class under {key!r} in its metadata: {found!r}. The stage `tagged` "
-            "gives one to those that have none"
+            f"example {example.id!r} has no class under {key!r} in its metadata: {found!r}. The stage "
+            "`tagged` gives one to those that have none"
         )
     return str(found)
 

@@ -13,7 +13,8 @@ def test_exactly_one_of_steps_and_epochs_says_how_long(given):
 
 @pytest.mark.parametrize(("name", "value"), [
     ("batch", 0), ("row", 0), ("length", -1), ("checkpoint", 0), ("temperature", 0.0), ("lr", -1e-4),
-    ("weight_decay", -0.1), ("clip", -1.0), ("evaluate", -1), ("patience", -1), ("warmup", 1.5), ("warmup", -0.1),
+    ("weight_decay", -0.1), ("clip", -1.0), ("evaluate", -1), ("patience", -1), ("warmup", 1.5),
+    ("warmup", -0.1),
 ])  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):

@@ -49,8 +49,10 @@ class Stage:
         return "pass" if any(check.passed for check in self.checks) else "not done"
 
     def check(self, what: str, passed: bool | None, said: str = "") -> None:
-        """One statement more."""
-        self.checks.append(Check(what, passed, said))
+        """One statement more; what was found before is not said again."""
+        found = Check(what, passed, said)
+        if found not in self.checks:
+            self.checks.append(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def test_influence_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("by", "order"), [("dot", ["long", "near"]), ("cosine", ["long", "near"]), ("euclidean", ["near", "long"])]
+    ("by", "order"),
+    [("dot", ["long", "near"]), ("cosine", ["long", "near"]), ("euclidean", ["near", "long"])],
 )
 def test_a_table_gives_the_nearest_pairs_first(by, order):
     found = Table(PAIRS, ROWS).nearest(QUERY, by=by)

@@ -282,7 +282,8 @@ class Runner:
         """What a stage's examples depend on, beside what it is given; what chats draw depends on the run."""
         described = self._described("stage", component)
         models = self._fingerprints("stage", component)
-        return {**described, "chats": [*models, self.recipe.seed, version] if models else None}
+        beside = self._beside("stage", component)
+        return {**described, "chats": [*models, self.recipe.seed, version] if models else None, **beside}
 
     def _given(self, data: Sequence[str], models: Mapping[str, Trained]) -> dict[str, Any]:
         """What a step was given, by name: the data as they are on the shelf, models by their fingerprints."""
@@ -376,7 +377,7 @@ class Runner:
         stages = step.collect.stages
         names = (name for one in stages for name in wiring.models("stage", one, self.registry))
         return {
-            "stages": [self._described("stage", one) for one in stages],
+            "stages": [{**self._described("stage", one), **self._beside("stage", one)} for one in stages],
             "models": [self.model(name).fingerprint for name in names if name != step.name],
             "examples": step.collect.examples,
             "epochs": step.collect.epochs,
@@ -506,11 +507,8 @@ class Runner:
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
         described["options"] |= files.hashes(component, self.registry, self.near)
         models = self._fingerprints("task", component)
-        further = self.registry.entry("task", component.name).names("beside")
         beside: dict[str, Any] = {"models": models} if models else {}
-        beside |= (
-            {"beside": [self.hashes(str(described["options"][name])) for name in further]} if further else {}
-        )
+        beside |= self._beside("task", component)
         return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked, **beside}
 
     def measurement_key(
@@ -573,6 +571,11 @@ class Runner:
 
     def _described(self, kind: Kind, component: Component) -> dict[str, Any]:
         return wiring.described(kind, component, self.registry)
+
+    def _beside(self, kind: Kind, component: Component) -> dict[str, Any]:
+        """What stands for the data that a component's options, or its agents, name; nothing where none do."""
+        named = wiring.data(kind, component, self.registry)
+        return {"beside": [self.hashes(name) for name in named]} if named else {}
 
     def _fingerprints(self, kind: Kind, component: Component) -> list[str]:
         """Of the models that a component's options name."""

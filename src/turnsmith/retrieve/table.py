@@ -40,7 +40,9 @@ def similarities(
         return -np.linalg.norm(rows - query, axis=1)
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
     if not lengths.all():
-        raise DataError("cosine: a vector of length 0 has no direction: is the text that it stands for empty?")
+        raise DataError(
+            "cosine: a vector of length 0 has no direction: is the text that it stands for empty?"
+        )
     return rows @ query / lengths
 
 

@@ -44,9 +44,11 @@ OF_CHATS = (
     "duplex",
     "joined",
     "mismatched",
+    "reworded",
     "timed",
 )  # which need what other stages leave, and replies that differ
 OPTIONS["mismatched"] = {"share": 0.5}
+OPTIONS["reworded"] = {"templates": ("Well, {question}", "{question} Please.")}
 OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["letters"] = {"most": 40}

@@ -37,6 +37,7 @@ OPTIONS = {
     "moderated_each": {"on": "unsafe", "policy": {"Numbers": ""}},
     "maths": {"max_new": 8},
     "routing": {"on": "typed"},
+    "retrieved": {"on": "again", "table": "chats", "further": (4,)},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
     "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
@@ -58,6 +59,7 @@ def lengths(asked, examples):
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
     "agreement": {"on": "rated", "by": lengths},
+    "paths": {"on": "chats", "other": nods, "by": lengths, "max_new": 8},
     "bandit": {"on": "chats", "reward": lengths},
     "told_apart": {"on": "told", "before": lengths},
     "ranked": {"on": "sets", "by": lengths, "baseline": lengths},
@@ -89,6 +91,9 @@ def bench():
     data = {"chats": conversations(3), "pairs": conversations(3, parts=("chosen", "rejected"))}
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
+    ]
+    data["again"] = [
+        replace(one, meta={"id": f"again-{at}", "row": one.id}) for at, one in enumerate(data["chats"])
     ]
     short = [one.replaced(text=one.parts["text"].upto(2)) for one in data["chats"]]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(short)]

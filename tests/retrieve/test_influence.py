@@ -109,3 +109,12 @@ def test_what_is_no_number_is_an_error_that_names_it():
 def test_one_level_is_refused():
     with pytest.raises(UsageError, match="levels is 1: two or more"):
         influence(ONE, OTHER[None], levels=1)
+
+
+def test_a_row_of_wider_spread_may_come_before_the_query_itself():
+    """On itself x = 0 1 2 3, about 1.5, has 2.25 + 0.25 + 0.25 + 2.25 = 5 over 4 sqrt(1.25), which is 1.118;
+    on y = 0 0 3 3 it has 4 * 2.25 = 9 over 4 * 1.5."""
+    narrow, wide = influence(OTHER, np.array([OTHER, ONE]), levels=4)
+    assert narrow == pytest.approx(5 / (4 * math.sqrt(1.25)), abs=1e-12)
+    assert wide == pytest.approx(1.5, abs=1e-12)
+    assert wide > narrow

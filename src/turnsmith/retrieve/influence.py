@@ -51,8 +51,9 @@ def influence(
     in group j, of mean m_j in y, and m and s the mean and the deviation (over n) of all of y, it is
     sum_j n_j^2 (m_j - m)^2 / (n s), or over n s^2, `variance`, as the influence score has it. It does not see
     signs: a row and its negative have the same influence, up to ties of rounding, so whoever needs the
-    direction has to look at a correlation too. It is not symmetric. With as many levels as coordinates the
-    groups are single points, and nothing of the query is left in it. Raises as `quantised`.
+    direction has to look at a correlation too. It is not symmetric, and of few coordinates a row of wider
+    spread may have more of it than the query has on itself. With as many levels as coordinates the groups are
+    single points, and nothing of the query is left in it. Raises as `quantised`.
 
     >>> influence(np.array([0.0, 0.0, 1.0, 1.0]), np.array([[0.0, 1.0, 2.0, 3.0]]), levels=4).round(6)
     array([1.788854])

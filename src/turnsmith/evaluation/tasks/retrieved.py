@@ -47,8 +47,8 @@ class Retrieved:
     )
     metrics: tuple[Metric, ...] = (
         *(metric for name in NAMES for metric in _metrics(name)),
-        Metric("influence less cosine", "less cosine", "share", "higher", of="questions"),
-        Metric("influence less chance", "less chance", "share", "higher", of="questions"),
+        Metric("influence less cosine", "less cosine", "difference", "higher", of="questions"),
+        Metric("influence less chance", "less chance", "difference", "higher", of="questions"),
     )
 
     def __init__(

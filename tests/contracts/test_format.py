@@ -40,7 +40,7 @@ ROWS = {
     ],
     "completion": [{"prompt": "Hi", "completion": "Hello", "page": 3}],
     "faq": [
-        {"questions": "Where?", "answers": "Here.", "page": 3},
+        {"questions": "Where?", "answer": "Here.", "page": 3},
         {"questions": ["Where?", "In which place?"], "answer": "Here.", "page": 3},
     ],
     "moderation": [

@@ -34,13 +34,13 @@ def measured(other=OTHER, own=OWN, by=longest, **options):
 def test_figures_by_hand():
     """The longer one is chosen, of equals the other's: the first, the model's, and the other's twice."""
     items = measured()
-    names = ("chosen", "own", "other", "less own", "less other", "right", "differ", "taken")
+    names = ("chosen", "own", "other", "less own", "less other", "right", "chance", "taken")
     found = [[item.values[name] for name in names] for item in items]
     assert found == [
-        [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0],
-        [0.75, 0.75, 0.5, 0.0, 0.25, 1.0, 1.0, 0.0],
-        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
-        [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 1.0],
+        [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.5, 1.0],
+        [0.75, 0.75, 0.5, 0.0, 0.25, 1.0, 0.5, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        [0.5, 0.5, 0.5, 0.0, 0.0, 1.0, 1.0, 1.0],
     ]
     assert items[1].shown == {"reference": "a b c", "text": OWN[1], "other": "a", "own": OWN[1]}
 

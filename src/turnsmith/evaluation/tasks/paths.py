@@ -19,8 +19,8 @@ class Paths:
 
     on: the data, whose last answers are the references. count: how many of them, from the first. temperature:
     0 is greedy. max_new: replies are cut after so many tokens. A question that one of the two could not
-    answer fails. `better one chosen` is of those whose replies are not as near to the reference; chance is a
-    half. Raises DataError where there is no answer to compare with.
+    answer fails. `better one chosen` counts two that are as near to the reference as right, in chance too.
+    Raises DataError where there is no answer to compare with.
     """
 
     title = "The better of two replies"
@@ -34,7 +34,7 @@ class Paths:
         Metric("ROUGE-L of the other", "other", "share", "higher", of="questions"),
         Metric("chosen less model", "less own", "ROUGE-L", "higher", of="questions"),
         Metric("chosen less other", "less other", "ROUGE-L", "higher", of="questions"),
-        Metric("better one chosen", "right", "share", "higher", size="differ", of="questions"),
+        Metric("better one chosen", "right", "share", "higher", of="questions", chance=True),
         Metric("other one chosen", "taken", "share", "higher", of="questions"),
     )
 
@@ -84,8 +84,8 @@ def _item(id: str, reference: str, other: Reply | Failure, own: Reply | Failure,
         "other": first,
         "less own": taken - second,
         "less other": taken - first,
-        "right": float(first != second and taken == max(first, second)),
-        "differ": float(first != second),
+        "right": float(taken == max(first, second)),
+        "chance": 0.5 if first != second else 1.0,
         "taken": float(chosen == 0),
     }
     shown = {"reference": reference, "text": said[chosen], "other": said[0], "own": said[1]}

@@ -68,9 +68,7 @@ def test_a_chat_may_merge_both_and_is_only_asked_where_there_are_two():
     assert told(*judge([chat("s: Be kind.", "u: 1"), chat("u: 2")])) == ["both", "b"]
     (asked,) = heard
     assert [one.role for one in asked.messages] == ["system", "user"]
-    assert asked.messages[-1].content.startswith(
-        "1\n\nTwo answers were given.\nFirst: {second}\nSecond: b\n"
-    )
+    assert asked.messages[-1].content.startswith("1\n\nTwo answers were given.\nFirst: {second}\nSecond: b\n")
 
 
 @pytest.mark.parametrize("both", [{}, {"by": lengths, "merge": says("c")}])

@@ -36,7 +36,7 @@ def test_its_tiny_form_measures_what_it_claims_on_a_network():
 
 
 def test_answers_that_people_rated_well_join_the_table_and_the_next_training(tmp_path):
-    """Of five rows the four that are stored or rated 4 and better: a training of one epoch learns from them."""
+    """Of five rows the four that are stored, or rated 4 and better: one epoch learns from them."""
     rows = [
         {"prompt": f"Who {number}?", "answer": "I.", "source": source, "rating": given}
         for number, (source, given) in enumerate(RATED)

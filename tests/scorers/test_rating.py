@@ -27,7 +27,8 @@ def judge(tmp_path_factory):
     scoring = Scoring(model, heads=SIZE).eval()
     heads.save(scoring.heads, where / "m")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TURNSMITH_HOME", str(where / "home"))
+        patch.setenv("TURNSMITH_HOME", str(where))
+        (where / "arithmetic.json").write_text('{"dtype": "float32", "seconds": {}}')
         yield str(where / "m"), scoring, tokens
 
 

@@ -39,7 +39,7 @@ class Likeness:
 def spoken(conversation: Conversation, example: Example) -> tuple[str, str]:
     """All that was said before the last message, joined by spaces, and that message. Raises DataError where
     nothing was."""
-    *before, last = conversation.messages or [None]
-    if last is None or not before:
+    if len(conversation.messages) < 2:
         raise DataError(f"example {example.id!r}: nothing was said before its last message")
+    *before, last = conversation.messages
     return " ".join(message.content for message in before), last.content

@@ -46,7 +46,7 @@ def test_the_influence_is_that_of_the_models_vectors(bench):
 
 
 def test_a_row_that_is_not_nearest_is_not_found(bench):
-    """All four are said to be wordings of row 0, and each finds its own; all rows are among the first four."""
+    """All four are said to be of row 0, and each finds its own; all rows are among the first four."""
     items = Retrieved(on="other", table="table", top_n=4).measure(bench.tuned, bench)
     assert [item.values["cosine first"] for item in items] == [1.0, 0.0, 0.0, 0.0]
     assert [item.values["influence found"] for item in items] == [1.0] * 4

@@ -40,7 +40,7 @@ def faq(row: Row) -> Parsed:
         )
     asked, *others = _several(row[used[0]], used[0])
     text = Conversation((Message("user", asked), Message("assistant", text_of(row[used[1]], used[1]))))
-    further: dict[str, Json] = {WORDINGS: list(others)} if others else {}
+    further: dict[str, Json] = {WORDINGS: [*others]} if others else {}
     return Parsed({"text": text}, used, meta=further)
 
 

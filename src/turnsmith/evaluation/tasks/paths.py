@@ -65,8 +65,10 @@ class Paths:
         own = subject.chat(asked, sampling=self.sampling, seed=0)
         chosen = better(self.by, asked, others, own)
         return [
-            _item(example.id, *found)
-            for example, *found in zip(examples, references, others, own, chosen, strict=True)
+            _item(example.id, reference, other, mine, place)
+            for example, reference, other, mine, place in zip(
+                examples, references, others, own, chosen, strict=True
+            )
         ]
 
 

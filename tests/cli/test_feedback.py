@@ -86,3 +86,17 @@ def test_keys_are_made_listed_and_ended(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     assert call(["keys", "end", "ann", *db]) == 2
     assert call(["keys", "add", "bob", "--role", "king", *db]) == 2
+
+
+def test_what_was_served_is_looked_at_and_completes_a_run(place, capsys):
+    assert call(["feedback", "monitor", "--json", "--run", "nowhere"]) == 2
+    assert "no finished run" in capsys.readouterr().err
+    (place / "run").mkdir()
+    (place / "run" / "run.json").write_text("{}")
+    assert call(["feedback", "monitor", "--model", "tiny", "--json", "--run", "run"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["turns"], told["alarms"]) == (2 * PEOPLE, [])
+    (window,) = told["windows"]
+    assert window["ratings"]["value"] == 3.0  # as many votes of 1 as of -1: 5 and 1
+    assert json.loads((place / "run" / "monitor.json").read_text()) == told
+    assert call(["feedback", "monitor", "--model", "other"]) == 2

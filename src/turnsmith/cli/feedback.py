@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from turnsmith.cli.keys import Database, opened
 from turnsmith.errors import UsageError
 
 if TYPE_CHECKING:
+    from turnsmith.serve.monitor import Mean, Report
     from turnsmith.serve.store.taking import Done
 
 Kind = Literal["sft", "pairs", "kto", "rankings", "ratings"]
@@ -121,6 +123,68 @@ def watch(
             time.sleep(every)
     finally:
         store.close()
+
+
+@app.command()
+def monitor(
+    db: Database = "turnsmith.db",
+    model: Annotated[
+        str | None, typer.Option(help="Replies of this served name; of all where not given.")
+    ] = None,
+    hours: Annotated[
+        float, typer.Option(help="Length of a window; the newest is compared with all before.")
+    ] = 24.0,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A run whose record of seven stages this completes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what was served: volume, length, refusals, ratings, topics; exit code 1 if something rings."""
+    from dataclasses import asdict
+
+    from turnsmith.recipes.audit import MONITORED
+    from turnsmith.serve.monitor import monitored
+
+    store = opened(db)
+    try:
+        from turnsmith.serve.store.traffic import turns
+
+        report = monitored(store.read(lambda s: turns(s, model=model)), window_seconds=3600 * hours)
+    finally:
+        store.close()
+    if run is not None:
+        _beside(run, MONITORED, asdict(report))
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _report(report)
+    if report.alarms:
+        raise typer.Exit(1)
+
+
+def _beside(run: Path, name: str, report: Mapping[str, Any]) -> None:
+    if not (run / "run.json").is_file():
+        raise UsageError(f"--run {run}: no finished run is there")
+    (run / name).write_text(json.dumps(report, indent=1), "utf-8")
+
+
+def _report(report: Report) -> None:
+    last = report.windows[-1]
+    print(f"{report.turns} replies in {len(report.windows)} windows, {last.turns} in the newest")
+    for name in ("length", "refusals", "cut", "ratings"):
+        found: Mean | None = getattr(last, name)
+        if found is not None:
+            sure = "" if found.low is None else f" [{found.low:.3g}, {found.high:.3g}]"
+            print(f"{name:9} {found.value:.3g}{sure} of {found.n}")
+    for alarm in report.alarms:
+        print(f"rings: {alarm}")
+    print(
+        "nothing rings"
+        if not report.alarms
+        else "a training on recent turns is due"
+        if report.retrain
+        else ""
+    )
 
 
 def _propose(found: Mapping[str, int], least: int, db: str, as_json: bool) -> None:

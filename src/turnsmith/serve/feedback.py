@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -12,8 +14,9 @@ from sqlalchemy.orm import Session
 from turnsmith.serve.doors import Admin, Asking
 from turnsmith.serve.growing import Rules
 from turnsmith.serve.keeping import Keeping
+from turnsmith.serve.monitor import monitored
 from turnsmith.serve.refusals import Refused
-from turnsmith.serve.store import collecting, erasing, judging, people, reading, talks
+from turnsmith.serve.store import collecting, erasing, judging, people, reading, talks, traffic
 from turnsmith.serve.store.judging import Judged
 from turnsmith.serve.store.keys import Known
 from turnsmith.serve.store.talks import LONGEST, Who
@@ -126,6 +129,15 @@ def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter
     @made.delete("/people/me")
     async def forget(asking: Asking, user: Named = "") -> dict[str, Any]:
         return await keeping.done(lambda s: erasing.erased(s, talks.person(s, Who(asking.name, user))))
+
+    @made.get("/monitor")
+    async def monitor(
+        asking: Admin,
+        model: str | None = None,
+        hours: Annotated[float, Query(gt=0, le=24 * 366)] = 24.0,
+    ) -> dict[str, Any]:
+        found = await keeping.read(lambda s: traffic.turns(s, model=model))
+        return asdict(await asyncio.to_thread(monitored, found, window_seconds=3600 * hours))
 
     @made.delete("/people/{id}")
     async def erase(id: str, asking: Admin) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import uvicorn
 from turnsmith.recipes.talking import chat
 from turnsmith.sample.chat import samples
 from turnsmith.sample.engine import Joining
-from turnsmith.serve.app import Served, app
+from turnsmith.serve.app import app
 from turnsmith.serve.batching import Batching, Coming
+from turnsmith.serve.served import Served
 from turnsmith.testing import directory
 from turnsmith.types import Completion, Conversation, Message, Sampling
 

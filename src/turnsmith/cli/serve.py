@@ -26,7 +26,8 @@ def command(
     try:
         import uvicorn
 
-        from turnsmith.serve.app import Served, app
+        from turnsmith.serve.app import app
+        from turnsmith.serve.served import Served
     except ImportError as error:
         raise UsageError(f"{error.name} is not there: pip install 'turnsmith[serve]'") from None
     from turnsmith.recipes.talking import chat

@@ -1,0 +1,82 @@
+"""Requests that get an error, in OpenAI's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from turnsmith.errors import DataError, TurnsmithError, UsageError
+from turnsmith.serve import wire
+from turnsmith.serve.batching import Busy
+
+
+class Refused(Exception):
+    """A request that is answered with an error. status: of HTTP."""
+
+    def __init__(self, status: int, text: str, **more: str | None) -> None:
+        self.status, self.body = status, wire.error(text, **more)  # pyright: ignore[reportArgumentType]
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Let what is raised in a request be its answer."""
+    for kind, answer in (
+        (Refused, lambda refused: (refused.status, refused.body)),
+        (RequestValidationError, _invalid),
+        (HTTPException, lambda error: (error.status_code, wire.error(str(error.detail)))),
+        (TurnsmithError, _failed),
+    ):
+        app.add_exception_handler(kind, partial(_answered, answer))
+
+
+async def _answered(
+    answer: Callable[[Any], tuple[int, dict[str, Any]]], request: Request, error: Exception
+) -> Response:
+    status, body = answer(error)
+    return JSONResponse(body, status, headers={"Retry-After": "1"} if status == 429 else None)
+
+
+def _invalid(error: RequestValidationError) -> tuple[int, dict[str, Any]]:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return 400, wire.error(f"{where or 'the request'}: {first['msg']}", param=where or None)
+
+
+def _failed(error: TurnsmithError) -> tuple[int, dict[str, Any]]:
+    if isinstance(error, Busy):
+        return 429, wire.error(f"{error}: try again", kind="rate_limit_error", code="rate_limit_exceeded")
+    usage = isinstance(error, UsageError | DataError) or error.exit_code == 2
+    return (400, wire.error(str(error))) if usage else (500, wire.error(str(error), kind="server_error"))
+
+
+class Bounded:
+    """Reads bodies up to a size, and refuses larger ones."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self.app, self.largest = app, largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        pieces: list[Message] = []
+        read = 0
+        while not pieces or pieces[-1].get("more_body"):
+            pieces.append(await receive())
+            read += len(pieces[-1].get("body", b""))
+            if read > self.largest:
+                body = wire.error(f"the request has more than {self.largest:,} bytes")
+                await JSONResponse(body, 413, headers={"Connection": "close"})(scope, receive, send)
+                return
+        waiting = iter(pieces)
+
+        async def again() -> Message:
+            return next(waiting, None) or await receive()
+
+        await self.app(scope, again, send)

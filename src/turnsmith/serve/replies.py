@@ -1,0 +1,124 @@
+"""Chat completions: the replies to one conversation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from turnsmith.sample.chat import Asked, Text, numbers, written
+from turnsmith.serve import wire
+from turnsmith.serve.answering import Choice, events
+from turnsmith.serve.batching import Coming
+from turnsmith.serve.refusals import Refused
+from turnsmith.serve.served import Served, begin, drawn
+from turnsmith.types import Completion, Conversation, Failure, Reply, Sampling
+
+MOST_NEW = 512  # tokens of a reply where the request does not say; fewer where the context ends before
+
+
+@dataclass
+class Replies:
+    """The replies to one request for a chat."""
+
+    of: Served
+    asked: wire.ChatAsked
+    conversation: Conversation
+    sampling: Sampling
+    prompt: list[int]
+    guides: list[Any]
+    coming: list[Coming]
+
+    @classmethod
+    def begun(cls, of: Served, conversation: Conversation, asked: wire.ChatAsked) -> Replies:
+        """Ask the engine. Raises Refused where the conversation cannot be answered."""
+        prompt, sampling = _prompt(of, conversation, asked)
+        count = asked.n or 1
+        told = of.chat.told(sampling, [prompt] * count)
+        guides = told.get("guides") or [None] * count
+        beside = {name: ids[0] for name, ids in told.get("beside", {}).items()}
+        seeds = numbers([written(prompt.ids)] * count, asked.number())
+        coming = begin(
+            of,
+            [
+                {"prompt": tuple(prompt.ids), "sampling": sampling, "seed": seed, "guide": guide}
+                | {"ends": told.get("ends"), "beside": beside or None}
+                for seed, guide in zip(seeds, guides, strict=True)
+            ],
+        )
+        return cls(of, asked, conversation, sampling, prompt.ids, guides, coming)
+
+    def _reply(self, number: int, completion: Completion) -> Reply:
+        found = self.of.chat.reply(
+            self.prompt, completion, self.guides[number], self.conversation, self.sampling
+        )
+        if isinstance(found, Failure):
+            raise Refused(500, found.reason, kind="server_error")
+        return found
+
+    def _logprobs(self, ids: tuple[int, ...], logprobs: tuple[float, ...]) -> dict[str, Any] | None:
+        if not self.asked.logprobs:
+            return None
+        pieces = self.of.chat.renderer.texts(list(ids))
+        return {
+            "content": [wire.token(*both) for both in zip(pieces, logprobs, strict=True)],
+            "refusal": None,
+        }
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer."""
+        choices: list[Choice] = []
+        for number, coming in enumerate(self.coming):
+            completion = await coming.whole()
+            reply = self._reply(number, completion)
+            logprobs = self._logprobs(completion.ids, completion.logprobs)
+            choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
+            choices.append({**choice, "finish_reason": wire.finish(reply)})
+        found = wire.head("chatcmpl", self.of.name, "chat.completion")
+        return {**found, "choices": choices, "usage": self._usage()}
+
+    async def streamed(self) -> AsyncIterator[bytes]:
+        """The answer in pieces. Where tools may be called, a reply comes when it has ended: until then nobody
+        knows whether it is a call."""
+        head = wire.head("chatcmpl", self.of.name, "chat.completion.chunk")
+        async for one in events(head, self.coming, self._pieces, self._usage, self.asked):
+            yield one
+
+    def _usage(self) -> dict[str, int]:
+        return wire.usage(len(self.prompt), drawn(self.coming))
+
+    async def _pieces(self, number: int) -> AsyncIterator[Choice]:
+        coming, text = self.coming[number], Text(self.of.chat.renderer, self.sampling.stop)
+
+        def choice(delta: dict[str, Any], logprobs: Any = None, end: str | None = None) -> Choice:
+            return {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": end}
+
+        yield choice({"role": "assistant", "content": ""})
+        held = bool(self.conversation.tools)
+        async for id in coming:
+            piece = "" if held else text.take(id)
+            if piece:
+                yield choice({"content": piece})
+        assert coming.completion is not None
+        reply = self._reply(number, coming.completion)
+        rest = reply.message.content if held else text.rest(coming.completion)
+        if rest:
+            yield choice({"content": rest})
+        if reply.message.calls:
+            made = [{"index": at, **call} for at, call in enumerate(wire.calls(reply.message))]
+            yield choice({"tool_calls": made})
+        logprobs = self._logprobs(coming.completion.ids, coming.completion.logprobs)
+        yield choice({}, logprobs, wire.finish(reply))
+
+
+def _prompt(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> tuple[Asked, Sampling]:
+    """What the engine goes on from, and how the reply is drawn; where the request does not say how long it
+    may be, as the context allows. Raises Refused where the conversation cannot be answered."""
+    sampling = asked.how(1)
+    prompt = of.chat.prompt(conversation, sampling)
+    if isinstance(prompt, Failure):
+        raise Refused(400, prompt.reason, param="messages")
+    if not (asked.max_tokens or asked.max_completion_tokens):
+        left = of.batching.capacity - prompt.longest
+        sampling = replace(sampling, max_new=max(1, min(MOST_NEW, left)))
+    return prompt, sampling

@@ -192,6 +192,11 @@ class Renderer:
             open_ids = [] if whole else open_ids
         return found
 
+    def token(self, id: int) -> str:
+        """What a token is called by itself: its text, or what the tokenizer calls a part of a character."""
+        (text,) = self.texts([id])
+        return text or str(self.tokenizer.convert_ids_to_tokens(id))
+
     # ------------------------------------------------------------------------------------- sequences
 
     def _tokens(

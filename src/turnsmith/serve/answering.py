@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -22,13 +21,14 @@ LOOK = 0.5  # seconds between looks whether who asked is still there
 async def events(
     head: dict[str, Any],
     coming: list[Coming],
-    pieces: Callable[[int], AsyncIterator[Choice]],
+    makers: list[Callable[[], AsyncIterator[Choice]]],
     usage: Callable[[], dict[str, int]],
     asked: wire.Asked,
 ) -> AsyncIterator[bytes]:
-    """The choices of all replies as they come, as events; where who asked goes away, replies are ended."""
+    """The choices that the makers give as they come, as events; where who asked goes away, replies are
+    ended."""
     try:
-        async for choice in _merged([partial(pieces, number) for number in range(len(coming))]):
+        async for choice in _merged(makers):
             yield wire.event({**head, "choices": [choice]})
         if asked.usage_wanted:
             yield wire.event({**head, "choices": [], "usage": usage()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from turnsmith.sample.chat import Asked, Text, numbers, written
@@ -42,7 +43,7 @@ class Replies:
             of,
             [
                 {"prompt": tuple(prompt.ids), "sampling": sampling, "seed": seed, "guide": guide}
-                | {"ends": told.get("ends"), "beside": beside or None}
+                | {"ends": told.get("ends"), "beside": beside or None, "best": asked.top_logprobs or 0}
                 for seed, guide in zip(seeds, guides, strict=True)
             ],
         )
@@ -56,14 +57,11 @@ class Replies:
             raise Refused(500, found.reason, kind="server_error")
         return found
 
-    def _logprobs(self, ids: tuple[int, ...], logprobs: tuple[float, ...]) -> dict[str, Any] | None:
+    def _logprobs(self, completion: Completion) -> dict[str, Any] | None:
         if not self.asked.logprobs:
             return None
-        pieces = self.of.chat.renderer.texts(list(ids))
-        return {
-            "content": [wire.token(*both) for both in zip(pieces, logprobs, strict=True)],
-            "refusal": None,
-        }
+        renderer = self.of.chat.renderer
+        return wire.logprobs(completion, renderer.texts(completion.ids), renderer.token)
 
     async def whole(self) -> dict[str, Any]:
         """The answer."""
@@ -71,18 +69,18 @@ class Replies:
         for number, coming in enumerate(self.coming):
             completion = await coming.whole()
             reply = self._reply(number, completion)
-            logprobs = self._logprobs(completion.ids, completion.logprobs)
+            logprobs = self._logprobs(completion)
             choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
             choices.append({**choice, "finish_reason": wire.finish(reply)})
         found = wire.head("chatcmpl", self.of.name, "chat.completion")
         return {**found, "choices": choices, "usage": self._usage()}
 
-    async def streamed(self) -> AsyncIterator[bytes]:
+    def streamed(self) -> AsyncIterator[bytes]:
         """The answer in pieces. Where tools may be called, a reply comes when it has ended: until then nobody
         knows whether it is a call."""
         head = wire.head("chatcmpl", self.of.name, "chat.completion.chunk")
-        async for one in events(head, self.coming, self._pieces, self._usage, self.asked):
-            yield one
+        makers = [partial(self._pieces, number) for number in range(len(self.coming))]
+        return events(head, self.coming, makers, self._usage, self.asked)
 
     def _usage(self) -> dict[str, int]:
         return wire.usage(len(self.prompt), drawn(self.coming))
@@ -107,8 +105,7 @@ class Replies:
         if reply.message.calls:
             made = [{"index": at, **call} for at, call in enumerate(wire.calls(reply.message))]
             yield choice({"tool_calls": made})
-        logprobs = self._logprobs(coming.completion.ids, coming.completion.logprobs)
-        yield choice({}, logprobs, wire.finish(reply))
+        yield choice({}, self._logprobs(coming.completion), wire.finish(reply))
 
 
 def _prompt(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> tuple[Asked, Sampling]:

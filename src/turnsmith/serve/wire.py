@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnsmith.data import messages
 from turnsmith.errors import UsageError
-from turnsmith.types import Completion, Conversation, Json, Message, Reply, Sampling
+from turnsmith.types import Best, Completion, Conversation, Json, Message, Reply, Sampling
 
 MOST = 128  # replies to one request
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -99,10 +100,8 @@ class ChatAsked(Asked):
 
     def how(self, default: int) -> Sampling:
         """How the reply is drawn. Raises UsageError for what is not offered."""
-        if self.top_logprobs:
-            raise UsageError(
-                "top_logprobs: only the log-prob of the token that was drawn is kept; leave it out"
-            )
+        if self.top_logprobs and not self.logprobs:
+            raise UsageError("top_logprobs: they stand beside log-probs: ask for `logprobs: true` too")
         if self.tool_choice not in (None, "auto", "none"):
             raise UsageError("tool_choice: `auto` and `none` are offered")
         most = self.max_completion_tokens or self.max_tokens or default
@@ -113,7 +112,7 @@ class TextAsked(Asked):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
@@ -178,9 +177,23 @@ def finish(reply: Reply) -> str:
     return "tool_calls" if reply.message.calls else FINISH[reply.finish]
 
 
-def token(text: str, logprob: float) -> dict[str, Any]:
-    """A token with its log-prob."""
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+def logprobs(completion: Completion, pieces: Sequence[str], named: Callable[[int], str]) -> dict[str, Any]:
+    """The log-probs of a chat completion. pieces: the text of each token. named: what an id is called that
+    was not drawn."""
+    drawn = zip(pieces, completion.logprobs, _best(completion), strict=True)
+    content = [
+        _token(piece, logprob) | {"top_logprobs": [_token(named(id), value) for id, value in best]}
+        for piece, logprob, best in drawn
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _best(completion: Completion) -> Sequence[Best]:
+    return completion.best or [()] * len(completion.ids)
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
 def usage(read: int, written: int) -> dict[str, int]:
@@ -200,15 +213,27 @@ def error(
     return {"error": {"message": text, "type": kind, "param": param, "code": code}}
 
 
-def texts(pieces: Sequence[str], completion: Completion) -> dict[str, Any]:
-    """The log-probs of a text completion: its tokens, theirs, and where each begins."""
-    offsets, at = [], 0
-    for piece in pieces:
-        offsets.append(at)
-        at += len(piece)
+def texts(
+    parts: Sequence[Completion], pieces: Sequence[str], named: Callable[[int], str], best: int
+) -> dict[str, Any]:
+    """The log-probs of a text completion: its tokens, theirs, and where each begins.
+
+    parts: what was read, where it is told of, and what was drawn. pieces: the text of each token; where there
+    is one more of them than ids, it is the first token of what was read, which nothing predicts. named: what
+    an id is called. best: how many of the most probable ids were asked for; what came stands beside them.
+    """
+    ids = [id for one in parts for id in one.ids]
+    logprobs: list[float | None] = [value for one in parts for value in one.logprobs]
+    likely = [dict(best) for one in parts for best in _best(one)]
+    top: list[dict[str, float] | None] = [
+        {named(other): value for other, value in {**likely[at], id: logprobs[at]}.items()}
+        for at, id in enumerate(ids)
+    ]
+    if len(pieces) > len(ids):
+        logprobs, top = [None, *logprobs], [None, *top]
     return {
         "tokens": list(pieces),
-        "token_logprobs": list(completion.logprobs),
-        "top_logprobs": None,
-        "text_offset": offsets,
+        "token_logprobs": logprobs,
+        "top_logprobs": top if best else None,
+        "text_offset": [0, *accumulate(map(len, pieces[:-1]))] if pieces else [],
     }

@@ -156,7 +156,7 @@ def test_the_models_are_listed(client):
         (
             {"tool_choice": "required", "tools": []},
             openai.BadRequestError,
-            "tool_choice: `auto` and `none` are offered",
+            "tool_choice: a tool is to be called; of tools there is none",
         ),
         ({"extra_body": {"colour": "red"}}, openai.BadRequestError, "colour: Extra inputs are not permitted"),
         ({"response_format": {"type": "xml"}}, openai.BadRequestError, "response_format: take"),

@@ -49,12 +49,15 @@ class Replies:
         )
         return cls(of, asked, conversation, sampling, prompt.ids, guides, coming)
 
-    def _reply(self, number: int, completion: Completion) -> Reply:
+    def reply(self, number: int, completion: Completion) -> Reply:
+        """What these ids say as the reply of this number. Raises Refused where they are none."""
         found = self.of.chat.reply(
             self.prompt, completion, self.guides[number], self.conversation, self.sampling
         )
         if isinstance(found, Failure):
             raise Refused(500, found.reason, kind="server_error")
+        if self.asked.parallel_tool_calls is False:
+            found = replace(found, message=replace(found.message, calls=found.message.calls[:1]))
         return found
 
     def _logprobs(self, completion: Completion) -> dict[str, Any] | None:
@@ -68,7 +71,7 @@ class Replies:
         choices: list[Choice] = []
         for number, coming in enumerate(self.coming):
             completion = await coming.whole()
-            reply = self._reply(number, completion)
+            reply = self.reply(number, completion)
             logprobs = self._logprobs(completion)
             choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
             choices.append({**choice, "finish_reason": wire.finish(reply)})
@@ -98,7 +101,7 @@ class Replies:
             if piece:
                 yield choice({"content": piece})
         assert coming.completion is not None
-        reply = self._reply(number, coming.completion)
+        reply = self.reply(number, coming.completion)
         rest = reply.message.content if held else text.rest(coming.completion)
         if rest:
             yield choice({"content": rest})
@@ -112,6 +115,10 @@ def _prompt(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> tu
     """What the engine goes on from, and how the reply is drawn; where the request does not say how long it
     may be, as the context allows. Raises Refused where the conversation cannot be answered."""
     sampling = asked.how(1)
+    if forced := asked.forced():
+        from turnsmith.sample.calling import call_grammar
+
+        sampling = replace(sampling, grammar=call_grammar(of.chat.renderer, forced))
     prompt = of.chat.prompt(conversation, sampling)
     if isinstance(prompt, Failure):
         raise Refused(400, prompt.reason, param="messages")

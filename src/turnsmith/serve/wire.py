@@ -98,12 +98,29 @@ class ChatAsked(Asked):
             self.messages, "messages", tools=None if self.tool_choice == "none" else self.tools
         )
 
+    def forced(self) -> list[dict[str, Any]]:
+        """The tools of which one has to be called; none where the model is free. Raises UsageError."""
+        choice, tools = self.tool_choice, self.tools or []
+        if choice in (None, "auto", "none"):
+            return []
+        named: Any = choice.get("function") if isinstance(choice, dict) else None
+        name = named.get("name") if isinstance(named, dict) else None
+        if choice != "required" and not (name and choice.get("type") == "function"):
+            raise UsageError(
+                "tool_choice: take `auto`, `none`, `required` or {type: function, function: {name: ...}}"
+            )
+        found = [tool for tool in tools if choice == "required" or _name(tool) == name]
+        if not found:
+            there = ", ".join(map(_name, tools)) or "none"
+            raise UsageError(f"tool_choice: {name or 'a tool'} is to be called; of tools there is {there}")
+        if _schema(self.response_format) is not None:
+            raise UsageError("a reply is a call or keeps to `response_format`: leave one of the two out")
+        return found
+
     def how(self, default: int) -> Sampling:
         """How the reply is drawn. Raises UsageError for what is not offered."""
         if self.top_logprobs and not self.logprobs:
             raise UsageError("top_logprobs: they stand beside log-probs: ask for `logprobs: true` too")
-        if self.tool_choice not in (None, "auto", "none"):
-            raise UsageError("tool_choice: `auto` and `none` are offered")
         most = self.max_completion_tokens or self.max_tokens or default
         return self.sampling(most, schema=_schema(self.response_format))
 
@@ -122,6 +139,12 @@ class TextAsked(Asked):
         if isinstance(given, str) or (given and isinstance(given[0], int)):
             return [given]
         return list(given)
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    """What a tool is called, "" where it does not say."""
+    function: Any = tool.get("function", tool)
+    return str(function.get("name", "")) if isinstance(function, dict) else ""
 
 
 def _schema(asked: Mapping[str, Any] | None) -> Mapping[str, Json] | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -15,6 +15,7 @@ from turnsmith.serve.batching import Coming
 from turnsmith.serve.refusals import Refused
 
 Choice = dict[str, Any]  # a piece of a reply, or all of it
+T = TypeVar("T")
 LOOK = 0.5  # seconds between looks whether who asked is still there
 
 
@@ -72,9 +73,7 @@ async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterat
             task.cancel()
 
 
-async def awaited(
-    request: Request, answer: Awaitable[dict[str, Any]], coming: list[Coming]
-) -> dict[str, Any]:
+async def awaited(request: Request, answer: Awaitable[T], coming: Sequence[Coming] = ()) -> T:
     """The answer; where who asked goes away before, the replies are ended."""
     task = asyncio.ensure_future(answer)
     try:

@@ -2,70 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ValidationError
 
 from turnsmith.serve import wire
 from turnsmith.serve.answering import awaited, streamed
+from turnsmith.serve.embeddings import Encoder, embeddings
+from turnsmith.serve.passing import Backend, Behind
 from turnsmith.serve.refusals import Bounded, Refused, answer_errors
 from turnsmith.serve.replies import Replies
 from turnsmith.serve.served import Served
 from turnsmith.serve.texts import Texts
 
 LARGEST = 2**22  # bytes of a request
+Model: TypeAlias = "Served | Encoder | Behind"
+T = TypeVar("T", bound=BaseModel)
 
 
-def app(served: Mapping[str, Served], *, largest: int = LARGEST) -> FastAPI:
-    """The application; a request of more than `largest` bytes is refused."""
+def app(served: Mapping[str, Model], *, backends: Sequence[Backend] = (), largest: int = LARGEST) -> FastAPI:
+    """The application. backends: all of whose models are served too, under the names that they have there. A
+    request of more than `largest` bytes is refused."""
+    found: dict[str, Model] = dict(served)  # those of the backends too, once they were asked for
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        for one in served.values():
-            one.batching.close()
+        await _close([*served.values()], backends)
 
     made = FastAPI(title="Turnsmith", lifespan=life)
     made.add_middleware(Bounded, largest=largest)
     answer_errors(made)
 
-    def find(name: str) -> Served:
-        if name not in served:
-            there = ", ".join(served)
+    async def find(name: str) -> Model:
+        for backend in backends if name not in found else ():
+            if any(one["id"] == name for one in await backend.models()):
+                found[name] = Behind(name, backend, name)
+        if name not in found:
+            there = ", ".join(found)
             raise Refused(
                 404, f"no model {name!r} is served; there are: {there}", param="model", code="model_not_found"
             )
-        return served[name]
+        return found[name]
 
     @made.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_described(one) for one in served.values()]}
+        theirs = [one for backend in backends for one in await backend.models()]
+        own = [_described(one) for one in served.values()]
+        return {"object": "list", "data": own + [one for one in theirs if one["id"] not in served]}
 
-    @made.get("/v1/models/{name}")
+    @made.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        return _described(find(name))
+        return _described(await find(name))
 
     @made.post("/v1/chat/completions")
-    async def chat(asked: wire.ChatAsked, request: Request) -> Response:
-        one = find(asked.model)
-        conversation = asked.conversation()
-        replies = Replies.begun(one, conversation, asked)
+    async def chat(request: Request) -> Response:
+        body = await _body(request)
+        one = await find(body["model"])
+        if isinstance(one, Behind):
+            return await awaited(request, one.answer("chat/completions", body))
+        asked = _read(wire.ChatAsked, body)
+        replies = Replies.begun(_answering(one), asked.conversation(), asked)
         if asked.stream:
             return streamed(replies.streamed())
         return JSONResponse(await awaited(request, replies.whole(), replies.coming))
 
     @made.post("/v1/completions")
-    async def complete(asked: wire.TextAsked, request: Request) -> Response:
-        texts = Texts.begun(find(asked.model), asked)
+    async def complete(request: Request) -> Response:
+        body = await _body(request)
+        one = await find(body["model"])
+        if isinstance(one, Behind):
+            return await awaited(request, one.answer("completions", body))
+        asked = _read(wire.TextAsked, body)
+        texts = Texts.begun(_answering(one), asked)
         if asked.stream:
             return streamed(texts.streamed())
         return JSONResponse(await awaited(request, texts.whole(), texts.coming))
 
+    @made.post("/v1/embeddings")
+    async def embed(request: Request) -> Response:
+        body = await _body(request)
+        one = await find(body["model"])
+        if isinstance(one, Behind):
+            return await awaited(request, one.answer("embeddings", body))
+        return JSONResponse(await awaited(request, embeddings(one, _read(wire.EmbedAsked, body))))
+
     return made
 
 
-def _described(one: Served) -> dict[str, Any]:
+async def _body(request: Request) -> dict[str, Any]:
+    """The request as an object that names a model. Raises Refused."""
+    try:
+        found: Any = await request.json()
+    except ValueError as error:
+        raise Refused(400, f"the request is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise Refused(400, "the request is no JSON object")
+    if not isinstance(found.get("model"), str):
+        raise Refused(400, "model: the request names none", param="model")
+    return found
+
+
+def _read(kind: type[T], body: Mapping[str, Any]) -> T:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+def _answering(one: Served | Encoder) -> Served:
+    if isinstance(one, Encoder):
+        raise Refused(
+            400,
+            f"{one.name} is an encoder: it reads texts and answers none. Ask it for embeddings",
+            param="model",
+        )
+    return one
+
+
+async def _close(served: Sequence[Model], backends: Sequence[Backend]) -> None:
+    """End what is under way, and close what is open."""
+    for one in served:
+        if isinstance(one, Served):
+            one.batching.close()
+        elif isinstance(one, Encoder):
+            one.thread.shutdown()
+        else:
+            await one.backend.close()
+    for backend in backends:
+        await backend.close()
+
+
+def _described(one: Model) -> dict[str, Any]:
     return {"id": one.name, "object": "model", "created": one.made, "owned_by": "turnsmith"}

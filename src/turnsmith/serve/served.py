@@ -11,12 +11,14 @@ from turnsmith.serve.batching import Batching, Busy, Coming
 
 @dataclass(frozen=True)
 class Served:
-    """A model under its name. made: seconds since 1970."""
+    """A model under its name. made: seconds since 1970. adapter: which of several on one base it is, "" for
+    the base itself; None where there is nothing to choose."""
 
     name: str
     chat: LocalChat
     batching: Batching
     made: int = 0
+    adapter: str | None = None
 
 
 def begin(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:
@@ -24,7 +26,7 @@ def begin(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:
     coming: list[Coming] = []
     try:
         for one in wanted:
-            coming.append(of.batching.ask(**one))
+            coming.append(of.batching.ask(adapter=of.adapter, **one))
     except Busy:
         for one in coming:
             one.cancel()

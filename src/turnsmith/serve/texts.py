@@ -44,7 +44,7 @@ class Texts:
         read: list[asyncio.Future[Completion]] = []
         try:
             for prompt in prompts if asked.echo and asked.logprobs is not None else ():
-                told = partial(Joining.echo, prompt=prompt, best=asked.logprobs)
+                told = partial(Joining.echo, prompt=prompt, best=asked.logprobs, adapter=of.adapter)
                 read.append(of.batching.between(told))
             coming = [] if asked.max_tokens == 0 else cls._drawn(of, asked, prompts)
         except TurnsmithError:

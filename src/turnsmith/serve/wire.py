@@ -135,10 +135,28 @@ class TextAsked(Asked):
 
     def prompts(self) -> list[str | list[int]]:
         """Texts or ids to go on from."""
-        given: Any = self.prompt
-        if isinstance(given, str) or (given and isinstance(given[0], int)):
-            return [given]
-        return list(given)
+        return _each(self.prompt)
+
+
+class EmbedAsked(BaseModel):
+    """POST /v1/embeddings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None
+
+    def texts(self) -> list[str | list[int]]:
+        """What is to be embedded, as texts or ids."""
+        return _each(self.input)
+
+
+def _each(given: Any) -> list[str | list[int]]:
+    """Texts or lists of ids, of which a single one may stand by itself."""
+    return [given] if isinstance(given, str) or (given and isinstance(given[0], int)) else list(given)
 
 
 def _name(tool: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from turnsmith.models.answering import is_llamacpp
 from turnsmith.models.bare import bare
 from turnsmith.models.directory import is_combination
 from turnsmith.models.endpoint import endpoint, is_endpoint
-from turnsmith.models.locate import locate
+from turnsmith.models.locate import foundation, locate
 from turnsmith.models.several import base_shared, on_one_base
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.talking import chat
@@ -127,7 +127,7 @@ def _speaks(reference: str) -> bool:
     """Whether the model predicts words; read off its shape alone."""
     from turnsmith.models import load
 
-    model: Any = load.load(reference, device="meta")[0]
+    model: Any = load.load(str(foundation(reference)), device="meta")[0]
     base: Any = bare(model)
     return base.get_output_embeddings() is not None
 

@@ -44,7 +44,7 @@ def test_an_answer_is_that_of_the_server_behind_under_the_name_from_here(client,
 
 
 def test_models_of_both_are_listed(front):
-    assert [one.id for one in front.models.list()] == ["mine", "tiny"]
+    assert {one.id for one in front.models.list()} == {"mine", "tiny"}
     with pytest.raises(openai.NotFoundError, match="no model 'other' is served"):
         front.chat.completions.create(model="other", messages=ASKED)
 
@@ -117,6 +117,11 @@ def test_a_server_that_is_away_or_fails_gives_an_error_in_openais_form(strange, 
     assert said in error["message"]
     assert "sk-1" not in error["message"]
     assert answer.headers.get("Retry-After") == ("7" if name in ("old", "detail", "text") else None)
+
+
+def test_what_is_away_is_not_listed(strange):
+    found = httpx.get(f"{strange}/v1/models").json()["data"]
+    assert {one["id"] for one in found} == {*ANSWERS, "away"}
 
 
 @pytest.mark.parametrize(("name", "said"), [("short", "ended the stream before"), ("broken", "broke off")])

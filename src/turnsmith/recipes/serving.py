@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
 
 from turnsmith.data.render import Renderer
 from turnsmith.errors import UsageError
@@ -15,14 +18,18 @@ from turnsmith.models.directory import is_combination
 from turnsmith.models.endpoint import endpoint, is_endpoint
 from turnsmith.models.locate import foundation, locate
 from turnsmith.models.several import base_shared, on_one_base
+from turnsmith.recipes import yaml12
 from turnsmith.recipes.rendering import renderer_of
 from turnsmith.recipes.talking import chat
+from turnsmith.registry import Registry, bound
 from turnsmith.sample.chat import LocalChat
 from turnsmith.sample.engine import KEPT, LocalEngine
 from turnsmith.serve.batching import Batching
 from turnsmith.serve.embeddings import Encoder
+from turnsmith.serve.guarding import Guard
 from turnsmith.serve.passing import Backend, Behind
 from turnsmith.serve.served import Served
+from turnsmith.types import Json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +75,33 @@ def backend(url: str) -> Backend:
     """A server all of whose models are served: its URL, options behind a `?`. Raises UsageError."""
     address, _, options = url.partition("?")
     return Backend(endpoint(f"{address}#every?{options}"))
+
+
+def policy_in(file: Path) -> dict[str, str]:
+    """The categories of a YAML file, each with its description. Raises UsageError."""
+    try:
+        found = yaml12.load(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise UsageError(f"{file} is no policy: write a line `Category: description` for each category")
+    return {str(name): text for name, text in found.items()}
+
+
+def guard(named: str, policy: Mapping[str, str] | None = None, threshold: float = 0.5) -> Guard:
+    """What `NAME` or `NAME=MODEL` names: a scorer whose numbers say how bad the last message is, and the
+    model that it asks. policy: of a scorer that has one. Raises UsageError for what it does not take."""
+    name, _, model = named.partition("=")
+    known = Registry()
+    entry = known.entry("scorer", name)
+    given: dict[str, Json] = dict.fromkeys(entry.names("models"), model) if model else {}
+    given |= {"policy": dict(policy)} if policy is not None else {}
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"the guard's threshold is {threshold}, and has to be between 0 and 1")
+    if model and not entry.names("models"):
+        raise UsageError(f"the scorer {name} asks no model: leave out ={model}")
+    options = known.options("scorer", name, given)
+    return Guard(name, bound(known.function("scorer", name), options), threshold)
 
 
 def _behind(name: str, reference: str) -> Behind:

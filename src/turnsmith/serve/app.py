@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from turnsmith.serve import wire
 from turnsmith.serve.answering import awaited, streamed
 from turnsmith.serve.embeddings import Encoder, embeddings
+from turnsmith.serve.guarding import Guard, guarded
 from turnsmith.serve.passing import Backend, Behind
 from turnsmith.serve.refusals import Bounded, Refused, answer_errors
 from turnsmith.serve.replies import Replies
@@ -25,24 +27,36 @@ Model: TypeAlias = "Served | Encoder | Behind"
 T = TypeVar("T", bound=BaseModel)
 
 
-def app(served: Mapping[str, Model], *, backends: Sequence[Backend] = (), largest: int = LARGEST) -> FastAPI:
-    """The application. backends: all of whose models are served too, under the names that they have there. A
-    request of more than `largest` bytes is refused."""
+def app(
+    served: Mapping[str, Model],
+    *,
+    backends: Sequence[Backend] = (),
+    guards: Sequence[Guard] = (),
+    largest: int = LARGEST,
+) -> FastAPI:
+    """The application. backends: all of whose models are served too, under the names that they have there.
+    guards: what judges requests and replies. A request of more than `largest` bytes is refused."""
     found: dict[str, Model] = dict(served)  # those of the backends too, once they were asked for
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await _close([*served.values()], backends)
+        await _close([*served.values()], backends, guards)
 
     made = FastAPI(title="Turnsmith", lifespan=life)
     made.add_middleware(Bounded, largest=largest)
     answer_errors(made)
 
     async def find(name: str) -> Model:
+        away: Refused | None = None
         for backend in backends if name not in found else ():
-            if any(one["id"] == name for one in await backend.models()):
-                found[name] = Behind(name, backend, name)
+            try:
+                if any(one["id"] == name for one in await backend.models()):
+                    found[name] = Behind(name, backend, name)
+            except Refused as refused:
+                away = refused
+        if name not in found and away:
+            raise away
         if name not in found:
             there = ", ".join(found)
             raise Refused(
@@ -52,9 +66,11 @@ def app(served: Mapping[str, Model], *, backends: Sequence[Backend] = (), larges
 
     @made.get("/v1/models")
     async def models() -> dict[str, Any]:
-        theirs = [one for backend in backends for one in await backend.models()]
-        own = [_described(one) for one in served.values()]
-        return {"object": "list", "data": own + [one for one in theirs if one["id"] not in served]}
+        data = {one.name: _described(one) for one in served.values()}
+        for backend in backends:
+            with suppress(Refused):  # what is away now is not served now
+                data = {one["id"]: one for one in await backend.models()} | data
+        return {"object": "list", "data": list(data.values())}
 
     @made.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
@@ -63,26 +79,14 @@ def app(served: Mapping[str, Model], *, backends: Sequence[Backend] = (), larges
     @made.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         body = await _body(request)
-        one = await find(body["model"])
-        if isinstance(one, Behind):
-            return await awaited(request, one.answer("chat/completions", body))
-        asked = _read(wire.ChatAsked, body)
-        replies = Replies.begun(_answering(one), asked.conversation(), asked)
-        if asked.stream:
-            return streamed(replies.streamed())
-        return JSONResponse(await awaited(request, replies.whole(), replies.coming))
+        answer = partial(_chat, await find(body["model"]), request)
+        return await guarded(guards, "chat", body, answer)
 
     @made.post("/v1/completions")
     async def complete(request: Request) -> Response:
         body = await _body(request)
-        one = await find(body["model"])
-        if isinstance(one, Behind):
-            return await awaited(request, one.answer("completions", body))
-        asked = _read(wire.TextAsked, body)
-        texts = Texts.begun(_answering(one), asked)
-        if asked.stream:
-            return streamed(texts.streamed())
-        return JSONResponse(await awaited(request, texts.whole(), texts.coming))
+        answer = partial(_text, await find(body["model"]), request)
+        return await guarded(guards, "text", body, answer)
 
     @made.post("/v1/embeddings")
     async def embed(request: Request) -> Response:
@@ -93,6 +97,26 @@ def app(served: Mapping[str, Model], *, backends: Sequence[Backend] = (), larges
         return JSONResponse(await awaited(request, embeddings(one, _read(wire.EmbedAsked, body))))
 
     return made
+
+
+async def _chat(one: Model, request: Request, body: dict[str, Any]) -> Response:
+    if isinstance(one, Behind):
+        return await awaited(request, one.answer("chat/completions", body))
+    asked = _read(wire.ChatAsked, body)
+    replies = Replies.begun(_answering(one), asked.conversation(), asked)
+    if asked.stream:
+        return streamed(replies.streamed())
+    return JSONResponse(await awaited(request, replies.whole(), replies.coming))
+
+
+async def _text(one: Model, request: Request, body: dict[str, Any]) -> Response:
+    if isinstance(one, Behind):
+        return await awaited(request, one.answer("completions", body))
+    asked = _read(wire.TextAsked, body)
+    texts = Texts.begun(_answering(one), asked)
+    if asked.stream:
+        return streamed(texts.streamed())
+    return JSONResponse(await awaited(request, texts.whole(), texts.coming))
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -125,7 +149,7 @@ def _answering(one: Served | Encoder) -> Served:
     return one
 
 
-async def _close(served: Sequence[Model], backends: Sequence[Backend]) -> None:
+async def _close(served: Sequence[Model], backends: Sequence[Backend], guards: Sequence[Guard]) -> None:
     """End what is under way, and close what is open."""
     for one in served:
         if isinstance(one, Served):
@@ -136,6 +160,8 @@ async def _close(served: Sequence[Model], backends: Sequence[Backend]) -> None:
             await one.backend.close()
     for backend in backends:
         await backend.close()
+    for guard in guards:
+        guard.thread.shutdown()
 
 
 def _described(one: Model) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def test_where_a_call_is_required_it_is_one_of_the_tools(client):
 @pytest.mark.parametrize(
     ("choice", "more", "said"),
     [
-        ({"type": "function", "function": {"name": "snow"}}, {}, "snow is to be called; there is rain, wind"),
+        ({"type": "function", "function": {"name": "snow"}}, {}, "of tools there is rain, wind"),
         ("often", {}, "tool_choice: take `auto`"),
         ("required", {"response_format": {"type": "json_object"}}, "a reply is a call or keeps to"),
         ("required", {"model": "pairs"}, r"that is no JSON \(tagged_pairs\): a call cannot be forced"),

@@ -86,15 +86,17 @@ def test_a_guard_sees_the_conversation_and_then_the_reply_to_it(client):
     assert found.choices[0].message.content in (None, said)
 
 
-def test_texts_are_judged_like_chats(client):
+def test_texts_are_judged_like_chats(client, local):
     asked = {"model": "tiny", "seed": 1, "max_tokens": 4}
     bad = client.completions.create(prompt="A bomb", **asked)
     assert (bad.choices[0].text, bad.choices[0].finish_reason) == ("", "content_filter")
     found = client.completions.create(prompt=["A fjord", "It"], n=2, **asked)
     for one in found.choices:
         assert (one.finish_reason == "content_filter") == (one.text == "")
-    with pytest.raises(openai.BadRequestError, match="reads texts: send no ids"):
-        client.completions.create(prompt=[40, 41], **asked)
+    ids = local.renderer.ids("A bomb")  # is the same said in ids
+    assert client.completions.create(prompt=ids, **asked).choices[0].finish_reason == "content_filter"
+    with pytest.raises(openai.BadRequestError, match="far is at another server, and what is judged or kept"):
+        client.completions.create(prompt=ids, **(asked | {"model": "far"}))
 
 
 def test_what_cannot_be_judged_is_not_answered(local, batching, running):

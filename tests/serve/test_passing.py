@@ -116,7 +116,7 @@ def test_a_server_that_is_away_or_fails_gives_an_error_in_openais_form(strange, 
     assert set(error) == {"message", "type", "param", "code"}
     assert said in error["message"]
     assert "sk-1" not in error["message"]
-    assert answer.headers.get("Retry-After") == ("7" if name in ("old", "detail", "text") else None)
+    assert answer.headers.get("Retry-After") == ({"old": "7", "away": "1", "unknown": "1"}.get(name))
 
 
 def test_what_is_away_is_not_listed(strange):

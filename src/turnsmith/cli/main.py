@@ -21,6 +21,7 @@ from turnsmith.cli import (
     doctor,
     evaluate,
     export,
+    keys,
     methods,
     new,
     run,
@@ -45,6 +46,7 @@ INTERRUPTED = 130  # what typer makes of Ctrl-C
 for verb in (run, tune, compare, check, claims, chat, serve, evaluate, export, methods, show, new, doctor):
     app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
 app.add_typer(data.app, name="data")
+app.add_typer(keys.app, name="keys")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

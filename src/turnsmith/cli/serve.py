@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from turnsmith.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from turnsmith.serve.store.writing import Store
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RATE = 120  # requests in a minute for each key, where a network may ask
 
 
 def command(
@@ -40,13 +49,25 @@ def command(
     rows: Annotated[int, typer.Option(help="Replies of a model that are drawn at once.")] = 16,
     waiting: Annotated[int, typer.Option(help="Requests that may wait for a row; more get 429.")] = 64,
     capacity: Annotated[int, typer.Option(help="Most tokens of prompt and reply together.")] = 4096,
+    db: Annotated[
+        str,
+        typer.Option(metavar="PATH|URL|none", help="Where all that is said is kept: SQLite or PostgreSQL."),
+    ] = "turnsmith.db",
+    rate: Annotated[
+        int | None,
+        typer.Option(help="Requests in a minute for each key; 0 is no limit, as on this machine alone."),
+    ] = None,
+    criterion: Annotated[
+        list[str] | None, typer.Option(help="What replies are rated on from 1 to 5; may be given again.")
+    ] = None,
 ) -> None:
     """Serve models to clients of OpenAI's API: chat and text completions, whole or streamed, and
     embeddings."""
     try:
-        import uvicorn
-
         from turnsmith.serve.app import app
+        from turnsmith.serve.feedback import CRITERIA
+        from turnsmith.serve.store.keys import known
+        from turnsmith.serve.store.writing import Store
     except ImportError as error:
         raise UsageError(f"{error.name} is not there: pip install 'turnsmith[serve]'") from None
     from turnsmith.recipes import serving
@@ -57,10 +78,25 @@ def command(
     backends = [serving.backend(url) for url in backend or []]
     flagged = None if policy is None else serving.policy_in(policy)
     guards = [serving.guard(one, flagged, threshold) for one in guard or []]
+    store = None if db == "none" else Store(db)
+    alone = host in LOOPBACK
+    if not alone and not (store and store.read(known)):
+        raise UsageError(
+            f"--host {host} opens the server to a network, and nobody has a key: make one with "
+            f"`turnsmith keys add NAME --role admin --db {db}`"
+        )
     served = serving.opened(references, serving.Sizes(rows, waiting, capacity))
+    made = app(
+        served,
+        backends=backends,
+        guards=guards,
+        store=store,
+        rate=rate if rate is not None else 0 if alone else RATE,
+        criteria=criterion or CRITERIA,
+        alone=alone,
+    )
     named = [*served, *(f"all of {one.endpoint.url}" for one in backends)]
-    print(f"serving {', '.join(named)} on http://{host}:{port}/v1", flush=True)
-    uvicorn.run(app(served, backends=backends, guards=guards), host=host, port=port, log_level="warning")
+    _run(made, host, port, f"serving {', '.join(named)}, {_kept(store)}")
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
@@ -72,3 +108,28 @@ def _named(models: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"two models are called {name!r}: give each its own name, as NAME=MODEL")
         found[name] = reference or name
     return found
+
+
+def _kept(store: Store | None) -> str:
+    return f"keeping all that is said in {store.name}" if store else "keeping nothing"
+
+
+def _run(made: FastAPI, host: str, port: int, doing: str) -> None:
+    """Serve, and say where once it listens."""
+    import uvicorn
+
+    with _listening(host, port) as listening:
+        address = listening.getsockname()
+        name = f"[{address[0]}]" if ":" in address[0] else address[0]
+        print(f"{doing}, on http://{name}:{address[1]}/v1", flush=True)
+        uvicorn.Server(uvicorn.Config(made, log_level="warning")).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UsageError(
+            f"{host}:{port} cannot be listened on: {error.strerror}; choose another --port"
+        ) from None

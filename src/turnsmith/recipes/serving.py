@@ -141,7 +141,9 @@ def _together(references: Mapping[str, str], sizes: Sizes) -> dict[str, Model]:
     engine = LocalEngine(whole, stop=stops, kept=KEPT)
     batching, made = sizes.batching(engine), int(time.time())
     return {
-        name: Served(name, LocalChat(engine, renderer), batching, made, own.get(name, ""))
+        name: Served(
+            name, LocalChat(engine, renderer), batching, made, *_prints(references[name]), own.get(name, "")
+        )
         for name, renderer in renderers.items()
     }
 
@@ -154,7 +156,15 @@ def _alone(name: str, reference: str, sizes: Sizes) -> Model:
     made = chat(reference)
     assert isinstance(made, LocalChat)
     assert isinstance(made.engine, LocalEngine)
-    return Served(name, made, sizes.batching(made.engine), int(time.time()))
+    return Served(name, made, sizes.batching(made.engine), int(time.time()), *_prints(reference))
+
+
+def _prints(reference: str) -> tuple[str, str | None]:
+    """Fingerprints of the base, and of what was tuned upon it and is kept apart."""
+    from turnsmith.models.load import fingerprint
+
+    base = foundation(reference)
+    return fingerprint(str(base)), None if base == locate(reference) else fingerprint(reference)
 
 
 def _speaks(reference: str) -> bool:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from turnsmith.errors import TurnsmithError
 from turnsmith.serve import wire
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.keeping import Kept
 from turnsmith.serve.refusals import Refused
 
 Choice = dict[str, Any]  # a piece of a reply, or all of it
@@ -21,10 +22,11 @@ LOOK = 0.5  # seconds between looks whether who asked is still there
 
 async def events(
     head: dict[str, Any],
-    coming: list[Coming],
+    coming: Sequence[Coming],
     makers: list[Callable[[], AsyncIterator[Choice]]],
     usage: Callable[[], dict[str, int]],
     asked: wire.Asked,
+    kept: Kept,
 ) -> AsyncIterator[bytes]:
     """The choices that the makers give as they come, as events; where who asked goes away, replies are
     ended."""
@@ -40,6 +42,7 @@ async def events(
     finally:
         for one in coming:
             one.cancel()
+        kept.close()
 
 
 async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterator[Any]:
@@ -73,7 +76,9 @@ async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterat
             task.cancel()
 
 
-async def awaited(request: Request, answer: Awaitable[T], coming: Sequence[Coming] = ()) -> T:
+async def awaited(
+    request: Request, answer: Awaitable[T], coming: Sequence[Coming] = (), kept: Kept | None = None
+) -> T:
     """The answer; where who asked goes away before, the replies are ended."""
     task = asyncio.ensure_future(answer)
     try:
@@ -85,6 +90,8 @@ async def awaited(request: Request, answer: Awaitable[T], coming: Sequence[Comin
         task.cancel()
         for one in coming:
             one.cancel()
+        if kept is not None:
+            kept.close()
 
 
 def streamed(pieces: AsyncIterator[bytes]) -> StreamingResponse:

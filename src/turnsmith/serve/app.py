@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from turnsmith.errors import UsageError
 from turnsmith.serve import wire
 from turnsmith.serve.answering import awaited, streamed
-from turnsmith.serve.embeddings import Encoder, embeddings
-from turnsmith.serve.guarding import Guard, guarded
+from turnsmith.serve.doors import Asking, Doors, Rate
+from turnsmith.serve.embeddings import embeddings
+from turnsmith.serve.feedback import CRITERIA, routes
+from turnsmith.serve.finding import Finding, Model, answering, described
+from turnsmith.serve.guarding import Guard, flagged
+from turnsmith.serve.keeping import PATIENCE, Keeping, Kept, Unkept
 from turnsmith.serve.passing import Backend, Behind
+from turnsmith.serve.playing import PATHS, Played, passed, refused
 from turnsmith.serve.refusals import Bounded, Refused, answer_errors
 from turnsmith.serve.replies import Replies
 from turnsmith.serve.served import Served
+from turnsmith.serve.store.keys import Known
+from turnsmith.serve.store.talks import Made, Who
+from turnsmith.serve.store.writing import Store
 from turnsmith.serve.texts import Texts
+from turnsmith.types import Conversation, Message
 
 LARGEST = 2**22  # bytes of a request
-Model: TypeAlias = "Served | Encoder | Behind"
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -32,91 +42,105 @@ def app(
     *,
     backends: Sequence[Backend] = (),
     guards: Sequence[Guard] = (),
+    store: Store | None = None,
     largest: int = LARGEST,
+    rate: int = 0,
+    criteria: Sequence[str] = CRITERIA,
+    patience: float = PATIENCE,
+    alone: bool = True,
 ) -> FastAPI:
     """The application. backends: all of whose models are served too, under the names that they have there.
-    guards: what judges requests and replies. A request of more than `largest` bytes is refused."""
-    found: dict[str, Model] = dict(served)  # those of the backends too, once they were asked for
+    guards: what judges requests and replies. store: what keeps all that is said; nothing does without it.
+    largest: bytes of a request. rate: requests in a minute for each key; 0 is no limit. criteria: of scales.
+    patience: seconds that a request waits for a store that is away. alone: whether only this machine can ask;
+    then pages of other sites that lead their names here are refused."""
+
+    finding = Finding(served, backends)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await _close([*served.values()], backends, guards)
+        await finding.close(guards)
+        if store:
+            store.close()
 
     made = FastAPI(title="Turnsmith", lifespan=life)
     made.add_middleware(Bounded, largest=largest)
+    if alone:
+        made.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     answer_errors(made)
+    made.state.doors = Doors(store, Rate(rate))
+    keeping = Keeping(store, patience=patience) if store else None
+    if keeping:
+        made.include_router(routes(keeping, criteria))
 
-    async def find(name: str) -> Model:
-        away: Refused | None = None
-        for backend in backends if name not in found else ():
-            try:
-                if any(one["id"] == name for one in await backend.models()):
-                    found[name] = Behind(name, backend, name)
-            except Refused as refused:
-                away = refused
-        if name not in found and away:
-            raise away
-        if name not in found:
-            there = ", ".join(found)
-            raise Refused(
-                404, f"no model {name!r} is served; there are: {there}", param="model", code="model_not_found"
-            )
-        return found[name]
+    async def kept(of: Model, asked: wire.Asked, asking: Known, said: list[Conversation]) -> Kept:
+        if keeping is None or asked.store is False:
+            return Unkept()
+        return await keeping.begun(Who(asking.name, asked.user or ""), said, _made(of, asked), tag=asked.tag)
 
     @made.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        data = {one.name: _described(one) for one in served.values()}
-        for backend in backends:
-            with suppress(Refused):  # what is away now is not served now
-                data = {one["id"]: one for one in await backend.models()} | data
-        return {"object": "list", "data": list(data.values())}
+    async def models(asking: Asking) -> dict[str, Any]:
+        return {"object": "list", "data": await finding.all()}
 
     @made.get("/v1/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
-        return _described(await find(name))
+    async def model(name: str, asking: Asking) -> dict[str, Any]:
+        return described(await finding.find(name))
 
     @made.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
+    async def chat(request: Request, asking: Asking) -> Response:
         body = await _body(request)
-        answer = partial(_chat, await find(body["model"]), request)
-        return await guarded(guards, "chat", body, answer)
+        one = await finding.find(body["model"])
+        if isinstance(one, Behind) and not guards and keeping is None:
+            return await awaited(request, one.answer(PATHS["chat"], body))
+        asked = _read(wire.PassedChat if isinstance(one, Behind) else wire.ChatAsked, body)
+        conversation = asked.conversation()
+        each = [conversation] * (asked.n or 1)
+        name = await flagged(guards, conversation)
+        if name or isinstance(one, Behind):
+            make = partial(refused, name) if name else partial(passed, one, body, guards)
+            return await answer(one, Played(one.name, "chat", asked, each, make), each, request, asking)
+        replies = Replies.begun(answering(one), conversation, asked)
+        return await answer(one, replies, each, request, asking)
 
     @made.post("/v1/completions")
-    async def complete(request: Request) -> Response:
+    async def complete(request: Request, asking: Asking) -> Response:
         body = await _body(request)
-        answer = partial(_text, await find(body["model"]), request)
-        return await guarded(guards, "text", body, answer)
+        one = await finding.find(body["model"])
+        if isinstance(one, Behind) and not guards and keeping is None:
+            return await awaited(request, one.answer(PATHS["text"], body))
+        asked = _read(wire.PassedText if isinstance(one, Behind) else wire.TextAsked, body)
+        each = _prompts(one, asked)
+        names = [name for one in each if (name := await flagged(guards, one))]
+        if names or isinstance(one, Behind):
+            make = partial(refused, names[0]) if names else partial(passed, one, body, guards)
+            return await answer(one, Played(one.name, "text", asked, each, make), each, request, asking)
+        return await answer(one, Texts.begun(answering(one), asked), each, request, asking)
+
+    async def answer(
+        one: Model, given: Replies | Texts | Played, said: list[Conversation], request: Request, asking: Known
+    ) -> Response:
+        try:
+            given.kept = await kept(one, given.asked, asking, said)
+        except BaseException:
+            for coming in given.coming:
+                coming.cancel()
+            raise
+        if not isinstance(given, Played):
+            given.guards = guards
+        if given.asked.stream:
+            return streamed(given.streamed())
+        return JSONResponse(await awaited(request, given.whole(), given.coming, given.kept))
 
     @made.post("/v1/embeddings")
-    async def embed(request: Request) -> Response:
+    async def embed(request: Request, asking: Asking) -> Response:
         body = await _body(request)
-        one = await find(body["model"])
+        one = await finding.find(body["model"])
         if isinstance(one, Behind):
             return await awaited(request, one.answer("embeddings", body))
         return JSONResponse(await awaited(request, embeddings(one, _read(wire.EmbedAsked, body))))
 
     return made
-
-
-async def _chat(one: Model, request: Request, body: dict[str, Any]) -> Response:
-    if isinstance(one, Behind):
-        return await awaited(request, one.answer("chat/completions", body))
-    asked = _read(wire.ChatAsked, body)
-    replies = Replies.begun(_answering(one), asked.conversation(), asked)
-    if asked.stream:
-        return streamed(replies.streamed())
-    return JSONResponse(await awaited(request, replies.whole(), replies.coming))
-
-
-async def _text(one: Model, request: Request, body: dict[str, Any]) -> Response:
-    if isinstance(one, Behind):
-        return await awaited(request, one.answer("completions", body))
-    asked = _read(wire.TextAsked, body)
-    texts = Texts.begun(_answering(one), asked)
-    if asked.stream:
-        return streamed(texts.streamed())
-    return JSONResponse(await awaited(request, texts.whole(), texts.coming))
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -139,30 +163,22 @@ def _read(kind: type[T], body: Mapping[str, Any]) -> T:
         raise RequestValidationError(error.errors()) from None
 
 
-def _answering(one: Served | Encoder) -> Served:
-    if isinstance(one, Encoder):
-        raise Refused(
-            400,
-            f"{one.name} is an encoder: it reads texts and answers none. Ask it for embeddings",
-            param="model",
-        )
-    return one
+def _prompts(one: Model, asked: wire.TextAsked) -> list[Conversation]:
+    """What each text is to go on from. Raises UsageError where that is ids that are not read here."""
+    texts: list[str] = []
+    for prompt in asked.prompts():
+        if isinstance(one, Behind) and not isinstance(prompt, str):
+            raise UsageError(f"prompt: {one.name} is at another server, and what is judged or kept is text")
+        if not isinstance(prompt, str) and not isinstance(one, Behind):
+            prompt = answering(one).chat.renderer.text(prompt)
+        texts += [str(prompt)] * (asked.n or 1)
+    return [Conversation((Message("text", text),)) for text in texts]
 
 
-async def _close(served: Sequence[Model], backends: Sequence[Backend], guards: Sequence[Guard]) -> None:
-    """End what is under way, and close what is open."""
-    for one in served:
-        if isinstance(one, Served):
-            one.batching.close()
-        elif isinstance(one, Encoder):
-            one.thread.shutdown()
-        else:
-            await one.backend.close()
-    for backend in backends:
-        await backend.close()
-    for guard in guards:
-        guard.thread.shutdown()
-
-
-def _described(one: Model) -> dict[str, Any]:
-    return {"id": one.name, "object": "model", "created": one.made, "owned_by": "turnsmith"}
+def _made(of: Model, asked: wire.Asked) -> Made:
+    """How the replies to a request are made."""
+    sampling = asked.model_dump(include=set(wire.DRAWN), exclude_none=True)
+    if not isinstance(of, Served):
+        return Made(of.name, sampling=sampling, seed=asked.seed)
+    template = of.chat.renderer.fingerprint
+    return Made(of.name, of.weights, of.adapter, template, sampling, asked.seed)

@@ -54,7 +54,7 @@ async def embeddings(of: Served | Encoder, asked: wire.EmbedAsked) -> dict[str, 
     else:
         if of.chat.engine.beside is not None:
             raise UsageError(f"{of.name} combines models: together they have no states to embed by")
-        adapter = None if of.adapter is None else of.adapter or BASE
+        adapter = None if of.reader is None else of.reader or BASE
         found = await of.batching.between(partial(_between, texts=texts, adapter=adapter))
     size = found.shape[1]
     if asked.dimensions not in (None, size):

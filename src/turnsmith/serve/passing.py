@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.responses import JSONResponse, Response
 
 from turnsmith.models.endpoint import Endpoint
-from turnsmith.sample.wire import SAID
+from turnsmith.sample.wire import SAID, asked_pause
 from turnsmith.serve import wire
 from turnsmith.serve.answering import streamed
 from turnsmith.serve.refusals import Refused
@@ -105,28 +106,39 @@ class Behind:
 
     async def answer(self, path: str, body: Mapping[str, Any]) -> Response:
         """What the backend answers to this request, whole or as a stream, with the name from here. Raises
-        Refused where it does not answer."""
-        answer = await self.backend.send("POST", path, {**body, "model": self.model})
-        if answer.status_code != 200:
-            return self._refused(answer, await self.backend.read(answer))
+        Refused where it does not answer, or with an error."""
+        answer = await self._asked(path, body)
         if "text/event-stream" in answer.headers.get("Content-Type", ""):
             return streamed(self._events(answer))
         return JSONResponse({**await self.backend.read(answer), "model": self.name})
 
-    def _refused(self, answer: Answer, said: Mapping[str, Any]) -> Response:
+    async def whole(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The same, all of it, as the backend has it."""
+        return await self.backend.read(await self._asked(path, body))
+
+    async def _asked(self, path: str, body: Mapping[str, Any]) -> Answer:
+        answer = await self.backend.send("POST", path, {**body, "model": self.model})
+        if answer.status_code != 200:
+            raise self._refused(answer, await self.backend.read(answer))
+        return answer
+
+    def _refused(self, answer: Answer, said: Mapping[str, Any]) -> Refused:
         """An error in OpenAI's form, whatever form the backend has it in."""
         if answer.status_code in OUR_FAULT:
             url = self.backend.endpoint.url
-            raise Refused(502, f"{url} refuses this server's key", kind="server_error")
+            return Refused(502, f"{url} refuses this server's key", kind="server_error")
         given: Any = said.get("error", said)
         given = given if isinstance(given, dict) else {"message": given}
         message = given.get("message") or given.get("detail") or "no reason was given"
         text = message if isinstance(message, str) else json.dumps(message)
         kind = "server_error" if answer.status_code >= 500 else "invalid_request_error"
-        body = wire.error(text if len(text) <= SAID else text[:SAID] + " ...", kind=given.get("type") or kind)
-        body["error"] |= {name: given.get(name) for name in ("param", "code")}
-        after = answer.headers.get("Retry-After")
-        return JSONResponse(body, answer.status_code, headers={"Retry-After": after} if after else None)
+        more = {name: given[name] for name in ("param", "code") if isinstance(given.get(name), str)}
+        again = math.ceil(asked_pause(answer.headers.get("Retry-After"))) or 1
+        text = text if len(text) <= SAID else f"{text[:SAID]} ..."
+        named = given.get("type")
+        return Refused(
+            answer.status_code, text, again=again, kind=named if isinstance(named, str) else kind, **more
+        )
 
     async def _events(self, answer: Answer) -> AsyncIterator[bytes]:
         """The events of a stream, which ends on an error where it breaks off."""

@@ -12,22 +12,24 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from turnsmith.errors import DataError, TurnsmithError, UsageError
+from turnsmith.errors import DataError, StorageError, TurnsmithError, UsageError
 from turnsmith.serve import wire
 from turnsmith.serve.batching import Busy
+from turnsmith.serve.store.judging import Absent
 
 
 class Refused(Exception):
-    """A request that is answered with an error. status: of HTTP."""
+    """A request that is answered with an error. status: of HTTP. again: seconds until it may be repeated."""
 
-    def __init__(self, status: int, text: str, **more: str | None) -> None:
-        self.status, self.body = status, wire.error(text, **more)  # pyright: ignore[reportArgumentType]
+    def __init__(self, status: int, text: str, *, again: int = 1, **more: str | None) -> None:
+        self.status, self.again = status, again
+        self.body = wire.error(text, **more)  # pyright: ignore[reportArgumentType]
 
 
 def answer_errors(app: FastAPI) -> None:
     """Let what is raised in a request be its answer."""
     for kind, answer in (
-        (Refused, lambda refused: (refused.status, refused.body)),
+        (Refused, lambda refused: (refused.status, refused.body, refused.again)),
         (RequestValidationError, _invalid),
         (HTTPException, lambda error: (error.status_code, wire.error(str(error.detail)))),
         (TurnsmithError, _failed),
@@ -36,10 +38,11 @@ def answer_errors(app: FastAPI) -> None:
 
 
 async def _answered(
-    answer: Callable[[Any], tuple[int, dict[str, Any]]], request: Request, error: Exception
+    answer: Callable[[Any], tuple[int, dict[str, Any], *tuple[int, ...]]], request: Request, error: Exception
 ) -> Response:
-    status, body = answer(error)
-    return JSONResponse(body, status, headers={"Retry-After": "1"} if status == 429 else None)
+    status, body, *again = answer(error)
+    headers = {"Retry-After": str(*again or "1")} if status in (429, 503) else None
+    return JSONResponse(body, status, headers=headers)
 
 
 def _invalid(error: RequestValidationError) -> tuple[int, dict[str, Any]]:
@@ -51,6 +54,10 @@ def _invalid(error: RequestValidationError) -> tuple[int, dict[str, Any]]:
 def _failed(error: TurnsmithError) -> tuple[int, dict[str, Any]]:
     if isinstance(error, Busy):
         return 429, wire.error(f"{error}: try again", kind="rate_limit_error", code="rate_limit_exceeded")
+    if isinstance(error, StorageError):
+        return 503, wire.error(str(error), kind="server_error", code="store_unavailable")
+    if isinstance(error, Absent):
+        return 404, wire.error(str(error), code="not_found")
     usage = isinstance(error, UsageError | DataError) or error.exit_code == 2
     return (400, wire.error(str(error))) if usage else (500, wire.error(str(error), kind="server_error"))
 

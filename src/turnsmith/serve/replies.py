@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,8 @@ from turnsmith.sample.chat import Asked, Text, numbers, written
 from turnsmith.serve import wire
 from turnsmith.serve.answering import Choice, events
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.guarding import FILTERED, Guard, flagged, refusal, withheld
+from turnsmith.serve.keeping import Kept, Unkept
 from turnsmith.serve.refusals import Refused
 from turnsmith.serve.served import Served, begin, drawn
 from turnsmith.types import Completion, Conversation, Failure, Reply, Sampling
@@ -29,6 +31,8 @@ class Replies:
     prompt: list[int]
     guides: list[Any]
     coming: list[Coming]
+    kept: Kept = field(default_factory=Unkept)
+    guards: Sequence[Guard] = ()
 
     @classmethod
     def begun(cls, of: Served, conversation: Conversation, asked: wire.ChatAsked) -> Replies:
@@ -74,16 +78,30 @@ class Replies:
             reply = self.reply(number, completion)
             logprobs = self._logprobs(completion)
             choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
-            choices.append({**choice, "finish_reason": wire.finish(reply)})
+            choice["finish_reason"] = wire.finish(reply)
+            if name := await self._ended(number, reply):
+                choice = withheld(number, name, chat=True)
+            choices.append({**choice, **self._id(number)})
         found = wire.head("chatcmpl", self.of.name, "chat.completion")
         return {**found, "choices": choices, "usage": self._usage()}
 
     def streamed(self) -> AsyncIterator[bytes]:
-        """The answer in pieces. Where tools may be called, a reply comes when it has ended: until then nobody
-        knows whether it is a call."""
+        """The answer in pieces. Where tools may be called or guards judge, a reply comes when it has ended:
+        until then nobody knows whether it is a call, or may be sent."""
         head = wire.head("chatcmpl", self.of.name, "chat.completion.chunk")
         makers = [partial(self._pieces, number) for number in range(len(self.coming))]
-        return events(head, self.coming, makers, self._usage, self.asked)
+        return events(head, self.coming, makers, self._usage, self.asked, self.kept)
+
+    async def _ended(self, number: int, reply: Reply) -> str | None:
+        """Judge and keep a reply; gives the guard that flags it."""
+        name = await flagged(self.guards, self.conversation, reply.message)
+        finish = FILTERED if name else wire.finish(reply)
+        await self.kept.ended(number, reply.message, finish, flagged=name)
+        return name
+
+    def _id(self, number: int) -> dict[str, str]:
+        """By which a reply is judged, where it is kept."""
+        return {"message_id": self.kept.ids[number]} if self.kept.ids else {}
 
     def _usage(self) -> dict[str, int]:
         return wire.usage(len(self.prompt), drawn(self.coming))
@@ -94,14 +112,21 @@ class Replies:
         def choice(delta: dict[str, Any], logprobs: Any = None, end: str | None = None) -> Choice:
             return {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": end}
 
-        yield choice({"role": "assistant", "content": ""})
-        held = bool(self.conversation.tools)
+        yield {**choice({"role": "assistant", "content": ""}), **self._id(number)}
+        held = bool(self.conversation.tools or self.guards)
         async for id in coming:
             piece = "" if held else text.take(id)
             if piece:
+                await self.kept.piece(number, piece)
                 yield choice({"content": piece})
         assert coming.completion is not None
         reply = self.reply(number, coming.completion)
+        if name := await self._ended(number, reply):
+            yield choice({"refusal": refusal(name)})
+            yield choice({}, end=FILTERED)
+            return
+        if held and reply.message.thinking:
+            yield choice({"reasoning_content": reply.message.thinking})
         rest = reply.message.content if held else text.rest(coming.completion)
         if rest:
             yield choice({"content": rest})

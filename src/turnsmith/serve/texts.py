@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,11 @@ from turnsmith.sample.joining import Joining
 from turnsmith.serve import wire
 from turnsmith.serve.answering import Choice, events
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.guarding import FILTERED, Guard, flagged, withheld
+from turnsmith.serve.keeping import Kept, Unkept
 from turnsmith.serve.refusals import Refused
 from turnsmith.serve.served import Served, begin, drawn
-from turnsmith.types import Completion
+from turnsmith.types import Completion, Conversation, Message
 
 USUAL = 16  # tokens where the request does not say, as OpenAI has it
 
@@ -31,6 +33,8 @@ class Texts:
     prompts: list[list[int]]
     read: list[asyncio.Future[Completion]]
     coming: list[Coming]
+    kept: Kept = field(default_factory=Unkept)
+    guards: Sequence[Guard] = ()
 
     @classmethod
     def begun(cls, of: Served, asked: wire.TextAsked) -> Texts:
@@ -44,7 +48,7 @@ class Texts:
         read: list[asyncio.Future[Completion]] = []
         try:
             for prompt in prompts if asked.echo and asked.logprobs is not None else ():
-                told = partial(Joining.echo, prompt=prompt, best=asked.logprobs, adapter=of.adapter)
+                told = partial(Joining.echo, prompt=prompt, best=asked.logprobs, adapter=of.reader)
                 read.append(of.batching.between(told))
             coming = [] if asked.max_tokens == 0 else cls._drawn(of, asked, prompts)
         except TurnsmithError:
@@ -68,6 +72,22 @@ class Texts:
         """How many texts are asked for."""
         return len(self.prompts) * (self.asked.n or 1)
 
+    @property
+    def conversations(self) -> list[Conversation]:
+        """What each text goes on from, as it is kept."""
+        prompts = [self.of.chat.renderer.text(self._prompt(number)) for number in range(self.count)]
+        return [Conversation((Message("text", text),)) for text in prompts]
+
+    async def _ended(self, number: int, drawn: Completion | None) -> str | None:
+        """Judge and keep a text; gives the guard that flags it."""
+        ids, logprobs = (drawn.ids, drawn.logprobs) if drawn else ((), ())
+        text = Text(self.of.chat.renderer, self.asked.stops).rest(drawn) if drawn else ""
+        said = Message("text", text, ids=ids, logprobs=logprobs)
+        name = await flagged(self.guards, self.conversations[number], said) if self.guards else None
+        finish = wire.FINISH[drawn.finish] if drawn else "length"
+        await self.kept.ended(number, said, FILTERED if name else finish, flagged=name)
+        return name
+
     def _prompt(self, number: int) -> list[int]:
         return self.prompts[number // (self.asked.n or 1)]
 
@@ -90,11 +110,11 @@ class Texts:
         for number in range(self.count):
             drawn = [await self.coming[number].whole()] if self.coming else []
             text = "".join(Text(self.of.chat.renderer, self.asked.stops).rest(one) for one in drawn)
-            choices.append(
-                {"index": number, "text": self._begun(number) + text}
-                | {"logprobs": await self._logprobs(number, drawn)}
-                | {"finish_reason": wire.FINISH[drawn[0].finish] if drawn else "length"}
-            )
+            logprobs = await self._logprobs(number, drawn)
+            choice = {"index": number, "text": self._begun(number) + text, "logprobs": logprobs}
+            choice["finish_reason"] = wire.FINISH[drawn[0].finish] if drawn else "length"
+            name = await self._ended(number, drawn[0] if drawn else None)
+            choices.append(withheld(number, name, chat=False) if name else choice)
         head = wire.head("cmpl", self.of.name, "text_completion")
         return {**head, "choices": choices, "usage": self._usage()}
 
@@ -106,7 +126,7 @@ class Texts:
         """The answer in pieces; log-probs come with the last one."""
         head = wire.head("cmpl", self.of.name, "text_completion")
         makers = [partial(self._pieces, number) for number in range(self.count)]
-        return events(head, self.coming, makers, self._usage, self.asked)
+        return events(head, self.coming, makers, self._usage, self.asked, self.kept)
 
     async def _pieces(self, number: int) -> AsyncIterator[Choice]:
         text = Text(self.of.chat.renderer, self.asked.stops)
@@ -114,15 +134,21 @@ class Texts:
         def choice(piece: str, logprobs: Any = None, end: str | None = None) -> Choice:
             return {"index": number, "text": piece, "logprobs": logprobs, "finish_reason": end}
 
-        if begun := self._begun(number):
+        begun = self._begun(number)
+        if begun and not self.guards:
             yield choice(begun)
-        if not self.coming:
-            yield choice("", await self._logprobs(number, []), "length")
+        drawn: Completion | None = None
+        if self.coming:
+            async for id in self.coming[number]:
+                piece = "" if self.guards else text.take(id)
+                if piece:
+                    await self.kept.piece(number, piece)
+                    yield choice(piece)
+            drawn = self.coming[number].completion
+        if name := await self._ended(number, drawn):
+            yield withheld(number, name, chat=False)
             return
-        coming = self.coming[number]
-        async for id in coming:
-            if piece := text.take(id):
-                yield choice(piece)
-        drawn = coming.completion
-        assert drawn is not None
-        yield choice(text.rest(drawn), await self._logprobs(number, [drawn]), wire.FINISH[drawn.finish])
+        rest = text.rest(drawn) if drawn else ""
+        end = wire.FINISH[drawn.finish] if drawn else "length"
+        logprobs = await self._logprobs(number, [drawn] if drawn else [])
+        yield choice(begun + rest if self.guards else rest, logprobs, end)

@@ -20,9 +20,27 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "stuck": "stop"}
 
 
+# What says how tokens are drawn.
+DRAWN = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "stop",
+    "max_tokens",
+    "max_completion_tokens",
+    "response_format",
+    "tool_choice",
+)
+
+
 class Asked(BaseModel):
     """What requests of both kinds may say. What is not known here is refused, so that nothing is ignored in
-    silence; what changes no reply (`user`, `metadata`, `store`) is taken."""
+    silence. user, metadata: whose conversation it is, and which (`conversation`). store: false where nothing
+    of it is to be kept."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,9 +57,14 @@ class Asked(BaseModel):
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
+    user: Annotated[str, Field(max_length=200)] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     store: bool | None = None
+
+    @property
+    def tag(self) -> str | None:
+        """What the client calls the conversation, to tell it from others that begin alike."""
+        return (self.metadata or {}).get("conversation")
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -136,6 +159,18 @@ class TextAsked(Asked):
     def prompts(self) -> list[str | list[int]]:
         """Texts or ids to go on from."""
         return _each(self.prompt)
+
+
+class PassedChat(ChatAsked):
+    """The same for a model of another server, which may know more than is known here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class PassedText(TextAsked):
+    """The same."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class EmbedAsked(BaseModel):

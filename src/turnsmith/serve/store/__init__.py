@@ -1,0 +1,1 @@
+"""What was said and judged: conversations as trees, in a database."""

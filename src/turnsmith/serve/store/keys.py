@@ -1,0 +1,60 @@
+"""Keys that requests carry: made once, shown once, kept as a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from turnsmith.errors import UsageError
+from turnsmith.serve.store.tables import Key, fresh
+from turnsmith.serve.store.talks import LONGEST, storable
+
+Role = Literal["user", "annotator", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+BYTES = 32  # of randomness: nobody guesses so much, so a plain digest is enough
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A key that opens something. name: of its owner."""
+
+    name: str
+    role: Role
+
+
+def made(session: Session, name: str, role: str) -> str:
+    """A new key, as it is to be sent. Raises UsageError for a name that is taken and an unknown role."""
+    if role not in ROLES:
+        raise UsageError(f"--role {role}: there are {', '.join(ROLES)}")
+    if not 0 < len(storable(name, "the name")) <= LONGEST:
+        raise UsageError(f"the name of a key has 1 to {LONGEST} characters")
+    if session.scalar(select(Key.id).where(Key.name == name)):
+        raise UsageError(f"a key {name!r} is there already: end it, or take another name")
+    key = f"ts-{secrets.token_urlsafe(BYTES)}"
+    row = {"id": fresh(), "name": name, "digest": digest(key), "role": role, "since": time.time()}
+    session.execute(insert(Key).values(row))
+    return key
+
+
+def ended(session: Session, name: str) -> None:
+    """From now on the key of this name opens nothing. Raises UsageError where there is none."""
+    given = update(Key).where(Key.name == name, Key.ended.is_(None)).values(ended=time.time())
+    if not session.execute(given).rowcount:
+        raise UsageError(f"no key {name!r} is there that opens something")
+
+
+def known(session: Session) -> dict[str, Known]:
+    """All keys that open something, by their digests."""
+    found = session.execute(select(Key.digest, Key.name, Key.role).where(Key.ended.is_(None)))
+    return {digest: Known(name, role) for digest, name, role in found}
+
+
+def digest(key: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()

@@ -23,7 +23,7 @@ from turnsmith.serve.finding import Finding, Model, answering, described
 from turnsmith.serve.guarding import Guard, flagged
 from turnsmith.serve.keeping import PATIENCE, Keeping, Kept, Unkept
 from turnsmith.serve.passing import Backend, Behind
-from turnsmith.serve.playing import PATHS, Played, passed, refused
+from turnsmith.serve.playing import PATHS, Flow, Make, Played, flowing, passed, refused
 from turnsmith.serve.refusals import Bounded, Refused, answer_errors
 from turnsmith.serve.replies import Replies
 from turnsmith.serve.served import Served
@@ -74,6 +74,9 @@ def app(
     if keeping:
         made.include_router(routes(keeping, criteria))
 
+    def untouched(body: Mapping[str, Any]) -> bool:
+        return not guards and (keeping is None or body.get("store") is False)
+
     async def kept(of: Model, asked: wire.Asked, asking: Known, said: list[Conversation]) -> Kept:
         if keeping is None or asked.store is False:
             return Unkept()
@@ -91,15 +94,15 @@ def app(
     async def chat(request: Request, asking: Asking) -> Response:
         body = await _body(request)
         one = await finding.find(body["model"])
-        if isinstance(one, Behind) and not guards and keeping is None:
+        if isinstance(one, Behind) and untouched(body):
             return await awaited(request, one.answer(PATHS["chat"], body))
         asked = _read(wire.PassedChat if isinstance(one, Behind) else wire.ChatAsked, body)
         conversation = asked.conversation()
         each = [conversation] * (asked.n or 1)
         name = await flagged(guards, conversation)
         if name or isinstance(one, Behind):
-            make = partial(refused, name) if name else partial(passed, one, body, guards)
-            return await answer(one, Played(one.name, "chat", asked, each, make), each, request, asking)
+            given = Played(one.name, "chat", asked, each, *_ways(one, body, guards, name))
+            return await answer(one, given, each, request, asking)
         replies = Replies.begun(answering(one), conversation, asked)
         return await answer(one, replies, each, request, asking)
 
@@ -107,14 +110,16 @@ def app(
     async def complete(request: Request, asking: Asking) -> Response:
         body = await _body(request)
         one = await finding.find(body["model"])
-        if isinstance(one, Behind) and not guards and keeping is None:
+        if isinstance(one, Behind) and untouched(body):
             return await awaited(request, one.answer(PATHS["text"], body))
         asked = _read(wire.PassedText if isinstance(one, Behind) else wire.TextAsked, body)
         each = _prompts(one, asked)
         names = [name for one in each if (name := await flagged(guards, one))]
         if names or isinstance(one, Behind):
-            make = partial(refused, names[0]) if names else partial(passed, one, body, guards)
-            return await answer(one, Played(one.name, "text", asked, each, make), each, request, asking)
+            given = Played(
+                one.name, "text", asked, each, *_ways(one, body, guards, names[0] if names else None)
+            )
+            return await answer(one, given, each, request, asking)
         return await answer(one, Texts.begun(answering(one), asked), each, request, asking)
 
     async def answer(
@@ -161,6 +166,13 @@ def _read(kind: type[T], body: Mapping[str, Any]) -> T:
         return kind.model_validate(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
+
+
+def _ways(one: Model, body: dict[str, Any], guards: Sequence[Guard], name: str | None) -> tuple[Make, Flow]:
+    """How the answer is made of a request that the guard of this name has flagged, or that is passed on."""
+    if name or not isinstance(one, Behind):
+        return partial(refused, name or ""), None
+    return partial(passed, one, body, guards), None if guards else partial(flowing, one, body)
 
 
 def _prompts(one: Model, asked: wire.TextAsked) -> list[Conversation]:

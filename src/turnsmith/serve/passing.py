@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,17 @@ class Behind:
             return streamed(self._events(answer))
         return JSONResponse({**await self.backend.read(answer), "model": self.name})
 
+    async def chunks(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """The pieces of a stream as they come. Raises Refused where it does not come or breaks off."""
+        async with aclosing(self._events(await self._asked(path, body))) as events:
+            async for event in events:
+                said = event.removeprefix(b"data: ").strip()
+                found: Any = None if said == b"[DONE]" else json.loads(said)
+                if isinstance(found, dict) and "error" in found:
+                    raise Refused(502, str(found["error"]["message"]), kind="server_error")
+                if isinstance(found, dict):
+                    yield found
+
     async def whole(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The same, all of it, as the backend has it."""
         return await self.backend.read(await self._asked(path, body))
@@ -140,7 +152,7 @@ class Behind:
             answer.status_code, text, again=again, kind=named if isinstance(named, str) else kind, **more
         )
 
-    async def _events(self, answer: Answer) -> AsyncIterator[bytes]:
+    async def _events(self, answer: Answer) -> AsyncGenerator[bytes]:
         """The events of a stream, which ends on an error where it breaks off."""
         from httpx2 import RequestError
 

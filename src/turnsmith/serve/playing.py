@@ -5,32 +5,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from turnsmith.data import messages
+from turnsmith.sample.pieces import Gathering
+from turnsmith.sample.wire import Trouble
 from turnsmith.serve import wire
 from turnsmith.serve.answering import Choice, events
 from turnsmith.serve.batching import Coming
 from turnsmith.serve.guarding import FILTERED, Guard, flagged, withheld
 from turnsmith.serve.keeping import Kept, Unkept
 from turnsmith.serve.passing import Behind
+from turnsmith.serve.refusals import Refused
 from turnsmith.types import Conversation, Message
 
 Kind = Literal["chat", "text"]
 PATHS: Mapping[Kind, str] = {"chat": "chat/completions", "text": "completions"}
 Body = dict[str, Any]
+Make: TypeAlias = "Callable[[Played], Awaitable[Body]]"
+Flow: TypeAlias = "Callable[[Played], AsyncIterator[Choice]] | None"
 
 
 @dataclass
 class Played:
     """The answer to one request, as `make` gives its choices and its usage. conversations: what each reply
-    goes on from."""
+    goes on from. flow: the choices as they come, for a stream that need not wait for its end."""
 
     name: str
     kind: Kind
     asked: wire.ChatAsked | wire.TextAsked
     conversations: list[Conversation]
-    make: Callable[[Played], Awaitable[Body]]
+    make: Make
+    flow: Flow = None
     kept: Kept = field(default_factory=Unkept)
     coming: Sequence[Coming] = ()
 
@@ -38,12 +44,19 @@ class Played:
         """The answer."""
         made = await self.make(self)
         for number, choice in enumerate(made["choices"]):
-            choice |= {"message_id": self.kept.ids[number]} if self.kept.ids else {}
+            choice |= _id(self, number)
         return {**self._head(""), **made}
 
     def streamed(self) -> AsyncIterator[bytes]:
         """The same as events."""
         made: Body = {}
+
+        async def flowing() -> AsyncIterator[Choice]:
+            assert self.flow is not None
+            async for choice in self.flow(self):
+                made["usage"] = choice.pop("usage", None) or made.get("usage")
+                if choice:
+                    yield choice
 
         async def pieces() -> AsyncIterator[Choice]:
             made.update(await self.whole())
@@ -52,9 +65,10 @@ class Played:
                     yield piece
 
         def usage() -> dict[str, int]:
-            return made["usage"]
+            return made.get("usage") or wire.usage(0, 0)
 
-        return events(self._head(".chunk"), [], [pieces], usage, self.asked, self.kept)
+        maker = flowing if self.flow else pieces
+        return events(self._head(".chunk"), [], [maker], usage, self.asked, self.kept)
 
     def _head(self, form: str) -> Body:
         if self.kind == "chat":
@@ -84,6 +98,44 @@ async def passed(behind: Behind, body: Body, guards: Sequence[Guard], of: Played
         if name:
             choices[number] = withheld(number, name, chat=of.kind == "chat")
     return {"choices": choices[: len(of.conversations)], "usage": found.get("usage") or wire.usage(0, 0)}
+
+
+async def flowing(behind: Behind, body: Body, of: Played) -> AsyncIterator[Choice]:
+    """The same as it comes, without a judgement: each piece is kept before it is sent. What a piece says of
+    usage is under `usage`."""
+    wanted = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    gathered = [Gathering() for _ in of.conversations]
+    begun: set[int] = set()
+    async for chunk in behind.chunks(PATHS[of.kind], wanted):
+        if chunk.get("usage"):
+            yield {"usage": chunk["usage"]}
+        for choice in chunk.get("choices") or []:
+            number = int(choice.get("index") or 0)
+            if number >= len(gathered):
+                continue
+            as_chat = choice if "delta" in choice else {**choice, "delta": {"content": choice.get("text")}}
+            try:
+                piece = gathered[number].take({"choices": [as_chat]}, str)
+                if piece:
+                    await of.kept.piece(number, piece)
+                if choice.get("finish_reason"):
+                    await _ended(of, number, gathered[number].whole()["choice"])
+            except Trouble as error:
+                raise Refused(502, str(error), kind="server_error") from None
+            yield choice | (_id(of, number) if number not in begun else {})
+            begun.add(number)
+
+
+async def _ended(of: Played, number: int, choice: Choice) -> None:
+    """Keep a reply that has come to its end."""
+    text = Message("text", choice["message"].get("content") or "")
+    said = _said(choice) if of.kind == "chat" else text
+    await of.kept.ended(number, said, choice["finish_reason"])
+
+
+def _id(of: Played, number: int) -> dict[str, str]:
+    """By which a reply is judged, where it is kept."""
+    return {"message_id": of.kept.ids[number]} if of.kept.ids else {}
 
 
 def _said(choice: Mapping[str, Any]) -> Message:

@@ -46,13 +46,13 @@ async def embeddings(of: Served | Encoder, asked: wire.EmbedAsked) -> dict[str, 
     renderer = of.renderer if isinstance(of, Encoder) else of.chat.renderer
     read = of.ids if isinstance(of, Encoder) else renderer.ids
     texts = [read(one) if isinstance(one, str) else list(one) for one in asked.texts()]
-    model = of.model if isinstance(of, Encoder) else of.chat.engine.model
+    model = of.model if isinstance(of, Encoder) else of.batching.engine.model
     _check(model, texts)
     if isinstance(of, Encoder):
         work = partial(embedded, of.model, texts)
         found = await asyncio.get_running_loop().run_in_executor(of.thread, work)
     else:
-        if of.chat.engine.beside is not None:
+        if of.batching.engine.beside is not None:
             raise UsageError(f"{of.name} combines models: together they have no states to embed by")
         adapter = None if of.reader is None else of.reader or BASE
         found = await of.batching.between(partial(_between, texts=texts, adapter=adapter))

@@ -48,7 +48,7 @@ class Texts:
         read: list[asyncio.Future[Completion]] = []
         try:
             for prompt in prompts if asked.echo and asked.logprobs is not None else ():
-                told = partial(Joining.echo, prompt=prompt, best=asked.logprobs, adapter=of.reader)
+                told = partial(Joining.echo, prompt=prompt, best=asked.logprobs or 0, adapter=of.reader)
                 read.append(of.batching.between(told))
             coming = [] if asked.max_tokens == 0 else cls._drawn(of, asked, prompts)
         except TurnsmithError:

@@ -458,13 +458,21 @@ class Sampling:
             raise ValueError("a reply keeps to a schema or to a grammar: give one of the two")
 
 
+Best: TypeAlias = tuple[tuple[int, float], ...]  # ids and log-probs, the most probable first
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Sampled tokens (the stop token included when there is one) and their log-probs at the temperature."""
+    """Sampled tokens (the stop token included when there is one) and their log-probs at the temperature.
+
+    best: of each place, the ids that were most probable there and their log-probs, where these were asked
+    for, before penalties and any truncation.
+    """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: Finish
+    best: tuple[Best, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

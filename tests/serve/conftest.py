@@ -9,15 +9,19 @@ import time
 from itertools import count
 from pathlib import Path
 
+import openai
 import pytest
 import uvicorn
 
-from turnsmith.recipes.talking import chat
+from turnsmith.data.render import Renderer
+from turnsmith.models.load import load
+from turnsmith.sample.chat import LocalChat
+from turnsmith.sample.engine import KEPT, LocalEngine
 from turnsmith.serve.app import app
 from turnsmith.serve.batching import Batching
+from turnsmith.serve.served import Served
 from turnsmith.serve.store.writing import Store
 from turnsmith.testing import directory
-from turnsmith.types import Sampling
 
 ABSENT = "needs PostgreSQL: apt-get install postgresql"
 number = count()
@@ -122,7 +126,7 @@ def running():
         return started[-1]
 
     yield start
-    for one in started:
+    for one in reversed(started):
         one.stop()
 
 
@@ -133,7 +137,10 @@ def local_directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local(local_directory):
-    return chat(local_directory, sampling=Sampling())
+    # In fp32 whatever is fastest here, so that numbers are the same on every machine.
+    model, words = load(str(local_directory))
+    renderer = Renderer(words)
+    return LocalChat(LocalEngine(model, stop=renderer.stops, kept=KEPT), renderer)
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +148,13 @@ def batching(local):
     made = Batching(local.engine, rows=4, capacity=512, waiting=3)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def server(local, batching, running):
+    return running({"tiny": Served("tiny", local, batching)}, largest=20_000)
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)

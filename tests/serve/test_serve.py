@@ -9,22 +9,11 @@ import openai
 import pytest
 
 from turnsmith.sample.chat import samples
-from turnsmith.sample.engine import Joining
+from turnsmith.sample.joining import Joining
 from turnsmith.serve.batching import Coming
-from turnsmith.serve.served import Served
 from turnsmith.types import Completion, Conversation, Message, Sampling
 
 ASKED = [{"role": "user", "content": "What is a fjord?"}]
-
-
-@pytest.fixture(scope="module")
-def server(local, batching, running):
-    return running({"tiny": Served("tiny", local, batching)}, largest=20_000)
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def same(local, seed, **sampling):
@@ -135,8 +124,8 @@ def test_text_goes_on_from_a_prompt_or_several(local, client):
     assert [one.text for one in by_ids.choices] == [
         one.text.removeprefix("A fjord") for one in found.choices[:2]
     ]
-    tokens = "".join(by_ids.choices[0].logprobs.tokens)
-    assert tokens == by_ids.choices[0].text.rstrip("\ufffd")  # half a character
+    told = "".join(by_ids.choices[0].logprobs.tokens)
+    assert told == by_ids.choices[0].text.rstrip("\ufffd")  # half a character has no text
     streamed = client.completions.create(model="tiny", prompt="A fjord", seed=2, max_tokens=5, stream=True)
     assert "".join(one.choices[0].text for one in streamed) == by_ids.choices[0].text
 
@@ -162,11 +151,12 @@ def test_the_models_are_listed(client):
         ),
         ({"temperature": 3}, openai.BadRequestError, "temperature: Input should be less than or equal to 2"),
         ({"max_tokens": 1000}, openai.BadRequestError, "the model's context ends at|a row has 512"),
-        ({"top_logprobs": 3, "logprobs": True}, openai.BadRequestError, "top_logprobs: only the log-prob"),
+        ({"top_logprobs": 3}, openai.BadRequestError, "ask for `logprobs: true` too"),
+        ({"top_logprobs": 21, "logprobs": True}, openai.BadRequestError, "top_logprobs: Input should be"),
         (
             {"tool_choice": "required", "tools": []},
             openai.BadRequestError,
-            "tool_choice: `auto` and `none` are offered",
+            "tool_choice: a tool is to be called; of tools there is none",
         ),
         ({"extra_body": {"colour": "red"}}, openai.BadRequestError, "colour: Extra inputs are not permitted"),
         ({"response_format": {"type": "xml"}}, openai.BadRequestError, "response_format: take"),
@@ -240,3 +230,17 @@ def test_many_ask_at_once_and_get_what_each_would_get_alone(local, client):
             sampling=Sampling(temperature=0.5 + number / 10, max_new=20), seed=number,
         )  # fmt: skip
         assert found[number].choices[0].message.content == alone.message.content
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "/etc/hostname"}},
+        {"type": "image_url", "image_url": "file:///etc/hostname"},
+        {"type": "image", "path": "/etc/hostname"},
+        {"type": "image", "image": "~/.ssh/id_rsa"},
+    ],
+)
+def test_no_file_of_the_server_is_read_for_who_asks(client, part):
+    with pytest.raises(openai.BadRequestError, match=r"messages\[0\]: an image comes in the request"):
+        client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": [part]}])

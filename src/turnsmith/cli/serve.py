@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,12 +22,30 @@ RATE = 120  # requests in a minute for each key, where a network may ask
 
 def command(
     models: Annotated[
-        list[str], typer.Argument(metavar="NAME[=MODEL]...", help="Models, each under a name of its own.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME[=MODEL]...", help="Models, each under a name of its own; also NAME=URL#MODEL."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; others than 127.0.0.1 open it to a network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A server of OpenAI's API all of whose models are served too."),
+    ] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=MODEL]",
+            help="A scorer, such as `guard`, that judges what is asked and answered, and its model.",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="What a guard flags: a YAML file of {Category: description}.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="From which number of a guard on it flags.")] = 0.5,
     rows: Annotated[int, typer.Option(help="Replies of a model that are drawn at once.")] = 16,
     waiting: Annotated[int, typer.Option(help="Requests that may wait for a row; more get 429.")] = 64,
     capacity: Annotated[int, typer.Option(help="Most tokens of prompt and reply together.")] = 4096,
@@ -42,33 +61,23 @@ def command(
         list[str] | None, typer.Option(help="What replies are rated on from 1 to 5; may be given again.")
     ] = None,
 ) -> None:
-    """Serve models to clients of OpenAI's API: chat and text completions, streamed or whole."""
+    """Serve models to clients of OpenAI's API: chat and text completions, whole or streamed, and
+    embeddings."""
     try:
         from turnsmith.serve.app import app
         from turnsmith.serve.feedback import CRITERIA
-        from turnsmith.serve.served import Served
         from turnsmith.serve.store.keys import known
         from turnsmith.serve.store.writing import Store
     except ImportError as error:
         raise UsageError(f"{error.name} is not there: pip install 'turnsmith[serve]'") from None
-    from turnsmith.recipes.talking import chat
-    from turnsmith.sample.chat import LocalChat
-    from turnsmith.sample.engine import LocalEngine
-    from turnsmith.serve.batching import Batching
+    from turnsmith.recipes import serving
 
-    served: dict[str, Served] = {}
-    for one in models:
-        name, _, reference = one.partition("=")
-        if name in served:
-            raise UsageError(f"two models are called {name!r}: give each its own name, as NAME=MODEL")
-        made = chat(reference or name)
-        if not isinstance(made, LocalChat) or not isinstance(made.engine, LocalEngine):
-            raise UsageError(
-                f"{reference or name} is not drawn from here: only models that are loaded can be served"
-            )
-        held = min(capacity, made.engine.context or capacity)
-        batching = Batching(made.engine, rows=rows, capacity=held, waiting=waiting)
-        served[name] = Served(name, made, batching, int(time.time()), *_prints(reference or name))
+    references = _named(models or [])
+    if not references and not backend:
+        raise UsageError("there is nothing to serve: name a model, or a server by --backend")
+    backends = [serving.backend(url) for url in backend or []]
+    flagged = None if policy is None else serving.policy_in(policy)
+    guards = [serving.guard(one, flagged, threshold) for one in guard or []]
     store = None if db == "none" else Store(db)
     alone = host in LOOPBACK
     if not alone and not (store and store.read(known)):
@@ -76,23 +85,29 @@ def command(
             f"--host {host} opens the server to a network, and nobody has a key: make one with "
             f"`turnsmith keys add NAME --role admin --db {db}`"
         )
+    served = serving.opened(references, serving.Sizes(rows, waiting, capacity))
     made = app(
         served,
+        backends=backends,
+        guards=guards,
         store=store,
         rate=rate if rate is not None else 0 if alone else RATE,
         criteria=criterion or CRITERIA,
         alone=alone,
     )
-    _run(made, host, port, f"serving {', '.join(served)}, {_kept(store)}")
+    named = [*served, *(f"all of {one.endpoint.url}" for one in backends)]
+    _run(made, host, port, f"serving {', '.join(named)}, {_kept(store)}")
 
 
-def _prints(reference: str) -> tuple[str, str | None]:
-    """Fingerprints of the base, and of what was tuned upon it and is kept apart."""
-    from turnsmith.models.load import fingerprint
-    from turnsmith.models.locate import foundation, locate
-
-    base = foundation(reference)
-    return fingerprint(str(base)), None if base == locate(reference) else fingerprint(reference)
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """References by the names that they are served under."""
+    found: dict[str, str] = {}
+    for one in models:
+        name, _, reference = one.partition("=")
+        if name in found:
+            raise UsageError(f"two models are called {name!r}: give each its own name, as NAME=MODEL")
+        found[name] = reference or name
+    return found
 
 
 def _kept(store: Store | None) -> str:

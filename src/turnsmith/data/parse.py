@@ -68,12 +68,12 @@ def learn(known: Known) -> Grammar:
     thought = THOUGHT.messages[1]
     grammar = Grammar()
     if known.probe == PROBE:
-        before, _, after = _said(known, PROBE.messages[1]).partition(PROBE.messages[1].content)
+        before, _, after = writes(known, PROBE.messages[1]).partition(PROBE.messages[1].content)
         grammar = Grammar(before, after)
     if known.template.dialect.reasoning != "none":
         assert thought.thinking is not None
-        said = _said(known, thought)
-        opening, _, rest = said.partition(thought.thinking)
+        text = writes(known, thought)
+        opening, _, rest = text.partition(thought.thinking)
         closing, _, after = rest.partition(thought.content)
         closings = dict.fromkeys(one for one in (closing, closing.strip()) if one)
         grammar = replace(grammar, after=after, opening=opening, closing=tuple(closings))
@@ -90,8 +90,8 @@ def _calling(known: Known, grammar: Grammar) -> Grammar | None:
     """The grammar with this notation, if it reads back what the template makes of calls."""
     notation = grammar.notation
     assert notation is not None
-    said = _said(known, CALLING.messages[1])
-    if _calls(notation(said, {})) != _given(CALLING.messages[1]):
+    text = writes(known, CALLING.messages[1])
+    if _calls(notation(text, {})) != _given(CALLING.messages[1]):
         return None
     if grammar.opening is not None:
         assert PENSIVE.thinking is not None
@@ -102,7 +102,7 @@ def _calling(known: Known, grammar: Grammar) -> Grammar | None:
 def _until_call(known: Known, notation: Notation, message: Message, said: str) -> str | None:
     """What the template puts between something said and a call; None where it does not put it before one."""
     try:
-        text = _said(known, message)
+        text = writes(known, message)
     except RenderError:
         return None
     blocks: list[Block] = notation(text, {})
@@ -110,7 +110,7 @@ def _until_call(known: Known, notation: Notation, message: Message, said: str) -
     return text[at + len(said) : blocks[0].start] if blocks and 0 <= at < blocks[0].start else None
 
 
-def _said(known: Known, message: Message) -> str:
+def writes(known: Known, message: Message) -> str:
     """What the model writes for this message, without the end of the turn."""
     asked = replace(PROBE.upto(1), tools=CALLING.tools if message.calls else ())
     conversation = known.suited(Conversation((*asked.messages, message), asked.tools))

@@ -20,8 +20,10 @@ import numpy as np
 from turnsmith import album
 from turnsmith.data.beside import beside
 from turnsmith.data.encode import Encoder, Segment, special_tokens
+from turnsmith.data.forcing import Around, around
 from turnsmith.data.parse import learn
 from turnsmith.data.probe import discover
+from turnsmith.data.source import source
 from turnsmith.data.template import BREAK, DATE, Template, frozen
 from turnsmith.data.views import View, Views, check_said, stands
 from turnsmith.data.weigh import Paint, policy
@@ -33,12 +35,6 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-# Of encoders, which read two texts with marks around them: what was said before, and a reply to it.
-PAIR = (
-    "{{ cls_token }}{% for message in messages %}"
-    "{% if loop.last and message['role'] == 'assistant' and not add_generation_prompt %}{{ sep_token }}"
-    "{% elif not loop.first %} {% endif %}{{ message['content'] }}{% endfor %}{{ sep_token }}"
-)
 SEES = "image_tokens"  # in a tokenizer's settings: how many tokens an image is
 LONGEST = 4  # tokens that make one character: UTF-8 has no more bytes
 
@@ -63,14 +59,14 @@ class Renderer:
         date: str = DATE,
         beside: Mapping[str, Renderer] | None = None,
     ) -> None:
-        source = frozen(_source(tokenizer), date=date)
+        text = frozen(source(tokenizer), date=date)
         self.tokenizer = tokenizer
         self.date = date
         special = special_tokens(tokenizer)
         named = {
             name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)
         }
-        self._known = discover(Template(source, named, tuple(special)))
+        self._known = discover(Template(text, named, tuple(special)))
         self._encoder = Encoder(tokenizer, self._known.template.pattern, self._known.header)
         self.template = self._known.template.source
         self.stops = tuple(special[text] for text in self._known.stops)
@@ -166,6 +162,11 @@ class Renderer:
         message = Message("assistant", read.content, ids=tuple(ids), calls=read.calls, thinking=read.thinking)
         return message, finish
 
+    def around(self, name: str) -> Around:
+        """What stands around the arguments of a reply that calls this tool. Raises RenderError where a call
+        cannot be told so."""
+        return around(self._known, self._grammar, name)
+
     def ids(self, text: str) -> list[int]:
         """Ids of a text that a reply begins with."""
         return self._encoder.ids(text)
@@ -191,6 +192,11 @@ class Renderer:
             found.append(text if whole else "")
             open_ids = [] if whole else open_ids
         return found
+
+    def token(self, id: int) -> str:
+        """What a token is called by itself: its text, or what the tokenizer calls a part of a character."""
+        (text,) = self.texts([id])
+        return text or str(self.tokenizer.convert_ids_to_tokens(id))
 
     # ------------------------------------------------------------------------------------- sequences
 
@@ -377,20 +383,6 @@ class Renderer:
             [self.template, list(self.stops), ids, *([self.sees] if self.sees else [])], sort_keys=True
         )
         return hashlib.sha256(known.encode()).hexdigest()[:16]
-
-
-def _source(tokenizer: PreTrainedTokenizerBase) -> str:
-    found: Any = tokenizer.chat_template
-    if isinstance(found, dict):
-        found = found.get("tool_use") or found.get("default")
-    if not found and tokenizer.cls_token and tokenizer.sep_token:
-        return PAIR
-    if not found:
-        raise RenderError(
-            "this tokenizer has no chat template: a base model cannot be tuned on chats before one is "
-            "chosen. Put a chat_template.jinja beside its tokenizer files"
-        )
-    return str(found)
 
 
 def _again(tokenizer: PreTrainedTokenizerBase, date: str, beside: Mapping[str, Renderer]) -> Renderer:

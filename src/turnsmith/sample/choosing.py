@@ -9,7 +9,7 @@ from torch import Tensor
 
 from turnsmith.errors import ModelError
 from turnsmith.models.head import wide
-from turnsmith.types import Sampling
+from turnsmith.types import Best, Sampling
 
 SLAB = 4 * 2**20  # bytes of fp32 logits that are worked on at once: they then stay in a core's cache
 OFF = (1.0, 0.0, 0.0)  # repetition, frequency and presence penalty that change nothing
@@ -67,6 +67,18 @@ def _choose(
     if sampling.temperature > 0:
         ids = draw(truncated(of, sampling), uniforms)
     return ids, logprobs.gather(1, ids[:, None])[:, 0]
+
+
+def likeliest(logits: Tensor, samplings: Sequence[Sampling], counts: Sequence[int]) -> list[Best]:
+    """Of each row of `logits` (B, V) the `counts` most probable ids and their log-probs at its temperature,
+    the same numbers as `choose` gives for the id that it draws; none where the count is 0."""
+    found: list[Best] = [()] * len(counts)
+    for row, count in enumerate(counts):
+        if count:
+            own = _logprobs(logits[row : row + 1], samplings[row])[0]
+            best, ids = own.topk(min(count, len(own)))
+            found[row] = tuple(zip(ids.tolist(), best.tolist(), strict=True))
+    return found
 
 
 def _logprobs(logits: Tensor, sampling: Sampling) -> Tensor:

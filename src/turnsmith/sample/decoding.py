@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from turnsmith import seeds
-from turnsmith.sample.choosing import Penalties, choose
+from turnsmith.sample.choosing import Penalties, choose, likeliest
 from turnsmith.sample.reading import Prompt, read_prompts
-from turnsmith.types import Completion, Finish, Sampling
+from turnsmith.types import Best, Completion, Finish, Sampling
 
 if TYPE_CHECKING:
     from turnsmith.sample.guides import Guide
@@ -61,7 +61,7 @@ class Drafter(Protocol):
 class Request:
     """A reply to be drawn. number: whose it is. ends: whether these ids end it, for a reason of its own.
     adapter: of the model, by name; "" is whatever is active. beside: the prompt for each further model that
-    reads in step, in their order."""
+    reads in step, in their order. best: how many of the most probable ids are told of each place."""
 
     number: int
     prompt: tuple[int, ...]
@@ -71,6 +71,7 @@ class Request:
     guide: Guide | None = None
     adapter: str = ""
     beside: tuple[tuple[int, ...], ...] = ()
+    best: int = 0
 
     @property
     def longest(self) -> int:
@@ -86,6 +87,7 @@ class _Reply:
     uniforms: NDArray[np.float32]  # (max_new,)
     ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
+    best: list[Best] = field(default_factory=list[Best])
 
 
 News = list[tuple[int, tuple[int, ...]]]  # numbers of replies, and the ids that they got
@@ -223,14 +225,17 @@ class Decoding:
             adjusted, stuck = adjusted.masked_fill(nothing, 0.0), nothing[:, 0].tolist()
         samplings = [reply.request.sampling for reply in replies]
         ids, logprobs = choose(logits, uniforms.to(logits.device), samplings, adjusted)
-        drawn = zip(places, replies, ids.tolist(), logprobs.tolist(), stuck, strict=True)
-        for place, reply, id, logprob, nothing in drawn:
+        best = likeliest(logits, samplings, [reply.request.best for reply in replies])
+        drawn = zip(places, replies, ids.tolist(), logprobs.tolist(), stuck, best, strict=True)
+        for place, reply, id, logprob, nothing, told in drawn:
             guide = reply.request.guide
             if nothing or (guide is not None and guide.failure is not None):
                 self._end(reply, "stuck")
                 continue
             reply.ids.append(id)
             reply.logprobs.append(logprob)
+            if reply.request.best:
+                reply.best.append(told)
             if self.penalties:
                 self.penalties.take(place, id)
             if guide is not None:
@@ -269,7 +274,9 @@ class Decoding:
         return "length" if len(reply.ids) == request.sampling.max_new else None
 
     def _end(self, reply: _Reply, finish: Finish) -> None:
-        self.completions[reply.request.number] = Completion(tuple(reply.ids), tuple(reply.logprobs), finish)
+        self.completions[reply.request.number] = Completion(
+            tuple(reply.ids), tuple(reply.logprobs), finish, tuple(reply.best)
+        )
 
     def _ended(self, reply: _Reply) -> bool:
         return reply.request.number in self.completions

@@ -7,9 +7,8 @@ rounding of matrix products of another size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from turnsmith.models import fronts
 from turnsmith.models.bare import bare, context
 from turnsmith.models.heads import Head
 from turnsmith.models.modes import evaluating
-from turnsmith.sample.decoding import Decoding, Drafter, News, Request
+from turnsmith.sample.decoding import Decoding, Drafter, Request
 from turnsmith.sample.float16 import Weights
 from turnsmith.sample.lean import Lean
 from turnsmith.sample.lockstep import Beside, Lockstep, read_in_step
@@ -150,13 +149,13 @@ class LocalEngine:
         they are. beside: for models in step, by name, what they read instead of these prompts.
         Raises UsageError for an empty prompt and ModelError for one that is too long, before any work.
         """
-        self._check(prompts, seeds, sampling.max_new, beside)
-        requests = self._requests(prompts, sampling, seeds, guides, adapters, beside, ends)
+        self.check(prompts, seeds, sampling.max_new, beside)
+        requests = self.requests(prompts, sampling, seeds, guides, adapters, beside, ends)
         found: dict[int, Completion] = {}
-        with self._ready() as lean:
+        with self.ready() as lean:
             for some in tables([request.longest + sampling.max_new for request in requests], self.rows):
                 rows, decoding = self._decoding([requests[number] for number in some])
-                _use(lean, rows)
+                use(lean, rows)
                 while decoding.running:
                     if cancel is not None and cancel.is_set():
                         decoding.cancel()
@@ -178,29 +177,23 @@ class LocalEngine:
     ) -> Generator[int, None, Completion]:
         """The ids of one completion as they are drawn; the generator's return value is the completion.
         Closing the generator ends the reply."""
-        self._check([prompt], [seed], sampling.max_new, beside)
-        (request,) = self._requests([prompt], sampling, [seed], [guide], None, beside, ends)
+        self.check([prompt], [seed], sampling.max_new, beside)
+        (request,) = self.requests([prompt], sampling, [seed], [guide], None, beside, ends)
         return self._stream(request)
 
     def _stream(self, request: Request) -> Generator[int, None, Completion]:
-        with self._ready():
+        with self.ready():
             rows, decoding = self._decoding([request])
         while decoding.running:
-            with self._ready() as lean:  # not around the loop: between two tokens the model is the caller's
-                _use(lean, rows)
+            with self.ready() as lean:  # not around the loop: between two tokens the model is the caller's
+                use(lean, rows)
                 told = decoding.step()
             for _, ids in told:
                 yield from ids
         self._keep(rows)
         return decoding.completions[0]
 
-    def joining(self, count: int, capacity: int) -> Joining:
-        """Replies that may be asked for while others are under way: `count` at once, each with its prompt of
-        at most `capacity` tokens."""
-        rows = self._new(count, capacity)
-        return Joining(self, rows, Decoding(rows, (), **self._how()))
-
-    def _requests(
+    def requests(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling,
@@ -210,6 +203,7 @@ class LocalEngine:
         beside: Mapping[str, Sequence[Sequence[int]]] | None,
         ends: Callable[[Sequence[int]], bool] | None,
     ) -> list[Request]:
+        """What decoding is asked for; the arguments are those of `generate`."""
         others = [(beside or {}).get(name, prompts) for name in (self.beside.members if self.beside else ())]
         if adapters is not None:
             there = set(getattr(self.model, "peft_config", {}))
@@ -236,10 +230,10 @@ class LocalEngine:
         capacity = max(request.longest + request.sampling.max_new for request in requests)
         count = min(len(requests), self.rows, max(1, SLOTS // capacity))
         known = self._remembered()
-        rows = self._held(requests[0], count, capacity) or self._new(count, capacity)
-        return rows, Decoding(rows, requests, known=known, **self._how())
+        rows = self._held(requests[0], count, capacity) or self.new(count, capacity)
+        return rows, Decoding(rows, requests, known=known, **self.how())
 
-    def _how(self) -> dict[str, Any]:
+    def how(self) -> dict[str, Any]:
         """What decoding is told of this engine."""
         read = read_in_step if self.beside else read_prompts
         return {"stop": self.stop, "drafter": self.drafter, "read": read}
@@ -253,7 +247,8 @@ class LocalEngine:
         self._known.remove(found[1])
         return found[1]
 
-    def _new(self, count: int, capacity: int) -> Rows | Lockstep:
+    def new(self, count: int, capacity: int) -> Rows | Lockstep:
+        """Empty rows."""
         room = 2 * capacity if self.kept else capacity  # for what will follow; what is not used costs nothing
         own = self._rows(count, room, self.beside.heads if self.beside else None)
         if self.beside is None:
@@ -279,13 +274,14 @@ class LocalEngine:
         while sum(len(tokens) for one in self._known for tokens in one.tokens) > self.kept:
             self._known.pop(0)
 
-    def _check(
+    def check(
         self,
         prompts: Sequence[Sequence[int]],
         seeds: Sequence[int],
         max_new: int,
         beside: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
+        """Raise what `generate` raises for what it cannot go on from."""
         if len(prompts) != len(seeds):
             raise UsageError(f"{len(prompts)} prompts came with {len(seeds)} seeds: give one seed for each.")
         members = self.beside.members if self.beside else {}
@@ -295,7 +291,7 @@ class LocalEngine:
                     f"{len(ones)} prompts are for {name!r} and {len(prompts)} for the model that leads; in "
                     f"step with it there is {', '.join(members) or 'none'}: give each as many"
                 )
-            members[name]._check(ones, seeds, max_new)
+            members[name].check(ones, seeds, max_new)
         embeddings: Any = self.base.get_input_embeddings()
         vocabulary = embeddings.weight.shape[0]
         for index, prompt in enumerate(prompts):
@@ -313,7 +309,7 @@ class LocalEngine:
                 )
 
     @contextmanager
-    def _ready(self) -> Iterator[list[Lean | None]]:
+    def ready(self) -> Iterator[list[Lean | None]]:
         """All models as `_apart` has one. Gives what that gives, of this one first."""
         with ExitStack() as stack:
             yield [stack.enter_context(engine._apart()) for engine in self.engines]
@@ -354,67 +350,7 @@ class LocalEngine:
                     parameter.requires_grad_(True)
 
 
-class Joining:
-    """Replies on one engine that begin whenever they are asked for, each in a row that is free, and are drawn
-    on together. A prompt that goes on from what a row has read, another turn of a talk, is read from there.
-
-    It belongs to one thread. Weights must not change while it is used.
-    """
-
-    def __init__(self, engine: LocalEngine, rows: Rows | Lockstep, decoding: Decoding) -> None:
-        self.engine, self.rows, self.decoding = engine, rows, decoding
-        self._next = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether any reply is under way or waits for a row."""
-        return self.decoding.running
-
-    def ask(
-        self,
-        prompt: Sequence[int],
-        *,
-        sampling: Sampling,
-        seed: int,
-        guide: Guide | None = None,
-        adapter: str | None = None,
-        ends: Callable[[Sequence[int]], bool] | None = None,
-        beside: Mapping[str, Sequence[int]] | None = None,
-    ) -> int:
-        """The number of a reply that is to be drawn; the arguments are those of `generate`, for one. Raises
-        what that raises, and UsageError for what is longer than a row."""
-        own = {name: [ids] for name, ids in (beside or {}).items()}
-        self.engine._check([prompt], [seed], sampling.max_new, own)
-        adapters = None if adapter is None else [adapter]
-        (made,) = self.engine._requests([prompt], sampling, [seed], [guide], adapters, own, ends)
-        request = replace(made, number=self._next)
-        if request.longest + sampling.max_new > self.rows.capacity:
-            raise UsageError(
-                f"the prompt has {request.longest} tokens and {sampling.max_new} may follow, and a row has "
-                f"{self.rows.capacity}: shorten the prompt or lower max_new"
-            )
-        self._next += 1
-        self.decoding.waiting.append(request)
-        return request.number
-
-    def step(self) -> tuple[News, dict[int, Completion]]:
-        """Draw the next ids: those of each reply, and the completions of those that have ended."""
-        with self.engine._ready() as lean:
-            _use(lean, self.rows)
-            told = self.decoding.step()
-        return told, self._ended()
-
-    def cancel(self, numbers: Collection[int]) -> dict[int, Completion]:
-        """End these replies as they are; gives their completions."""
-        self.decoding.cancel(numbers)
-        return self._ended()
-
-    def _ended(self) -> dict[int, Completion]:
-        ended, self.decoding.completions = self.decoding.completions, {}
-        return ended
-
-
-def _use(lean: Sequence[Lean | None], rows: Rows | Lockstep) -> None:
+def use(lean: Sequence[Lean | None], rows: Rows | Lockstep) -> None:
     """Let the rows of each model be read by its lean forward pass, where it has one."""
     tables = [rows] if isinstance(rows, Rows) else [rows.lead, *rows.beside.values()]
     for one, table in zip(lean, tables, strict=True):

@@ -66,6 +66,12 @@ class Lockstep:
         named = zip(self.lead.heads, said, strict=True)
         return self.of.mix(logits, others, {name: numbers.squeeze(-1) for name, numbers in named})
 
+    def begin(self, row: int, reader: str) -> None:
+        """An empty row in all models, to be read by `reader`."""
+        for rows in (self.lead, *self.beside.values()):
+            rows.begin(row, reader)
+        self.ahead[row] = (0,) * len(self.beside)
+
     def copy(self, row: int, source: Lockstep, origin: int, length: int) -> None:
         """Make the first `length` tokens of another row those of `row`; of the other models as many more as
         their prompts are longer."""

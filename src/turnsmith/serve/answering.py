@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -17,20 +16,22 @@ from turnsmith.serve.keeping import Kept
 from turnsmith.serve.refusals import Refused
 
 Choice = dict[str, Any]  # a piece of a reply, or all of it
+T = TypeVar("T")
 LOOK = 0.5  # seconds between looks whether who asked is still there
 
 
 async def events(
     head: dict[str, Any],
-    coming: list[Coming],
-    pieces: Callable[[int], AsyncIterator[Choice]],
+    coming: Sequence[Coming],
+    makers: list[Callable[[], AsyncIterator[Choice]]],
     usage: Callable[[], dict[str, int]],
     asked: wire.Asked,
     kept: Kept,
 ) -> AsyncIterator[bytes]:
-    """The choices of all replies as they come, as events; where who asked goes away, replies are ended."""
+    """The choices that the makers give as they come, as events; where who asked goes away, replies are
+    ended."""
     try:
-        async for choice in _merged([partial(pieces, number) for number in range(len(coming))]):
+        async for choice in _merged(makers):
             yield wire.event({**head, "choices": [choice]})
         if asked.usage_wanted:
             yield wire.event({**head, "choices": [], "usage": usage()})
@@ -76,8 +77,8 @@ async def _merged(makers: list[Callable[[], AsyncIterator[Any]]]) -> AsyncIterat
 
 
 async def awaited(
-    request: Request, answer: Awaitable[dict[str, Any]], coming: list[Coming], kept: Kept
-) -> dict[str, Any]:
+    request: Request, answer: Awaitable[T], coming: Sequence[Coming] = (), kept: Kept | None = None
+) -> T:
     """The answer; where who asked goes away before, the replies are ended."""
     task = asyncio.ensure_future(answer)
     try:
@@ -89,7 +90,8 @@ async def awaited(
         task.cancel()
         for one in coming:
             one.cancel()
-        kept.close()
+        if kept is not None:
+            kept.close()
 
 
 def streamed(pieces: AsyncIterator[bytes]) -> StreamingResponse:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from turnsmith.errors import TurnsmithError
-from turnsmith.sample.engine import Joining, LocalEngine
+from turnsmith.sample.engine import LocalEngine
+from turnsmith.sample.joining import Joining
 from turnsmith.types import Completion
+
+T = TypeVar("T")
 
 
 class Busy(TurnsmithError):
@@ -68,6 +72,7 @@ class Batching:
         self._turn = threading.Condition()
         self._asked: list[Coming] = []
         self._left: set[Coming] = set()
+        self._works: list[tuple[Callable[[Joining], Any], Future[Any]]] = []
         self._under_way: dict[int, Coming] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._draw, name="drawing", daemon=True)
@@ -76,17 +81,30 @@ class Batching:
     @property
     def count(self) -> int:
         """How many replies are under way or waited for."""
-        return len(self._asked) + len(self._under_way)
+        return len(self._asked) + len(self._under_way) + len(self._works)
 
     def ask(self, prompt: tuple[int, ...], **asked: Any) -> Coming:
         """A reply; the arguments are those of `Joining.ask`. Raises Busy where too many wait."""
         with self._turn:
-            if self.count >= self.rows + self.waiting:
-                raise Busy(f"{self.waiting} requests wait already")
+            self._find_place()
             coming = Coming(self, {"prompt": prompt, **asked})
             self._asked.append(coming)
             self._turn.notify()
         return coming
+
+    def between(self, work: Callable[[Joining], T]) -> asyncio.Future[T]:
+        """What this work comes to, which the thread that draws does between two tokens. Raises Busy where
+        too many wait; what the work raises is raised where it is awaited."""
+        found: Future[T] = Future()
+        with self._turn:
+            self._find_place()
+            self._works.append((work, found))
+            self._turn.notify()
+        return asyncio.wrap_future(found)
+
+    def _find_place(self) -> None:
+        if self.count >= self.rows + self.waiting:
+            raise Busy(f"{self.waiting} requests wait already")
 
     def cancel(self, coming: Coming) -> None:
         """End a reply as it is."""
@@ -106,24 +124,40 @@ class Batching:
         while (turn := self._turn_comes()) is not None:
             asked, left = turn
             try:
-                joining = joining or self.engine.joining(self.rows, self.capacity)
+                joining = joining or Joining(self.engine, self.rows, self.capacity)
+                self._work(joining)
                 self._begin(joining, asked, left)
                 self._go_on(joining, left)
             except Exception as error:  # noqa: BLE001 - whatever is wrong goes to all who wait for it
                 self._fail(error, asked)
                 joining = None
-        self._fail(TurnsmithError("the server is closing"), self._asked)
+        closing = TurnsmithError("the server is closing")
+        self._fail(closing, self._asked)
+        for _, found in self._works:
+            if found.set_running_or_notify_cancel():
+                found.set_exception(closing)
 
     def _turn_comes(self) -> tuple[list[Coming], set[Coming]] | None:
         """Who has asked and who has left since the last turn, once there are any; None at the end."""
         with self._turn:
-            while not (self._asked or self._left or self._under_way or self._closed):
+            while not (self._asked or self._left or self._under_way or self._works or self._closed):
                 self._turn.wait()
             if self._closed:
                 return None
             asked, self._asked = self._asked, []
             left, self._left = self._left, set()
             return asked, left
+
+    def _work(self, joining: Joining) -> None:
+        """Do the first work that waits, if there is one."""
+        with self._turn:
+            work, found = self._works.pop(0) if self._works else (None, None)
+        if work is None or found is None or not found.set_running_or_notify_cancel():
+            return
+        try:
+            found.set_result(work(joining))
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            found.set_exception(error)
 
     def _begin(self, joining: Joining, asked: list[Coming], left: set[Coming]) -> None:
         """Let those begin who are still there; takes them off the list."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from turnsmith.sample.chat import Asked, Text, numbers, written
 from turnsmith.serve import wire
 from turnsmith.serve.answering import Choice, events
 from turnsmith.serve.batching import Coming
+from turnsmith.serve.guarding import FILTERED, Guard, flagged, refusal, withheld
 from turnsmith.serve.keeping import Kept, Unkept
 from turnsmith.serve.refusals import Refused
 from turnsmith.serve.served import Served, begin, drawn
@@ -30,6 +32,7 @@ class Replies:
     guides: list[Any]
     coming: list[Coming]
     kept: Kept = field(default_factory=Unkept)
+    guards: Sequence[Guard] = ()
 
     @classmethod
     def begun(cls, of: Served, conversation: Conversation, asked: wire.ChatAsked) -> Replies:
@@ -44,48 +47,57 @@ class Replies:
             of,
             [
                 {"prompt": tuple(prompt.ids), "sampling": sampling, "seed": seed, "guide": guide}
-                | {"ends": told.get("ends"), "beside": beside or None}
+                | {"ends": told.get("ends"), "beside": beside or None, "best": asked.top_logprobs or 0}
                 for seed, guide in zip(seeds, guides, strict=True)
             ],
         )
         return cls(of, asked, conversation, sampling, prompt.ids, guides, coming)
 
-    def _reply(self, number: int, completion: Completion) -> Reply:
+    def reply(self, number: int, completion: Completion) -> Reply:
+        """What these ids say as the reply of this number. Raises Refused where they are none."""
         found = self.of.chat.reply(
             self.prompt, completion, self.guides[number], self.conversation, self.sampling
         )
         if isinstance(found, Failure):
             raise Refused(500, found.reason, kind="server_error")
+        if self.asked.parallel_tool_calls is False:
+            found = replace(found, message=replace(found.message, calls=found.message.calls[:1]))
         return found
 
-    def _logprobs(self, ids: tuple[int, ...], logprobs: tuple[float, ...]) -> dict[str, Any] | None:
+    def _logprobs(self, completion: Completion) -> dict[str, Any] | None:
         if not self.asked.logprobs:
             return None
-        pieces = self.of.chat.renderer.texts(list(ids))
-        return {
-            "content": [wire.token(*both) for both in zip(pieces, logprobs, strict=True)],
-            "refusal": None,
-        }
+        renderer = self.of.chat.renderer
+        return wire.logprobs(completion, renderer.texts(completion.ids), renderer.token)
 
     async def whole(self) -> dict[str, Any]:
         """The answer."""
         choices: list[Choice] = []
         for number, coming in enumerate(self.coming):
             completion = await coming.whole()
-            reply = self._reply(number, completion)
-            logprobs = self._logprobs(completion.ids, completion.logprobs)
-            await self.kept.ended(number, reply.message, wire.finish(reply))
+            reply = self.reply(number, completion)
+            logprobs = self._logprobs(completion)
             choice = {"index": number, "message": wire.said(reply.message), "logprobs": logprobs}
-            choices.append({**choice, "finish_reason": wire.finish(reply), **self._id(number)})
+            choice["finish_reason"] = wire.finish(reply)
+            if name := await self._ended(number, reply):
+                choice = withheld(number, name, chat=True)
+            choices.append({**choice, **self._id(number)})
         found = wire.head("chatcmpl", self.of.name, "chat.completion")
         return {**found, "choices": choices, "usage": self._usage()}
 
-    async def streamed(self) -> AsyncIterator[bytes]:
-        """The answer in pieces. Where tools may be called, a reply comes when it has ended: until then nobody
-        knows whether it is a call."""
+    def streamed(self) -> AsyncIterator[bytes]:
+        """The answer in pieces. Where tools may be called or guards judge, a reply comes when it has ended:
+        until then nobody knows whether it is a call, or may be sent."""
         head = wire.head("chatcmpl", self.of.name, "chat.completion.chunk")
-        async for one in events(head, self.coming, self._pieces, self._usage, self.asked, self.kept):
-            yield one
+        makers = [partial(self._pieces, number) for number in range(len(self.coming))]
+        return events(head, self.coming, makers, self._usage, self.asked, self.kept)
+
+    async def _ended(self, number: int, reply: Reply) -> str | None:
+        """Judge and keep a reply; gives the guard that flags it."""
+        name = await flagged(self.guards, self.conversation, reply.message)
+        finish = FILTERED if name else wire.finish(reply)
+        await self.kept.ended(number, reply.message, finish, flagged=name)
+        return name
 
     def _id(self, number: int) -> dict[str, str]:
         """By which a reply is judged, where it is kept."""
@@ -101,29 +113,37 @@ class Replies:
             return {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": end}
 
         yield {**choice({"role": "assistant", "content": ""}), **self._id(number)}
-        held = bool(self.conversation.tools)
+        held = bool(self.conversation.tools or self.guards)
         async for id in coming:
             piece = "" if held else text.take(id)
             if piece:
                 await self.kept.piece(number, piece)
                 yield choice({"content": piece})
         assert coming.completion is not None
-        reply = self._reply(number, coming.completion)
-        await self.kept.ended(number, reply.message, wire.finish(reply))
+        reply = self.reply(number, coming.completion)
+        if name := await self._ended(number, reply):
+            yield choice({"refusal": refusal(name)})
+            yield choice({}, end=FILTERED)
+            return
+        if held and reply.message.thinking:
+            yield choice({"reasoning_content": reply.message.thinking})
         rest = reply.message.content if held else text.rest(coming.completion)
         if rest:
             yield choice({"content": rest})
         if reply.message.calls:
             made = [{"index": at, **call} for at, call in enumerate(wire.calls(reply.message))]
             yield choice({"tool_calls": made})
-        logprobs = self._logprobs(coming.completion.ids, coming.completion.logprobs)
-        yield choice({}, logprobs, wire.finish(reply))
+        yield choice({}, self._logprobs(coming.completion), wire.finish(reply))
 
 
 def _prompt(of: Served, conversation: Conversation, asked: wire.ChatAsked) -> tuple[Asked, Sampling]:
     """What the engine goes on from, and how the reply is drawn; where the request does not say how long it
     may be, as the context allows. Raises Refused where the conversation cannot be answered."""
     sampling = asked.how(1)
+    if forced := asked.forced():
+        from turnsmith.sample.calling import call_grammar
+
+        sampling = replace(sampling, grammar=call_grammar(of.chat.renderer, forced))
     prompt = of.chat.prompt(conversation, sampling)
     if isinstance(prompt, Failure):
         raise Refused(400, prompt.reason, param="messages")

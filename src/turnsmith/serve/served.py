@@ -12,7 +12,8 @@ from turnsmith.serve.batching import Batching, Busy, Coming
 @dataclass(frozen=True)
 class Served:
     """A model under its name. made: seconds since 1970. weights, adapter: fingerprints, of the base and of
-    what was tuned upon it."""
+    what was tuned upon it. reader: what peft calls the adapter, where several are on one base in memory; ""
+    for that base itself, None where there is nothing to choose."""
 
     name: str
     chat: LocalChat
@@ -20,6 +21,7 @@ class Served:
     made: int = 0
     weights: str | None = None
     adapter: str | None = None
+    reader: str | None = None
 
 
 def begin(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:
@@ -27,7 +29,7 @@ def begin(of: Served, wanted: list[dict[str, Any]]) -> list[Coming]:
     coming: list[Coming] = []
     try:
         for one in wanted:
-            coming.append(of.batching.ask(**one))
+            coming.append(of.batching.ask(adapter=of.reader, **one))
     except Busy:
         for one in coming:
             one.cancel()

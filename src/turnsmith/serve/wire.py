@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnsmith.data import messages
-from turnsmith.errors import UsageError
-from turnsmith.types import Completion, Conversation, Json, Message, Reply, Sampling
+from turnsmith.errors import DataError, UsageError
+from turnsmith.types import Best, Completion, Conversation, Json, Message, Reply, Sampling
 
 MOST = 128  # replies to one request
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -116,18 +117,35 @@ class ChatAsked(Asked):
 
     def conversation(self) -> Conversation:
         """What is to be answered. Raises DataError naming the message."""
+        for number, message in enumerate(self.messages):
+            _at_hand(message.get("content"), f"messages[{number}]")
         return messages.conversation(
             self.messages, "messages", tools=None if self.tool_choice == "none" else self.tools
         )
 
+    def forced(self) -> list[dict[str, Any]]:
+        """The tools of which one has to be called; none where the model is free. Raises UsageError."""
+        choice, tools = self.tool_choice, self.tools or []
+        if choice in (None, "auto", "none"):
+            return []
+        named: Any = choice.get("function") if isinstance(choice, dict) else None
+        name = named.get("name") if isinstance(named, dict) else None
+        if choice != "required" and not (name and choice.get("type") == "function"):
+            raise UsageError(
+                "tool_choice: take `auto`, `none`, `required` or {type: function, function: {name: ...}}"
+            )
+        found = [tool for tool in tools if choice == "required" or _name(tool) == name]
+        if not found:
+            there = ", ".join(map(_name, tools)) or "none"
+            raise UsageError(f"tool_choice: {name or 'a tool'} is to be called; of tools there is {there}")
+        if _schema(self.response_format) is not None:
+            raise UsageError("a reply is a call or keeps to `response_format`: leave one of the two out")
+        return found
+
     def how(self, default: int) -> Sampling:
         """How the reply is drawn. Raises UsageError for what is not offered."""
-        if self.top_logprobs:
-            raise UsageError(
-                "top_logprobs: only the log-prob of the token that was drawn is kept; leave it out"
-            )
-        if self.tool_choice not in (None, "auto", "none"):
-            raise UsageError("tool_choice: `auto` and `none` are offered")
+        if self.top_logprobs and not self.logprobs:
+            raise UsageError("top_logprobs: they stand beside log-probs: ask for `logprobs: true` too")
         most = self.max_completion_tokens or self.max_tokens or default
         return self.sampling(most, schema=_schema(self.response_format))
 
@@ -136,16 +154,65 @@ class TextAsked(Asked):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
     def prompts(self) -> list[str | list[int]]:
         """Texts or ids to go on from."""
-        given: Any = self.prompt
-        if isinstance(given, str) or (given and isinstance(given[0], int)):
-            return [given]
-        return list(given)
+        return _each(self.prompt)
+
+
+class PassedChat(ChatAsked):
+    """The same for a model of another server, which may know more than is known here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class PassedText(TextAsked):
+    """The same."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class EmbedAsked(BaseModel):
+    """POST /v1/embeddings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None
+
+    def texts(self) -> list[str | list[int]]:
+        """What is to be embedded, as texts or ids."""
+        return _each(self.input)
+
+
+def _each(given: Any) -> list[str | list[int]]:
+    """Texts or lists of ids, of which a single one may stand by itself."""
+    return [given] if isinstance(given, str) or (given and isinstance(given[0], int)) else list(given)
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    """What a tool is called, "" where it does not say."""
+    function: Any = tool.get("function", tool)
+    return str(function.get("name", "")) if isinstance(function, dict) else ""
+
+
+def _at_hand(content: Any, where: str) -> None:
+    """Raises DataError where an image is not in the request itself: who asks must not have files of this
+    machine read."""
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict) or part.get("type") not in ("image_url", "image"):
+            continue
+        inner = part.get("image_url")
+        found = inner.get("url") if isinstance(inner, dict) else inner
+        found = found or part.get("url") or part.get("path") or part.get("image")
+        if not str(found).startswith("data:"):
+            raise DataError(f"{where}: an image comes in the request, as a data: URI; no place is looked up")
 
 
 def _schema(asked: Mapping[str, Any] | None) -> Mapping[str, Json] | None:
@@ -201,9 +268,23 @@ def finish(reply: Reply) -> str:
     return "tool_calls" if reply.message.calls else FINISH[reply.finish]
 
 
-def token(text: str, logprob: float) -> dict[str, Any]:
-    """A token with its log-prob."""
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+def logprobs(completion: Completion, pieces: Sequence[str], named: Callable[[int], str]) -> dict[str, Any]:
+    """The log-probs of a chat completion. pieces: the text of each token. named: what an id is called that
+    was not drawn."""
+    drawn = zip(pieces, completion.logprobs, _best(completion), strict=True)
+    content = [
+        _token(piece, logprob) | {"top_logprobs": [_token(named(id), value) for id, value in best]}
+        for piece, logprob, best in drawn
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _best(completion: Completion) -> Sequence[Best]:
+    return completion.best or [()] * len(completion.ids)
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
 def usage(read: int, written: int) -> dict[str, int]:
@@ -223,15 +304,38 @@ def error(
     return {"error": {"message": text, "type": kind, "param": param, "code": code}}
 
 
-def texts(pieces: Sequence[str], completion: Completion) -> dict[str, Any]:
-    """The log-probs of a text completion: its tokens, theirs, and where each begins."""
-    offsets, at = [], 0
-    for piece in pieces:
-        offsets.append(at)
-        at += len(piece)
+def texts(
+    parts: Sequence[Completion], pieces: Sequence[str], named: Callable[[int], str], best: int
+) -> dict[str, Any]:
+    """The log-probs of a text completion: its tokens, theirs, and where each begins.
+
+    parts: what was read, where it is told of, and what was drawn. pieces: the text of each token; where there
+    is one more of them than ids, it is the first token of what was read, which nothing predicts. named: what
+    an id is called. best: how many of the most probable ids were asked for; what came stands beside them.
+    """
+    ids = [id for one in parts for id in one.ids]
+    logprobs: list[float | None] = [value for one in parts for value in one.logprobs]
+    likely = [dict(best) for one in parts for best in _best(one)]
+    top: list[dict[str, float] | None] = [
+        {named(other): value for other, value in {**likely[at], id: logprobs[at]}.items()}
+        for at, id in enumerate(ids)
+    ]
+    if len(pieces) > len(ids):
+        logprobs, top = [None, *logprobs], [None, *top]
     return {
         "tokens": list(pieces),
-        "token_logprobs": list(completion.logprobs),
-        "top_logprobs": None,
-        "text_offset": offsets,
+        "token_logprobs": logprobs,
+        "top_logprobs": top if best else None,
+        "text_offset": [0, *accumulate(map(len, pieces[:-1]))] if pieces else [],
     }
+
+
+def sent(kind: type[BaseModel]) -> dict[str, Any]:
+    """What a description of the endpoint says of a body that is read by hand, since servers behind take more
+    than is known here."""
+    schema = kind.model_json_schema()
+    text = json.dumps({name: value for name, value in schema.items() if name != "$defs"})
+    for name, inner in schema.get("$defs", {}).items():
+        text = text.replace(json.dumps({"$ref": f"#/$defs/{name}"}), json.dumps(inner))
+    body = {"application/json": {"schema": json.loads(text)}}
+    return {"requestBody": {"required": True, "content": body}}

@@ -39,6 +39,7 @@ GIVEN = {
     "str": "heldout",
     "Chat": "base",
     "Scorer": "rules",
+    "Examples": "heldout",
     "tuple[int, ...]": [0, 1, 28, 29],
     "tuple[str, ...]": ["hoppy", "smooth", "bitter", "sour"],
     "Mapping[str, float]": {"english": 0.9, "latin": 0.1},

@@ -281,12 +281,15 @@ def agent(
     *,
     models: tuple[str, ...] = (),
     chats: tuple[str, ...] = (),
+    scorers: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
     source: str = "",
     version: int = 1,
 ) -> Callable[[F], F]:
     """Who answers like a chat without being a model: a class made with the options and called
     `(conversations, *, sampling=None, seed=0) -> a Reply or Failure for each`, or such a function. models: as
-    of a scorer. chats: as of a stage."""
+    of a scorer. chats, scorers: as of a stage. beside: options that name data; the agent is given their
+    examples."""
     return _register("agent", name)
 
 
@@ -525,6 +528,7 @@ def _type(option: Option) -> Any:
     names: dict[str, Any] = {"Literal": Literal, "Mapping": Mapping, "Json": Any, "__builtins__": {}}
     # A model's name, or an agent or scorer, for which the runner puts in what it names.
     names["Chat"] = names["Scorer"] = str | dict[str, Any]
+    names["Examples"] = str  # the name of data
     plain: tuple[type[Any], ...] = (bool, int, float, str, tuple, list, dict)
     names |= {known.__name__: known for known in plain}
     return eval(option.type, names)

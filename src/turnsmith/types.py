@@ -523,6 +523,7 @@ class Chat(Protocol):
 # ------------------------------------------------------------------------------ kinds of components
 
 Mask: TypeAlias = "Mapping[str, bool | Tensor]"
+Examples: TypeAlias = "Sequence[Example]"  # that a name of data stands for
 Stage: TypeAlias = "Callable[[Sequence[Example]], Iterable[Example]]"
 View: TypeAlias = "Callable[[Tokens, Sight], Tokens]"
 Score: TypeAlias = "float | None"  # None: could not be judged, never a silent 0

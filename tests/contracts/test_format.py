@@ -39,6 +39,10 @@ ROWS = {
         {"text_a": "A gem.", "text_b": None, "label": 0, "page": 3},
     ],
     "completion": [{"prompt": "Hi", "completion": "Hello", "page": 3}],
+    "faq": [
+        {"questions": "Where?", "answer": "Here.", "page": 3},
+        {"questions": ["Where?", "In which place?"], "answer": "Here.", "page": 3},
+    ],
     "moderation": [
         {"prompt": "Hi", "S": 0, "V2": 1, "page": 3},
         {"prompt": "Hi", "S": 0, "V2": 0, "S3": 1, "page": 3},

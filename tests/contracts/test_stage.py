@@ -28,6 +28,7 @@ COUNTED = (
     "requests",
     "shop_talks",
     "statements",
+    "sum_trees",
     "sums",
     "topics",
 )
@@ -43,9 +44,11 @@ OF_CHATS = (
     "duplex",
     "joined",
     "mismatched",
+    "reworded",
     "timed",
 )  # which need what other stages leave, and replies that differ
 OPTIONS["mismatched"] = {"share": 0.5}
+OPTIONS["reworded"] = {"templates": ("Well, {question}", "{question} Please.")}
 OPTIONS["few"] = {"count": 3}
 OPTIONS["renamed"] = {"part": "text"}
 OPTIONS["letters"] = {"most": 40}
@@ -59,10 +62,13 @@ OF_SEVERAL = (
     "standardised",
     "thinned",
 )  # which need an example with several answers
+OF_TREES = ("tree_prompts", "tree_sets", "tree_threads")  # which need message trees
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["overlap_levels"] = OPTIONS["overlap_ratings"] = {"count": 3}
 OPTIONS["thinned"] = {"most": 1, "by": "reward"}
+OPTIONS["tagged"] = {"key": "task", "to": "chat"}
+OPTIONS["inverse_frequency"] = {"key": "id"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
 
 
@@ -82,6 +88,8 @@ def test_contract(entry, check):
         ]
     if entry.name in OF_SCENES:
         given = list(stage("scenes", {"count": 3}, registry=REGISTRY)([]))
+    if entry.name in OF_TREES:
+        given = list(stage("sum_trees", {"count": 3}, registry=REGISTRY)([]))
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), given)

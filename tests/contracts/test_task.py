@@ -37,6 +37,7 @@ OPTIONS = {
     "moderated_each": {"on": "unsafe", "policy": {"Numbers": ""}},
     "maths": {"max_new": 8},
     "routing": {"on": "typed"},
+    "retrieved": {"on": "again", "table": "chats", "further": (4,)},
     "replies": {"on": "chats", "count": 2, "max_new": 8},
     "exchanged": {"on": "chats"},
     "speed": {"count": 2, "reading": 20, "writing": 4, "repeats": 1},
@@ -58,8 +59,10 @@ def lengths(asked, examples):
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
     "agreement": {"on": "rated", "by": lengths},
+    "paths": {"on": "chats", "other": nods, "by": lengths, "max_new": 8},
     "bandit": {"on": "chats", "reward": lengths},
     "told_apart": {"on": "told", "before": lengths},
+    "ranked": {"on": "sets", "by": lengths, "baseline": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models
@@ -89,6 +92,9 @@ def bench():
     data["typed"] = [
         replace(one, values={"knowledge": float(number % 2)}) for number, one in enumerate(data["chats"])
     ]
+    data["again"] = [
+        replace(one, meta={"id": f"again-{at}", "row": one.id}) for at, one in enumerate(data["chats"])
+    ]
     short = [one.replaced(text=one.parts["text"].upto(2)) for one in data["chats"]]
     data["told"] = [replace(one, values={"novel": float(at % 2)}) for at, one in enumerate(short)]
     known = {"boxes": [[0.0, 0.0, 0.5, 0.5]], "gold": ["a"]}
@@ -98,6 +104,8 @@ def bench():
         replace(one, meta={**one.meta, "violated": ["Numbers"][: at % 2]})
         for at, one in enumerate(data["chats"])
     ]
+    trees = list(stage("sum_trees", {"count": 2}, registry=REGISTRY)([]))
+    data["sets"] = list(stage("tree_sets", registry=REGISTRY)(trees))
     data["rated"] = [replace(one, values={"score": 1.0 + at}) for at, one in enumerate(data["chats"])]
     cut = {"kinds": {"resumed": 1.0}, "words": 1}
     data["slices"] = list(stage("duplex", cut, registry=REGISTRY)(data["chats"]))

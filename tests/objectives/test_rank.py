@@ -8,9 +8,9 @@ import torch
 from turnsmith.data.batch import pack
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
-from turnsmith.objectives.rank import reward
+from turnsmith.objectives.rank import ranking, reward
 from turnsmith.testing import model, scores, tokens
-from turnsmith.types import Rendered
+from turnsmith.types import Path, Rendered, Scores
 
 
 def judged(*pairs):
@@ -39,3 +39,78 @@ def test_identical_texts_give_log_2():
     with torch.no_grad():
         loss = reward(scoring(pack([Rendered("a", {"chosen": (one,), "rejected": (one,)})])))
     assert loss.values.item() == pytest.approx(log(2), abs=1e-6)
+
+
+# ----------------------------------------------------------------------------- sets of ranked answers
+
+
+def sets(*ones):
+    """Scores of sets of answers, given as (what the head says, rank)."""
+    flat = [one for answers in ones for one in answers]
+    return Scores(
+        logprobs=torch.zeros(0, dtype=torch.float64),
+        weights=torch.zeros(0, dtype=torch.float64),
+        turns=torch.zeros(0, dtype=torch.long),
+        path=torch.zeros(0, dtype=torch.long),
+        paths=tuple(Path(at, "replies", no) for at, found in enumerate(ones) for no in range(len(found))),
+        examples=len(ones),
+        values={"rank": torch.tensor([float(rank) for _, rank in flat], dtype=torch.float64)},
+        heads={"reward": torch.tensor([said for said, _ in flat], dtype=torch.float64, requires_grad=True)},
+    )  # fmt: skip
+
+
+def logistic(margin):
+    """-log sigmoid"""
+    return log(1 + exp(-margin))
+
+
+def test_the_loss_of_a_set_is_the_mean_over_all_its_pairs():
+    """Three answers of which the second is the best: margins 1 - 3, 2 - 3 and 2 - 1, worse below better."""
+    loss = ranking(sets([(1.0, 2), (3.0, 0), (2.0, 1)], [(0.0, 0), (0.5, 1)]), beta=0.1)
+    first = (logistic(2) + logistic(1) + logistic(1)) / 3 + 0.1 * ((9 + 1) + (9 + 4) + (4 + 1)) / 2 / 3
+    second = logistic(-0.5) + 0.1 * 0.25 / 2
+    assert loss.values.tolist() == pytest.approx([first, second], abs=1e-12)
+    assert loss.metrics["accuracy"].tolist() == [1.0, 0.0]
+    assert loss.metrics["kendall"].tolist() == [1.0, -1.0]
+
+
+def test_kendall_counts_pairs_and_the_ends_alone_make_the_accuracy():
+    """The best of four is above the worst, and two of the six pairs are wrong: (4 - 2) / 6."""
+    loss = ranking(sets([(3.0, 0), (4.0, 1), (1.0, 2), (2.0, 3)]))
+    assert loss.metrics["kendall"].item() == pytest.approx((4 - 2) / 6)
+    assert loss.metrics["accuracy"].item() == 1.0
+
+
+def test_equal_numbers_give_log_2_and_what_beta_asks_for():
+    """Check of card 75: log 2 + beta r^2."""
+    loss = ranking(sets([(3.0, 0), (3.0, 1)]), beta=0.001)
+    assert loss.values.item() == pytest.approx(log(2) + 0.001 * 9, abs=1e-12)
+    assert loss.metrics["accuracy"].item() == 0.0
+
+
+def test_a_constant_on_all_numbers_changes_the_term_of_beta_alone():
+    answers = [(1.0, 0), (-0.5, 1), (0.2, 2)]
+    moved = [(said + 7, rank) for said, rank in answers]
+    plain, far = (ranking(sets(one), beta=0.0).values.item() for one in (answers, moved))
+    assert plain == pytest.approx(far, abs=1e-12)
+    with_beta = [ranking(sets(one), beta=0.01).values.item() for one in (answers, moved)]
+    # Each of three answers is in two of three pairs: the mean over pairs is that of all squares.
+    squares = [sum(said**2 for said, _ in one) / 3 for one in (answers, moved)]
+    assert with_beta[1] - with_beta[0] == pytest.approx(0.01 * (squares[1] - squares[0]), abs=1e-12)
+
+
+def test_a_set_without_a_pair_teaches_nothing_and_is_no_nan():
+    """Check of card 75."""
+    given = sets([(2.0, 0)], [(1.0, 0), (2.0, 0)], [(1.0, 0), (0.0, 1)])
+    loss = ranking(given)
+    assert loss.values[:2].tolist() == [0.0, 0.0]
+    (slope,) = torch.autograd.grad(loss.values.sum(), given.heads["reward"])
+    assert slope[:3].tolist() == [0.0, 0.0, 0.0]
+    assert (slope[3:] != 0).all()
+    assert torch.isfinite(slope).all()
+
+
+def test_pairs_never_cross_sets():
+    alone = [ranking(sets(one)).values.item() for one in ([(1.0, 0), (5.0, 1)], [(2.0, 0), (-1.0, 1)])]
+    both = ranking(sets([(1.0, 0), (5.0, 1)], [(2.0, 0), (-1.0, 1)]))
+    assert both.values.tolist() == pytest.approx(alone, abs=1e-12)

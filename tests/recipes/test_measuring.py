@@ -207,7 +207,10 @@ def test_tasks_that_need_likelihoods_are_refused_by_name_before_anything_is_meas
         f"no.yaml: heldout, abilities cannot be measured on {FAR}: an endpoint gives replies and no like"
         in said
     )
-    only = "boxes, code, exact, idling, ifeval, interrupted, maths, named, novelty, played, replies, rouge"
+    only = (
+        "boxes, code, exact, idling, ifeval, interrupted, maths, named, novelty, paths, played, replies, "
+        "rouge"
+    )
     assert f"Tasks that need replies only are {only}" in said
 
 

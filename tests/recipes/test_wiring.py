@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from turnsmith.errors import UsageError
-from turnsmith.recipes import components, start, wiring
+from turnsmith.recipes import components, schema, start, wiring
 from turnsmith.recipes.component import Component
+from turnsmith.recipes.pruning import claimed
 
 OWN = """
 from turnsmith.evaluation.items import Item, Metric
 from turnsmith.registry import agent, scorer, stage, task
-from turnsmith.types import Chat, Conversation, Example, Message, Reply, Scorer, Usage
+from turnsmith.types import Chat, Conversation, Example, Examples, Message, Reply, Scorer, Usage
 
 
 @agent("echo")
@@ -26,6 +27,18 @@ class Echo:
     def __call__(self, conversations, *, sampling=None, seed=0):
         said = [one.messages[-1].content * self.times for one in conversations]
         return [Reply.scripted(text) for text in said]
+
+
+@agent("parrot", scorers=("by",), beside=("of",))
+class Parrot:
+    # Says which of the first words of some data the scorer puts highest.
+    def __init__(self, *, of: Examples, by: Scorer) -> None:
+        said = [Conversation(one.parts["text"].messages[:1]) for one in of]
+        scores = by(said, list(of))
+        self.text = said[scores.index(max(scores))].messages[0].content
+
+    def __call__(self, conversations, *, sampling=None, seed=0):
+        return [Reply.scripted(self.text) for _ in conversations]
 
 
 @scorer("count")
@@ -152,3 +165,52 @@ def test_an_agent_that_takes_one_seed_for_all_speaks_in_dialogues(here: Path) ->
     made = [json.loads(line) for line in (Path(found["steps"][0]["path"]) / "all.jsonl").open()]
     said = [[m["content"] for m in row["parts"]["text"]] for row in made]
     assert said == [["ab", "abab", "abab", "abababab"], ["bb", "bbbb", "bbbb", "bbbbbbbb"]]
+
+
+PARROT = {"parrot": {"of": "words", "by": {"count": {"letter": "b"}}}}
+
+
+def repeated(by: Any = PARROT, words: int = 2) -> dict[str, Any]:
+    """A stage and a task whose agent speaks of the data `words`, which are its first rows."""
+    plain = recipe(by=by)
+    first = {"data": {"name": "words", "read": "rows.jsonl", "stages": [{"head": {"count": words}}]}}
+    plain["steps"][1]["evaluate"]["suite"][0]["echoed"]["with_"] = by
+    return {**plain, "steps": [first, *plain["steps"]]}
+
+
+def test_an_agent_gets_the_scorer_and_the_examples_that_it_names(here: Path) -> None:
+    (found,) = start.run(repeated(), use=[here / "own.py"])
+    made = [json.loads(line) for line in (Path(found["steps"][1]["path"]) / "all.jsonl").open()]
+    assert [row["values"]["reward"] for row in made] == [2.0, 2.0]  # of `ab` and `bb` the second has more
+    (figure,) = found["steps"][2]["tasks"][0]["metrics"]
+    assert figure["after"] == 0.0  # no `a` in it
+
+
+def test_what_agents_speak_of_counts_in_the_hash(here: Path) -> None:
+    """Of one row alone the agent says `ab`."""
+    (one,) = start.run(repeated(), use=[here / "own.py"])
+    (other,) = start.run(repeated(words=1), use=[here / "own.py"])
+    made = [json.loads(line) for line in (Path(other["steps"][1]["path"]) / "all.jsonl").open()]
+    assert [row["values"]["reward"] for row in made] == [1.0, 1.0]
+    (figure,) = other["steps"][2]["tasks"][0]["metrics"]
+    assert figure["after"] == 1.0
+    assert one["steps"][2]["artefact"] != other["steps"][2]["artefact"]
+
+
+def test_data_that_an_agent_names_must_be_there(here: Path) -> None:
+    strange = {"parrot": {**PARROT["parrot"], "of": "world"}}
+    with pytest.raises(UsageError, match="no data is called 'world' before this step; there is words"):
+        start.run(repeated(by=strange), use=[here / "own.py"])
+
+
+def test_a_claim_rests_on_the_data_that_agents_name(here: Path) -> None:
+    plain = repeated()
+    plain["claim"] = [
+        {"task": "echoed", "quantity": "reward", "of": "base", "against": None, "direction": "higher"}
+    ]
+    known = components([here / "own.py"])
+    (arm,) = schema.arms(plain, "echoes", known)
+    assert [step.data.names for step in claimed(arm.recipe, known).steps if step.data] == [
+        ("words",),
+        ("made",),
+    ]

@@ -13,6 +13,7 @@ from turnsmith.scorers.rating import Rating
 from turnsmith.testing import SCORER, chat, conversations, directory
 from turnsmith.types import Example
 
+pytestmark = pytest.mark.usefixtures("home")
 SIZE = {"rating": ("mean", "narrow", 1)}
 
 
@@ -26,7 +27,8 @@ def judge(tmp_path_factory):
     scoring = Scoring(model, heads=SIZE).eval()
     heads.save(scoring.heads, where / "m")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TURNSMITH_HOME", str(where / "home"))
+        patch.setenv("TURNSMITH_HOME", str(where))
+        (where / "arithmetic.json").write_text('{"dtype": "float32", "seconds": {}}')
         yield str(where / "m"), scoring, tokens
 
 

@@ -68,14 +68,13 @@ def by_hand(model_directory, conversation):
         return float(head["reward.weight"] @ states[0, -1] + head["reward.bias"])
 
 
+@pytest.mark.usefixtures("home")
 def test_a_conversation_gets_what_the_head_says_at_its_last_token(judge):
     path, _ = judge
     asked = [chat("u: Hi", "a: The cat sat."), chat("u: Hello there", "a: Thank you, and how are you?")]
     examples = [Example({"text": one}, {}, {"id": str(number)}) for number, one in enumerate(asked)]
     found = RewardModel(by=str(path / "model"))(asked, examples)
-    assert found == pytest.approx(
-        [by_hand(path / "model", one) for one in asked], abs=2e-2
-    )  # bf16 may be faster
+    assert found == pytest.approx([by_hand(path / "model", one) for one in asked], abs=1e-5)
 
 
 def test_what_was_preferred_is_judged_higher(judge):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from itertools import count
@@ -38,11 +39,8 @@ class Server:
 
     def __init__(self, place):
         self.place, self.programs = place, {name: _program(name) for name in ("initdb", "pg_ctl")}
-        place.mkdir()
         if os.geteuid() == 0:
             shutil.chown(place, "postgres")
-            for above in place.parents[:4]:
-                above.chmod(above.stat().st_mode | 0o011)
         self.run("initdb", "-D", place / "data", "-A", "trust", "-U", "tests", "-N")
         with (place / "data" / "postgresql.conf").open("a") as opened:
             opened.write(f"listen_addresses = ''\nunix_socket_directories = '{place}'\nfsync = off\n")
@@ -75,14 +73,15 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory):
+def postgresql():
     if _program("initdb") is None:
         if os.environ.get("CI"):
             pytest.fail(ABSENT)
         pytest.skip(ABSENT)
-    server = Server(tmp_path_factory.mktemp("postgresql") / "server")
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="turnsmith-postgresql-") as place:  # pytest's are for one user
+        server = Server(Path(place))
+        yield server
+        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

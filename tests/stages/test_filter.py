@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.filter import best, head, letters, turns
+from turnsmith.stages.filter import answered, best, head, letters, turns
 from turnsmith.testing import chat
-from turnsmith.types import Example
+from turnsmith.types import Example, Message
 
 
 def example(name, *said, **parts):
@@ -84,3 +84,27 @@ def test_a_share_that_is_none_and_a_value_that_is_not_there_are_refused():
         list(best(rated(1.0), share=0))
     with pytest.raises(DataError, match="has no value 'rating' that is one number; it has reward"):
         list(best(rated(1.0), share=0.5, by="rating"))
+
+
+def test_what_says_nothing_goes_with_what_it_answers_and_is_counted():
+    counts = Counter()
+    data = [
+        example("whole", "u: a", "a: b"),
+        example("late", "s: Be kind.", "u: a", "a: b", "u: c", "u: d", "a:  "),
+        example("early", "u: a", "a: ", "u: c", "a: d"),
+        example("mute", "u: a", "a: "),
+    ]
+    found = list(answered(data, counts=counts))
+    assert [one.id for one in found] == ["whole", "late", "early"]
+    assert [[m.content for m in one.parts["text"].messages] for one in found] == [
+        ["a", "b"],
+        ["Be kind.", "a", "b"],
+        ["c", "d"],
+    ]
+    assert counts == {"assistant messages that say nothing": 3}
+
+
+def test_calls_and_sampled_tokens_say_something():
+    silent = chat("u: a").then(Message("assistant", "", ids=(2,)))
+    one = Example({"text": silent}, {}, {"id": "x"})
+    assert list(answered([one, MIXED], counts=Counter())) == [one, MIXED]

@@ -66,3 +66,13 @@ def test_a_part_takes_another_name_and_the_rest_goes():
     (found,) = renamed([pair, example("x")], part="chosen", counts=counts)
     assert found == Example({"text": pair.parts["chosen"]}, {"x": 1.0}, {"id": "p"})
     assert counts == {"have no part 'chosen'": 1}
+
+
+def test_where_every_rating_was_given_a_five_counts():
+    """As of feedback on answers, from 1 to 5: what a form shows at first is no rating there."""
+    data = [Example({"text": chat("u: a", "a: b")}, {}, {"id": str(n), "rating": n}) for n in range(1, 6)]
+    counts = Counter()
+    kept = rated(data, least=4, key="rating", untouched=None, counts=counts)
+    assert [one.id for one in kept] == ["4", "5"]
+    assert counts == {"rated lower": 3}
+    assert rating(data[4], "rating") is None

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.values import scored, standardised, value
+from turnsmith.stages.values import inverse_frequency, scored, standardised, tagged, value
 from turnsmith.testing import STAGE, chat, variety
 from turnsmith.types import Conversation, Example
 
@@ -90,3 +90,40 @@ def test_numbers_that_are_all_the_same_become_0():
 def test_every_example_needs_the_number_that_is_standardised():
     with pytest.raises(DataError, match="example 'b' has no value 'reward' that could be standardised"):
         list(standardised([example("a", {"reward": 1.0}), example("b")]))
+
+
+def weighed(data, **options):
+    counts = Counter()
+    return [one.values["weight"] for one in inverse_frequency(data, counts=counts, **options)], counts
+
+
+def test_the_rarer_a_class_the_more_its_examples_count_and_all_count_as_many_as_there_are():
+    """N = 4, C = 2: 4 / (2 * 3) for each of three, 4 / (2 * 1) for the one; 3 * 2/3 + 2 = 4."""
+    data = [example("abcd"[n], task="rare" if n == 1 else "common") for n in range(4)]
+    found, _ = weighed(data, key="task")
+    assert found == pytest.approx([2 / 3, 2.0, 2 / 3, 2 / 3])
+    assert sum(found) == pytest.approx(4)
+
+
+def test_where_classes_are_alike_in_number_all_weights_are_1():
+    found, _ = weighed([example(str(n), label=n % 3) for n in range(9)], key="label")
+    assert found == [1.0] * 9
+
+
+def test_a_class_that_nobody_has_is_counted_and_gives_no_weight():
+    """N = 2, C = 1: 2 / (1 * 2) for each."""
+    found, counts = weighed([example("a", task="x"), example("b", task="x")], key="task", classes=("x", "y"))
+    assert found == [1.0, 1.0]
+    assert counts == {"classes without an example: 'y'": 1}
+
+
+def test_an_example_without_a_class_or_of_a_strange_one_is_an_error():
+    with pytest.raises(DataError, match="example 'b' has no class under 'task' in its metadata: None"):
+        weighed([example("a", task="x"), example("b")], key="task")
+    with pytest.raises(DataError, match="'task' is 'z', which is not among"):
+        weighed([example("a", task="z")], key="task", classes=("x",))
+
+
+def test_a_tag_is_given_to_those_that_have_none():
+    found = list(tagged([example("a", task="x"), example("b")], key="task", to="y"))
+    assert [one.meta["task"] for one in found] == ["x", "y"]

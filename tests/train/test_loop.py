@@ -502,6 +502,44 @@ def test_the_best_state_survives_an_interruption(tmp_path):
     assert totals["best_step"] == 2
 
 
+WORSE = [9.0, 3.0, 1.0, 2.0, 1.5, 0.5]  # before the first step and after each
+
+
+def test_a_run_ends_where_its_patience_does_and_is_left_with_its_best_state(tmp_path):
+    data, steady = examples(5), {"schedule": "constant", "warmup": 0.0, "evaluate": 1}
+    told = []
+    ended, rows, totals = run(
+        tmp_path / "a",
+        data,
+        steps=8,
+        patience=2,
+        validate=scripted(WORSE),
+        watch=lambda done, total: told.append((done, total)),
+        **steady,
+    )
+    two, _, _ = run(tmp_path / "b", data, steps=2, **{**steady, "evaluate": 0})
+    assert [row["validation"] for row in rows] == [3.0, 1.0, 2.0, 1.5]  # 2 and 1.5 are no better than 1
+    assert (totals["step"], totals["best_step"]) == (4, 2)
+    assert torch.equal(weights(ended), weights(two))
+    assert told[-2:] == [(3, 8), (4, 4)]  # whoever watches the last step is told that it is
+
+
+def test_an_evaluation_that_is_better_begins_the_patience_anew(tmp_path):
+    script = scripted([9.0, 10.0, 8.0, 9.0, 7.0, 8.0, 9.0])
+    _, rows, totals = run(tmp_path, examples(5), steps=8, evaluate=1, patience=2, validate=script)
+    assert len(rows) == 6
+    assert totals["best_step"] == 4
+
+
+def test_a_run_that_ended_by_its_patience_does_not_go_on(tmp_path):
+    options = {"steps": 8, "evaluate": 1, "patience": 2}
+    first, _, _ = run(tmp_path, examples(5), validate=scripted(WORSE), **options)
+    again, rows, totals = run(tmp_path, examples(5), validate=scripted([]), **options)
+    assert rows == []
+    assert totals["step"] == 4
+    assert torch.equal(weights(again), weights(first))
+
+
 def test_validation_happens_at_its_steps_and_at_the_end_in_eval_mode(tmp_path):
     scoring, modes = adapted(dropout=0.1), []
 

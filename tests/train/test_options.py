@@ -13,7 +13,8 @@ def test_exactly_one_of_steps_and_epochs_says_how_long(given):
 
 @pytest.mark.parametrize(("name", "value"), [
     ("batch", 0), ("row", 0), ("length", -1), ("checkpoint", 0), ("temperature", 0.0), ("lr", -1e-4),
-    ("weight_decay", -0.1), ("clip", -1.0), ("evaluate", -1), ("warmup", 1.5), ("warmup", -0.1),
+    ("weight_decay", -0.1), ("clip", -1.0), ("evaluate", -1), ("patience", -1), ("warmup", 1.5),
+    ("warmup", -0.1),
 ])  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):
@@ -25,6 +26,11 @@ def test_a_value_out_of_range_is_refused_by_name(name, value):
 ])  # fmt: skip
 def test_epochs_become_steps(epochs, examples, batch, total):
     assert Fit(epochs=epochs, batch=batch).total(examples) == total
+
+
+def test_patience_without_evaluations_is_refused():
+    with pytest.raises(ValueError, match="patience counts evaluations"):
+        Fit(steps=3, patience=2)
 
 
 def test_steps_do_not_depend_on_the_number_of_examples():

@@ -1,12 +1,14 @@
-"""`turnsmith check`: what a recipe would do, before it does it."""
+"""`turnsmith check`: what a recipe would do, before it does it; and whether what a run did still holds."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from turnsmith.cli.common import AsJson, Set, Use, changes, print_json
+from turnsmith.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -16,7 +18,10 @@ LEARNT, READ = "\u27ea", "\u27eb"  # double angle brackets, where there are no c
 
 def command(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe file, or the name of one that comes with Turnsmith.")
+        str,
+        typer.Argument(
+            help="A recipe file, the name of one that comes with Turnsmith, or a finished run's directory."
+        ),
     ],
     set: Set = None,
     use: Use = None,
@@ -24,7 +29,15 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Resolve a recipe, show three examples with their tokens coloured by loss weight, estimate time and
-    memory."""
+    memory. Of a finished run: check its seven stages, from data to monitoring; leaves with 1 where one
+    fails."""
+    if _is_run(recipe):
+        if set or use or tiny:
+            raise UsageError(
+                f"{recipe} is a finished run, which is looked at as it is: give the recipe instead"
+            )
+        _look_at_run(Path(recipe), as_json=as_json)
+        return
     from turnsmith.recipes.checking import check
 
     found = check(recipe, settings=changes(set), use=use or (), tiny=tiny)
@@ -37,6 +50,38 @@ def command(
             print(f"\n{train['name']}: {train['waits']}")
         else:
             _tell(train)
+
+
+def _is_run(name: str) -> bool:
+    """Whether a directory is meant; the name of a recipe that comes with Turnsmith means that, unless a run
+    lies under it."""
+    from turnsmith.recipes import FOLDER
+    from turnsmith.recipes.keeping import RUN
+
+    path = Path(name)
+    return path.is_dir() and ((path / RUN).is_file() or not (FOLDER / f"{name}.yaml").is_file())
+
+
+def _look_at_run(directory: Path, *, as_json: bool) -> None:
+    """Say of each stage of a run whether it holds; leaves with 1 where one does not."""
+    from turnsmith.recipes.audit import audit
+
+    found = audit(directory)
+    if as_json:
+        print_json(found)
+    else:
+        for stage in found["stages"]:
+            print(f"{stage['number']}  {stage['name']:<22}{stage['state']}")
+            for check in stage["checks"]:
+                print(_checked(check))
+    if found["state"] == "fail":
+        raise typer.Exit(1)
+
+
+def _checked(check: dict[str, Any]) -> str:
+    mark = {True: "holds", False: "FAILS", None: "note"}[check["passed"]]
+    said = f": {check['said']}" if check["said"] else ""
+    return f"     {mark:<7}{check['what']}{said}"
 
 
 def _tell(train: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from turnsmith.cli import (
     doctor,
     evaluate,
     export,
+    feedback,
     keys,
     methods,
     new,
@@ -47,6 +48,7 @@ for verb in (run, tune, compare, check, claims, chat, serve, evaluate, export, m
     app.command(verb.__name__.rsplit(".", 1)[-1])(verb.command)
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
+app.add_typer(feedback.app, name="feedback")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from turnsmith.errors import DataError
+from turnsmith.objectives.rank import pairs
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
 
@@ -82,7 +83,7 @@ def levels_apart(s: Scores, *, margin: float = 0.3, read: Literal["first", "last
     Data as of `levels`. Gives (E,); 0 for an example of one level.
     """
     scores, level, owner = _scores(s, "replies"), s.values[LEVEL], s.owner("replies")
-    above, below = _pairs(level, owner)
+    above, below = pairs(level, owner)
     lost = s.per_example(owner[above], F.relu(margin - (scores[above] - scores[below])))
     count = s.per_example(owner[above], torch.ones_like(scores)[above]).clamp_min(1)
     return Loss(lost / count)
@@ -182,7 +183,7 @@ class _Centres(NamedTuple):
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """The higher and the lower one of all pairs of levels of one example."""
-        return _pairs(self.level, self.owner)
+        return pairs(self.level, self.owner)
 
 
 def _centres(s: Scores, scores: Tensor) -> _Centres:
@@ -190,13 +191,6 @@ def _centres(s: Scores, scores: Tensor) -> _Centres:
     groups, of, count = named.unique(dim=0, return_inverse=True, return_counts=True)
     mean = scores.new_zeros(len(groups)).index_add(0, of, scores) / count
     return _Centres(mean, groups[:, 1], groups[:, 0].long(), count, of)
-
-
-def _pairs(level: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of the higher and of the lower one of all pairs of different levels that one example has."""
-    ahead = (owner[:, None] == owner[None]) & (level[:, None] > level[None])
-    above, below = ahead.nonzero(as_tuple=True)
-    return above, below
 
 
 def _scores(s: Scores, part: str) -> Tensor:

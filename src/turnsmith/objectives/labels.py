@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from turnsmith.errors import DataError, UsageError
+from turnsmith.objectives.likelihood import WEIGHT
 from turnsmith.registry import objective
 from turnsmith.types import Look, Loss, Scores
 
-WEIGHT = "weight"  # the value that says how much an example counts in a step
 TINY = 1e-6  # of LiST's code: the sum of weights may be 0
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from turnsmith.objectives.samples import rows
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
 
@@ -27,3 +30,48 @@ def reward(s: Scores) -> Loss:
     margin = chosen - rejected
     metrics = {"accuracy": (margin > 0).float(), "margin": margin}
     return Loss(-F.logsigmoid(margin), metrics)
+
+
+@objective(
+    "ranking",
+    per="example",
+    parts=("replies",),
+    values=("rank",),
+    heads={"reward": ("last", 1)},
+    words=False,
+    source="LAION-AI/Open-Assistant, model_training/utils/losses.py (RMLoss)",
+)
+def ranking(s: Scores, *, beta: float = 0.001) -> Loss:
+    """A number for each of several answers to a prompt, as of `reward`, the higher the better its rank.
+
+    Examples have the part `replies` and a value `rank` of as many numbers, lower for what is better. The mean
+    over all pairs of different rank, i the better one, of -log sigmoid(r_i - r_j) + beta (r_i^2 + r_j^2) / 2:
+    beta holds the numbers near 0, which their differences leave open. Gives (E,); 0 for an example without a
+    pair, e.g. with one reply, which teaches nothing. Metrics: `accuracy`, 1 where the best reply is above the
+    worst, and Kendall's tau over the pairs, a tie of two numbers counting 0.
+    """
+    numbers, rank, owner = s.of("replies", s.heads["reward"]), s.values["rank"], s.owner("replies")
+    better, worse = pairs(-rank, owner)
+    of, margin = owner[better], numbers[better] - numbers[worse]
+    size = (numbers[better] ** 2 + numbers[worse] ** 2) / 2
+    count = s.per_example(of, torch.ones_like(margin)).clamp_min(1)
+    metrics = {
+        "accuracy": _ends(s, numbers, rank),
+        "kendall": s.per_example(of, margin.sign()) / count,
+    }
+    return Loss(s.per_example(of, beta * size - F.logsigmoid(margin)) / count, metrics)
+
+
+def pairs(level: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of the higher and of the lower one of all pairs of different levels that one example has."""
+    ahead = (owner[:, None] == owner[None]) & (level[:, None] > level[None])
+    above, below = ahead.nonzero(as_tuple=True)
+    return above, below
+
+
+def _ends(s: Scores, numbers: Tensor, rank: Tensor) -> Tensor:
+    """(E,): 1 where the first reply of the best rank is above the first one of the worst, else 0."""
+    best = rows(s, rank, torch.inf).argmin(1, keepdim=True)
+    worst = rows(s, rank, -torch.inf).argmax(1, keepdim=True)
+    said = rows(s, numbers, 0.0)
+    return (said.gather(1, best) > said.gather(1, worst))[:, 0].to(numbers.dtype)

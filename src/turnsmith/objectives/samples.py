@@ -28,11 +28,11 @@ def best_of_n(s: Scores, *, negative: float = 0.0) -> Loss:
     from 1 on has no lower bound. Gives (E,).
     """
     rewards = s.values["reward"]
-    likely = _rows(s, s.sums("replies"), 0.0)
-    best = _rows(s, rewards, -torch.inf).argmax(1, keepdim=True)
-    worst = _rows(s, rewards, torch.inf).argmin(1, keepdim=True)
+    likely = rows(s, s.sums("replies"), 0.0)
+    best = rows(s, rewards, -torch.inf).argmax(1, keepdim=True)
+    worst = rows(s, rewards, torch.inf).argmin(1, keepdim=True)
     first, last = (likely.gather(1, at)[:, 0] for at in (best, worst))
-    top = _rows(s, rewards, -torch.inf).amax(1).to(likely.dtype)
+    top = rows(s, rewards, -torch.inf).amax(1).to(likely.dtype)
     metrics = {"reward": _mean(s, rewards).to(likely.dtype), "reward_best": top, "nats_best": -first}
     return Loss(negative * last - first, metrics)
 
@@ -83,7 +83,7 @@ def _advantages(s: Scores, rewards: Tensor, normalise: str, positive: bool) -> T
     if normalise == "deviation":
         deviation = _mean(s, found**2).sqrt()
         found = torch.where(deviation > SPREAD, 1 / deviation.clamp_min(SPREAD), 0.0)[owner] * found
-    return found - _rows(s, found, torch.inf).amin(1)[owner] if positive else found
+    return found - rows(s, found, torch.inf).amin(1)[owner] if positive else found
 
 
 def _mean(s: Scores, values: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _mean(s: Scores, values: Tensor) -> Tensor:
     return s.per_example(owner, values) / counts
 
 
-def _rows(s: Scores, values: Tensor, fill: float) -> Tensor:
+def rows(s: Scores, values: Tensor, fill: float) -> Tensor:
     """(E, n): the numbers (S,) of each prompt's replies in a row, `fill` behind those of one with fewer."""
     owner = s.owner("replies")
     counts = owner.bincount(minlength=s.examples)

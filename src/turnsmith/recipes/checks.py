@@ -57,8 +57,8 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         _others(step.train, names, registry, where)
         _beside(step.train, sets, registry, where)
         _options(registry, "trainable", step.train.trainable, where)
-        _wired("trainable", step.train.trainable, names, registry, where)
-        _collect(step.train, names, registry, where)
+        _wired("trainable", step.train.trainable, names, sets, registry, where)
+        _collect(step.train, names, sets, registry, where)
         if step.train.view is not None:
             _options(registry, "view", step.train.view, where)
             _view(step.train, registry, where)
@@ -96,8 +96,12 @@ def _weights(step: Step, combined: set[str], where: str) -> None:
                 )
 
 
-def _wired(kind: Kind, component: Component, names: set[str], registry: Registry, where: str) -> None:
-    """What its options name is there: models, agents and scorers, and what these name."""
+def _wired(
+    kind: Kind, component: Component, names: set[str], sets: set[str], registry: Registry, where: str
+) -> None:
+    """What its options name is there: models, agents, scorers and data, and what these name."""
+    for data in _within(where, wiring.data, kind, component, registry):
+        _known(data, sets, "data", where)
     agents = {entry.name for entry in registry.entries("agent")}
     for model in _within(where, wiring.models, kind, component, registry):
         if model in agents - names:
@@ -113,10 +117,9 @@ def _suite(
 ) -> None:
     for component in suite:
         options = _options(registry, "task", component, where)
-        _wired("task", component, names, registry, where)
+        _wired("task", component, names, sets, registry, where)
         if registry.entry("task", component.name).traits.get("data"):
-            for name in ("on", *registry.entry("task", component.name).names("beside")):
-                _known(str(options.get(name)), sets, "data", where)
+            _known(str(options.get("on")), sets, "data", where)
 
 
 def _others(train: Train, names: set[str], registry: Registry, where: str) -> None:
@@ -158,7 +161,7 @@ def _spoken_of(
             )
 
 
-def _collect(train: Train, names: set[str], registry: Registry, where: str) -> None:
+def _collect(train: Train, names: set[str], sets: set[str], registry: Registry, where: str) -> None:
     """What a step that collects says fits together, and one that has to says it."""
     entry, said = registry.entry("objective", train.objective.name), f"{where}: train {train.name}"
     credited = bool(entry.names("extras"))
@@ -171,7 +174,7 @@ def _collect(train: Train, names: set[str], registry: Registry, where: str) -> N
         return
     for component in train.collect.stages:
         _options(registry, "stage", component, where)
-        _wired("stage", component, names | {train.name}, registry, where)
+        _wired("stage", component, names | {train.name}, sets, registry, where)
         if train.name in _within(where, wiring.loaded, "stage", component, registry):
             raise UsageError(
                 f"{said}: collect: {component.name} asks for the weights of {train.name!r}, which are being "
@@ -234,7 +237,7 @@ def _data(data: Data, names: set[str], sets: set[str], registry: Registry, where
         _within(where, registry.entry, "format", data.format)
     for component in data.stages:
         _options(registry, "stage", component, where)
-        _wired("stage", component, names, registry, where)
+        _wired("stage", component, names, sets, registry, where)
 
 
 def _options(registry: Registry, kind: Kind, component: Component, where: str) -> dict[str, Json]:

@@ -102,16 +102,13 @@ def _taken(step: Step, registry: Registry) -> list[str]:
         return list(step.combine.members.values())
     assert step.data is not None
     chats = [name for stage in step.data.stages for name in wiring.models("stage", stage, registry)]
-    return [*chats, *([step.data.given] if step.data.given else [])]
+    beside = [name for stage in step.data.stages for name in wiring.data("stage", stage, registry)]
+    return [*chats, *beside, *([step.data.given] if step.data.given else [])]
 
 
 def _spoken_of(step: Evaluate, registry: Registry) -> list[str]:
     """What a measurement takes: its models, data, and the models that its tasks name."""
-    data = [
-        str(task.options[name])
-        for task in step.suite
-        for name in ("on", *registry.entry("task", task.name).names("beside"))
-        if name in task.options
-    ]
+    data = [str(task.options["on"]) for task in step.suite if "on" in task.options]
+    data += [name for task in step.suite for name in wiring.data("task", task, registry)]
     models = [name for task in step.suite for name in wiring.models("task", task, registry)]
     return [step.model, *([step.against] if step.against else []), *data, *models]

@@ -26,6 +26,7 @@ from turnsmith.models.endpoint import is_endpoint
 from turnsmith.phases import phase
 from turnsmith.recipes import wiring
 from turnsmith.rollout.converse import Seeding
+from turnsmith.shelf import file_digest
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def make(step: Data, runner: Runner, path: Path | None, directory: Path, version
         "guessed": path is not None and step.format == "auto",
         "why": guessed.why,
         "rows": len(made[0]) + unread.total(),
+        "unread": unread,
+        "passed": [len(one) for one in made],  # examples behind the reading and behind each stage
+        "hashes": {name: file_digest(directory / f"{name}.jsonl") for name in sizes},
         "counts": unread + counts,
         "usage": {name: sum(chat.used[name] for chat in chats) for name in ("prompt", "completion")},
         "computed_on": _computed_on(chats),

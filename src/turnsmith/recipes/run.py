@@ -20,6 +20,7 @@ from turnsmith.recipes.schema import Arm, Combine, Component, Data, Evaluate, Me
 from turnsmith.recipes.summary import glimpse, provenance, resolved, summarise
 from turnsmith.registry import Kind, Registry, bound, suggest
 from turnsmith.shelf import Shelf, digest, write_text, writing
+from turnsmith.train.options import Fit
 
 if TYPE_CHECKING:
     from turnsmith.data.archive import Archive
@@ -29,6 +30,7 @@ Say = Callable[[str], None]
 # Options of fit that do not change what comes out. `nonfinite` does only where nothing would come out
 # otherwise: so who was stopped can go on, leaving the step out.
 NOT_HASHED = ("trackers", "checkpoint", "nonfinite", "shard")
+SILENT = ("patience",)  # options that came later: without them what was made before is what it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ def newest(versions: Mapping[str, Sequence[T]], name: str) -> T:
     if number and not (number.isdecimal() and 1 <= int(number) <= len(made)):
         raise UsageError(f"{name}: there are the versions 1 to {len(made)} of {base!r} at this step")
     return made[int(number) - 1 if number else -1]
+
+
+def _decisive(fit: Fit) -> dict[str, Any]:
+    """The options of a fit that what comes out depends on; of those in SILENT only what is not 0."""
+    found = {name: value for name, value in asdict(fit).items() if name not in NOT_HASHED}
+    return {name: value for name, value in found.items() if value or name not in SILENT}
 
 
 def in_suite(name: str, suite: Sequence[Component]) -> Component:
@@ -260,7 +268,8 @@ class Runner:
         }
         told = ("format", "guessed", "rows", "counts", "seconds", "usage", "flops")
         known = {name: record[name] for name in told}
-        known["computed_on"] = record.get("computed_on")
+        known |= {name: record.get(name) for name in ("computed_on", "unread", "passed", "hashes")}
+        known["given"] = self._given([step.given] if step.given else [], {})
         return {**named, "reused": reused, **origin, **known, "examples": sum(sizes.values()), "sizes": sizes}
 
     def examples(self, name: str) -> Archive:
@@ -273,7 +282,15 @@ class Runner:
         """What a stage's examples depend on, beside what it is given; what chats draw depends on the run."""
         described = self._described("stage", component)
         models = self._fingerprints("stage", component)
-        return {**described, "chats": [*models, self.recipe.seed, version] if models else None}
+        beside = self._beside("stage", component)
+        return {**described, "chats": [*models, self.recipe.seed, version] if models else None, **beside}
+
+    def _given(self, data: Sequence[str], models: Mapping[str, Trained]) -> dict[str, Any]:
+        """What a step was given, by name: the data as they are on the shelf, models by their fingerprints."""
+        return {
+            "data": {name: self.hashes(name) for name in data},
+            "models": {name: model.fingerprint for name, model in models.items()},
+        }
 
     def _held(self, name: str) -> tuple[Held, ...]:
         return newest(self.data, name)
@@ -305,7 +322,9 @@ class Runner:
         for warning in telling.of_training(step.name, record):
             self.warn(warning)
         named = {"verb": "train", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
-        return {**named, "reused": reused, **record}
+        named |= {"seed": seed, "fingerprint": self.models[step.name][-1].fingerprint}
+        data = [step.data, *([step.validate_on] if step.validate_on else []), *step.beside.values()]
+        return {**named, "given": self._given(data, {step.start: start}), "reused": reused, **record}
 
     def trial(self, step: Train) -> dict[str, Any]:
         """What the first optimiser steps of a `train` step take; the model is not kept."""
@@ -339,7 +358,7 @@ class Runner:
             start.fingerprint,
             self._described("objective", step.objective),
             self._described("trainable", step.trainable),
-            {name: value for name, value in asdict(step.fit).items() if name not in NOT_HASHED},
+            _decisive(step.fit),
             step.train_on,
             seed,
             *([self._described("view", step.view)] if step.view else []),
@@ -358,7 +377,7 @@ class Runner:
         stages = step.collect.stages
         names = (name for one in stages for name in wiring.models("stage", one, self.registry))
         return {
-            "stages": [self._described("stage", one) for one in stages],
+            "stages": [{**self._described("stage", one), **self._beside("stage", one)} for one in stages],
             "models": [self.model(name).fingerprint for name in names if name != step.name],
             "examples": step.collect.examples,
             "epochs": step.collect.epochs,
@@ -474,7 +493,10 @@ class Runner:
         self._told("measure", f"{step.model}{beside}", reused, "")
         for line in telling.figures(record["tasks"]):
             self.say(f"        {line}")
-        named = {"verb": "evaluate", "model": step.model, "against": step.against}
+        named: dict[str, Any] = {"verb": "evaluate", "model": step.model, "against": step.against}
+        models = {step.model: after} | ({step.against: before} if step.against and before else {})
+        on = [str(one.options["on"]) for one in step.suite if "on" in one.options]
+        named["given"] = self._given(on, models)
         return {**named, "artefact": key, "reused": reused, **record}
 
     def _measured_by(self, component: Component, suite: Sequence[Component]) -> dict[str, Any]:
@@ -485,11 +507,8 @@ class Runner:
         asked = [self._measured_by(in_suite(name, suite), suite) for name in needs]
         described["options"] |= files.hashes(component, self.registry, self.near)
         models = self._fingerprints("task", component)
-        further = self.registry.entry("task", component.name).names("beside")
         beside: dict[str, Any] = {"models": models} if models else {}
-        beside |= (
-            {"beside": [self.hashes(str(described["options"][name])) for name in further]} if further else {}
-        )
+        beside |= self._beside("task", component)
         return {**described, "data": self.hashes(str(on)) if on else None, "needs": asked, **beside}
 
     def measurement_key(
@@ -552,6 +571,11 @@ class Runner:
 
     def _described(self, kind: Kind, component: Component) -> dict[str, Any]:
         return wiring.described(kind, component, self.registry)
+
+    def _beside(self, kind: Kind, component: Component) -> dict[str, Any]:
+        """What stands for the data that a component's options, or its agents, name; nothing where none do."""
+        named = wiring.data(kind, component, self.registry)
+        return {"beside": [self.hashes(name) for name in named]} if named else {}
 
     def _fingerprints(self, kind: Kind, component: Component) -> list[str]:
         """Of the models that a component's options name."""

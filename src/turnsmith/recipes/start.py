@@ -208,9 +208,12 @@ def export(
     """Write a model for other tools into a new or empty directory, and read it back to prove it.
 
     form: safetensors, adapter, gguf, ollama or vllm. dtype, quantise: of the weights, each for the forms that
-    it belongs to.
+    it belongs to. Of a run's model a line beside its run.json says where it went.
     """
     from turnsmith.data.render import Renderer
     from turnsmith.models.export import export
+    from turnsmith.recipes import deployed
 
-    return export(str(model), out, form=form, renderer=Renderer, dtype=dtype, quantise=quantise)
+    done = export(str(model), out, form=form, renderer=Renderer, dtype=dtype, quantise=quantise)
+    deployed.note(str(model), form, Path(out).absolute())
+    return done

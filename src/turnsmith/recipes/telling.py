@@ -34,6 +34,12 @@ def of_training(name: str, record: Mapping[str, Any]) -> list[str]:
     ['train tuned: 3 of 40 steps were left out: their loss or gradient was no number']
     """
     found = [fault(name, said) for said in record.get("health", ())]
+    patience = record.get("fit", {}).get("patience")
+    if patience and (asked := record["asked"]) > record["steps"]:
+        found.append(
+            f"train {name}: ended after {record['steps']:,} of {asked:,} steps: {patience:,} evaluations in "
+            f"a row were no better than that after step {record['best_step']:,}, whose state is kept"
+        )
     if skipped := record.get("skipped", 0):
         why = "their loss or gradient was no number"
         found.append(f"train {name}: {skipped:,} of {record['steps']:,} steps were left out: {why}")

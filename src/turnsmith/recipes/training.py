@@ -410,6 +410,7 @@ def _described(step: Train, runner: Runner, done: _Done) -> dict[str, Any]:
         "fit": asdict(step.fit),
         "parameters": counted,
         "steps": int(totals["step"]),
+        "asked": step.fit.total(len(done.ready.stream.examples)),  # steps; fewer where patience ended
         "skipped": int(totals["skipped"]),
         **{name: int(totals[name]) for name in ("tokens", "supervised", "slots")},
         "seconds": totals["seconds"],

@@ -167,7 +167,8 @@ def recipe(
         overrides
     )
     texts = set(registry.entry("objective", objective).parts) <= {"text"}
-    own: list[Any] = ["heldout", "replies"] if texts else []
+    pairs = over_pairs(objective, registry)
+    own: list[Any] = ["heldout", "replies"] if texts else ["margins"] if pairs else []
     suite = [*({task: {"on": "heldout"}} for task in own), *FORGETTING]
     options = {"rank": chosen["rank"], "alpha": 2.0 * float(str(chosen["rank"]))} if "rank" in chosen else {}
     return {

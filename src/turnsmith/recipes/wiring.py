@@ -1,7 +1,8 @@
-"""What the options of a component name beside numbers and texts: models, agents and scorers.
+"""What the options of a component name beside numbers and texts: models, agents, scorers and data.
 
 An option of `chats` is a model's name, or an agent as `{name: options}`; one of `scorers` is a scorer, by
-name or with options; one of `models` is a model's name. Agents and scorers may name others in turn.
+name or with options; one of `models` is a model's name; one of `beside` is a name of data. Agents and scorers
+may name others in turn.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ def loaded(kind: Kind, component: Component, registry: Registry) -> list[str]:
     return _named("models", kind, component, registry)
 
 
+def data(kind: Kind, component: Component, registry: Registry) -> list[str]:
+    """The data that a component's options name beside those it is for, and those that its agents do."""
+    return _named("beside", kind, component, registry)
+
+
 def _named(trait: str, kind: Kind, component: Component, registry: Registry) -> list[str]:
     options = registry.options(kind, component.name, component.options)
     named = [options[name] for name in registry.entry(kind, component.name).names(trait)]
@@ -64,13 +70,16 @@ def described(kind: Kind, component: Component, registry: Registry) -> dict[str,
 def filled(
     kind: Kind, component: Component, runner: Runner, chat: Callable[[str], Chat] | None = None
 ) -> dict[str, Any]:
-    """The component's options with what they name in its place: chats, scorers as functions, and references
-    of models. chat: what answers for a model's name; None of kinds that have no chats."""
+    """The component's options with what they name in its place: chats, scorers as functions, references of
+    models and, of agents, examples; a task asks its bench for these. chat: what answers for a model's name;
+    None of kinds that have no chats."""
     entry = runner.registry.entry(kind, component.name)
     options: dict[str, Any] = runner.registry.options(kind, component.name, component.options)
     for name in entry.names("models"):
         if options[name] is not None:
             options[name] = runner.model(str(options[name])).reference
+    for name in entry.names("beside") if kind == "agent" else ():
+        options[name] = runner.examples(str(options[name]))
     for name in entry.names("chats"):
         if options[name] is not None and not is_object(options[name]):
             assert chat is not None

@@ -20,10 +20,10 @@ ROW = 4096  # most tokens of a batch
 Judge: TypeAlias = "tuple[Scoring, Renderer, Layout]"
 
 
-def loaded(reference: str, heads: Mapping[str, Size] | None = None) -> Judge:
+def loaded(reference: str, heads: Mapping[str, Size] | None = None, asked: str = "auto") -> Judge:
     """The model with these heads, which are as they are drawn, its renderer, and what lays out a batch for
-    it."""
-    dtype, _ = arithmetic("auto", wheels.home() / "arithmetic.json")
+    it. asked: the dtype to compute in; the one that is faster here where it is `auto`."""
+    dtype, _ = arithmetic(asked, wheels.home() / "arithmetic.json")
     model, words = load.load(reference, dtype=dtype, device=device())
     model.to(getattr(torch, dtype)).eval()
     renderer = Renderer(words)

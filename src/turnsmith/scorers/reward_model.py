@@ -20,7 +20,7 @@ HEAD = "reward"
 
 @scorer("reward_model", models=("by",), source="arXiv:2203.02155 sec. 3.5")
 class RewardModel:
-    """What the model `by`, trained under the objective `reward`, says at the last token of each conversation.
+    """What the model `by`, trained under `reward` or `ranking`, says at the last token of each conversation.
 
     An answer that was drawn is read as its ids, with the end of its turn behind them whether it was drawn or
     not. length: conversations that are longer, in tokens, are not judged. The model is loaded at the first
@@ -49,8 +49,12 @@ class RewardModel:
 
 def _load(reference: str) -> Judge:
     if not (locate(reference) / heads.FILE).is_file():
-        raise ModelError(f"{reference} has no head that judges: train it under the objective `reward` first")
+        raise ModelError(
+            f"{reference} has no head that judges: train it under the objective `reward` or `ranking` first"
+        )
     scoring, renderer, layout = loaded(reference, {HEAD: ("last", 1)})
     if heads.load(scoring.heads, reference):
-        raise ModelError(f"{reference} has heads, and not one that judges alone: train it under `reward`")
+        raise ModelError(
+            f"{reference} has heads, and not one that judges alone: train it under `reward` or `ranking`"
+        )
     return scoring, renderer, layout

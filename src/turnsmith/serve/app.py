@@ -14,12 +14,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from turnsmith.errors import UsageError
-from turnsmith.serve import wire
+from turnsmith.serve import annotating, feedback, wire
 from turnsmith.serve.answering import awaited, streamed
 from turnsmith.serve.doors import Asking, Doors, Rate
 from turnsmith.serve.embeddings import embeddings
-from turnsmith.serve.feedback import CRITERIA, routes
+from turnsmith.serve.feedback import CRITERIA
 from turnsmith.serve.finding import Finding, Model, answering, described
+from turnsmith.serve.growing import Rules
 from turnsmith.serve.guarding import Guard, flagged
 from turnsmith.serve.keeping import PATIENCE, Keeping, Kept, Unkept
 from turnsmith.serve.passing import Backend, Behind
@@ -48,12 +49,13 @@ def app(
     criteria: Sequence[str] = CRITERIA,
     patience: float = PATIENCE,
     alone: bool = True,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
 ) -> FastAPI:
     """The application. backends: all of whose models are served too, under the names that they have there.
     guards: what judges requests and replies. store: what keeps all that is said; nothing does without it.
     largest: bytes of a request. rate: requests in a minute for each key; 0 is no limit. criteria: of scales.
     patience: seconds that a request waits for a store that is away. alone: whether only this machine can ask;
-    then pages of other sites that lead their names here are refused."""
+    then pages of other sites that lead their names here are refused. rules: of trees that people grow."""
 
     finding = Finding(served, backends)
 
@@ -72,7 +74,8 @@ def app(
     made.state.doors = Doors(store, Rate(rate))
     keeping = Keeping(store, patience=patience) if store else None
     if keeping:
-        made.include_router(routes(keeping, criteria))
+        made.include_router(feedback.routes(keeping, criteria, rules))
+        made.include_router(annotating.routes(keeping, rules))
 
     def untouched(body: Mapping[str, Any]) -> bool:
         return not guards and (keeping is None or body.get("store") is False)

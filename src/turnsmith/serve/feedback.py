@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from turnsmith.serve.doors import Admin, Asking
+from turnsmith.serve.growing import Rules
 from turnsmith.serve.keeping import Keeping
+from turnsmith.serve.monitor import monitored
 from turnsmith.serve.refusals import Refused
-from turnsmith.serve.store import erasing, judging, people, reading, talks
+from turnsmith.serve.store import collecting, erasing, judging, people, reading, talks, traffic
 from turnsmith.serve.store.judging import Judged
 from turnsmith.serve.store.keys import Known
 from turnsmith.serve.store.talks import LONGEST, Who
@@ -60,8 +64,8 @@ class ConsentSent(Sent):
     consent: bool | None
 
 
-def routes(keeping: Keeping, criteria: Sequence[str] = CRITERIA) -> APIRouter:
-    """The routes. criteria: those of scales, all else is refused."""
+def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter:
+    """The routes. criteria: those of scales, all else is refused. rules: of trees that people grow."""
     made = APIRouter(prefix="/v1", tags=["feedback"])
 
     @made.get("/criteria")
@@ -90,7 +94,10 @@ def routes(keeping: Keeping, criteria: Sequence[str] = CRITERIA) -> APIRouter:
 
         def keep(session: Session) -> None:
             person = talks.person(session, who)
-            judging.rank(session, person, id, order, blind=sent.blind, all_trees=all_trees)
+            if asking.role != "user" and collecting.grows(session, id):
+                collecting.ranked(session, person, id, order, rules)
+            else:
+                judging.rank(session, person, id, order, blind=sent.blind, all_trees=all_trees)
 
         await keeping.done(keep)
         return {"message": id, "order": order}
@@ -122,6 +129,15 @@ def routes(keeping: Keeping, criteria: Sequence[str] = CRITERIA) -> APIRouter:
     @made.delete("/people/me")
     async def forget(asking: Asking, user: Named = "") -> dict[str, Any]:
         return await keeping.done(lambda s: erasing.erased(s, talks.person(s, Who(asking.name, user))))
+
+    @made.get("/monitor")
+    async def monitor(
+        asking: Admin,
+        model: str | None = None,
+        hours: Annotated[float, Query(gt=0, le=24 * 366)] = 24.0,
+    ) -> dict[str, Any]:
+        found = await keeping.read(lambda s: traffic.turns(s, model=model))
+        return asdict(await asyncio.to_thread(monitored, found, window_seconds=3600 * hours))
 
     @made.delete("/people/{id}")
     async def erase(id: str, asking: Admin) -> dict[str, Any]:

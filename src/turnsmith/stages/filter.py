@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
-from turnsmith.types import Conversation, Example, Part
+from turnsmith.types import Conversation, Example, Message, Part
 
 
 @stage("turns")
@@ -31,6 +32,42 @@ def letters(data: Sequence[Example], *, most: int, counts: Counter[str]) -> Iter
             yield example
         else:
             counts[f"longer than {most:,} characters"] += 1
+
+
+@stage("answered")
+def answered(data: Sequence[Example], *, part: str = "text", counts: Counter[str]) -> Iterator[Example]:
+    """Leave out what the assistant says where it says nothing, and the messages that this answers.
+
+    Nothing: no words, no calls, and no sampled tokens. A conversation in which the assistant then says
+    nothing at all is left out. Both are counted. Examples without a conversation `part` stay as they are.
+    """
+    for example in data:
+        before = example.parts.get(part)
+        if not isinstance(before, Conversation):
+            yield example
+            continue
+        kept: list[Message] = []
+        for message in before.messages:
+            if not silent(message):
+                kept.append(message)
+                continue
+            counts["assistant messages that say nothing"] += 1
+            while kept and kept[-1].role not in ("assistant", "system"):
+                kept.pop()
+        if len(kept) == len(before.messages):
+            yield example
+        elif any(message.role == "assistant" for message in kept):
+            yield example.replaced(**{part: replace(before, messages=tuple(kept))})
+
+
+def silent(message: Message) -> bool:
+    """Whether the assistant says nothing here: no words, no calls, and no sampled tokens."""
+    return (
+        message.role == "assistant"
+        and not message.content.strip()
+        and not message.calls
+        and message.ids is None
+    )
 
 
 @stage("head")

@@ -15,15 +15,20 @@ UNTOUCHED = 5.0  # a set of ratings that are all 5 is what the form showed befor
 
 @stage("rated")
 def rated(
-    data: Sequence[Example], *, least: float = 8.0, key: str = "ratings", counts: Counter[str]
+    data: Sequence[Example],
+    *,
+    least: float = 8.0,
+    key: str = "ratings",
+    untouched: float | None = 5.0,
+    counts: Counter[str],
 ) -> Iterator[Example]:
     """Keep what people rated `least` or better, in the mean of the ratings under `key` of the metadata.
 
-    A set of ratings that are all 5 counts as unrated: it is what a form shows before it is touched. What is
-    unrated is left out, and counted apart from what was rated lower.
+    untouched: what a form shows before it is touched; ratings that are all this count as none. None: every
+    rating was given. What is unrated is left out, and counted apart from what was rated lower.
     """
     for example in data:
-        mean = rating(example, key)
+        mean = rating(example, key, untouched)
         if mean is None:
             counts["unrated"] += 1
         elif mean < least:
@@ -32,15 +37,15 @@ def rated(
             yield example
 
 
-def rating(example: Example, key: str = "ratings") -> float | None:
-    """The mean of an example's ratings; None where there are none, or all are still 5.
+def rating(example: Example, key: str = "ratings", untouched: float | None = UNTOUCHED) -> float | None:
+    """The mean of an example's ratings; None where there are none, or all are still `untouched`.
 
     Raises DataError where something else than numbers stands there.
     """
     found = example.meta.get(key)
     values = list(found.values()) if isinstance(found, Mapping) else [] if found is None else [found]
     numbers = [_number(value, example, key) for value in values]
-    return fmean(numbers) if numbers and any(number != UNTOUCHED for number in numbers) else None
+    return fmean(numbers) if numbers and any(number != untouched for number in numbers) else None
 
 
 def _number(value: Json, example: Example, key: str) -> float:

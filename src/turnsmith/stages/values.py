@@ -83,6 +83,54 @@ def standardised(data: Sequence[Example], *, name: str = "reward") -> Iterator[E
         yield replace(example, values={**example.values, name: new})
 
 
+@stage("inverse_frequency", source="arXiv:2408.13296 sec. 3.3; King & Zeng 2001")
+def inverse_frequency(
+    data: Sequence[Example],
+    *,
+    key: str,
+    to: str = "weight",
+    classes: tuple[str, ...] = (),
+    counts: Counter[str],
+) -> Iterator[Example]:
+    """Give every example the value `to`, N / (C n): the rarer its class, the more it counts.
+
+    key: of the metadata, where the class stands. N: of all examples, C: the classes that occur, n: the
+    examples of the class. Over all examples the values sum to N; where all classes have as many they are 1.
+    classes: that should occur; those that no example has are counted, and get no weight. Objectives that read
+    the value `weight`, such as `focal`, weigh by it. Raises DataError where an example has no class, or one
+    that is not among `classes`.
+    """
+    named = [_class(example, key) for example in data]
+    sizes = Counter(named)
+    if classes and (strange := sorted(set(sizes) - set(classes))):
+        raise DataError(f"inverse_frequency: {key!r} is {strange[0]!r}, which is not among {list(classes)}")
+    for missing in sorted(set(classes) - set(sizes)):
+        counts[f"classes without an example: {missing!r}"] += 1
+    for example, name in zip(data, named, strict=True):
+        weight = len(named) / (len(sizes) * sizes[name])
+        yield replace(example, values={**example.values, to: weight})
+
+
+@stage("tagged")
+def tagged(data: Sequence[Example], *, key: str, to: str) -> Iterator[Example]:
+    """Write `to` under `key` into the metadata of every example that has nothing there.
+
+    Behind a stage that adds examples it says which these are.
+    """
+    for example in data:
+        yield example if key in example.meta else replace(example, meta={**example.meta, key: to})
+
+
+def _class(example: Example, key: str) -> str:
+    found = example.meta.get(key)
+    if not isinstance(found, str | int):  # true and false are numbers
+        raise DataError(
+            f"example {example.id!r} has no class under {key!r} in its metadata: {found!r}. The stage "
+            "`tagged` gives one to those that have none"
+        )
+    return str(found)
+
+
 def _number(value: Json, example: Example, key: str) -> float:
     if isinstance(value, bool | int | float):
         return float(value)

@@ -75,7 +75,8 @@ def fit(
     """Train what learns in `scoring`, going on from a checkpoint in `directory` if there is one.
 
     layout: lays out a micro-batch. reference: gives live reference log-probs (N,) of a batch. validate: a
-    number, lower is better; the best state, the start included, is what the model is left with. learner: the
+    number, lower is better; the best state, the start included, is what the model is left with, and the run
+    ends where `options.patience` is at its end, all processes alike since they validate alike. learner: the
     trainable, where it adds to the loss, selects elements, or chooses anew what learns: what then goes on
     learning keeps its optimiser state, what freezes loses it.
     watch: is told the steps done, 0 too, and of how many; its time is not counted, and it leaves no trace.
@@ -109,7 +110,8 @@ def fit(
     if watch and not run.step:
         watch(0, total)
     with gently() as stop:
-        for step in each("step", range(run.step, total)):
+        left = range(run.step, run.step if run.ended(total, options.patience) else total)
+        for step in each("step", left):
             figures = collect(step) if collect else {}
             started = time.perf_counter()
             lr, flops, window = rate(options, step, total), 0.0, stream.window(step)
@@ -157,17 +159,20 @@ def fit(
             values |= {"step": step + 1, "total": total, "lr": lr, **figures}
             if run.validate and ((step + 1) % options.evaluate == 0 or step + 1 == total):
                 values["validation"] = run.measure()
+            ended = run.ended(total, options.patience)
             values["seconds"] = time.perf_counter() - started
             run.state["seconds"] += values["seconds"]
             recorder.step(values)
             place.log({k: v for k, v in values.items() if k not in ("step", "total")}, step + 1)
             if watch:  # before the checkpoint: a run that is killed between them measures again
-                watch(step + 1, total)
+                watch(step + 1, step + 1 if ended else total)
             asked = place.any(stop.asked)  # once: a signal may come between two looks, or to one process only
-            if (step + 1) % options.checkpoint == 0 or step + 1 == total or asked:
+            if (step + 1) % options.checkpoint == 0 or ended or asked:
                 run.save(optimizer)
             if asked:
                 raise Interrupted
+            if ended:
+                break
     run.restore()
     learning.scatter()
     if place.sharded:

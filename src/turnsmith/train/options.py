@@ -26,7 +26,8 @@ class Fit:
     more than one epoch is seen, what they give for each token is computed once and kept on the disk until the
     step is done (`auto`, if that takes no more than half of what is free), or computed anew each time
     (`never`). evaluate: steps between evaluations on held-out data (0: none); the
-    best state is kept. nonfinite: what becomes of a step whose loss or gradient is no number: the run is
+    best state is kept. patience: evaluations in a row without a better state after which the run ends before
+    its time (0: none). nonfinite: what becomes of a step whose loss or gradient is no number: the run is
     stopped, and the state before the step kept, or the step is left out and counted (`skip`).
     shard: of several processes each holds a part of parameters, gradients and optimiser (FSDP2), not all of
     them. checkpoint: steps between checkpoints. trackers: e.g. tensorboard, wandb, mlflow,
@@ -52,6 +53,7 @@ class Fit:
     gradient_checkpointing: bool = False
     cache: Literal["auto", "never"] = "auto"
     evaluate: int = 0
+    patience: int = 0
     nonfinite: Literal["stop", "skip"] = "stop"
     shard: bool = False
     checkpoint: int = 25
@@ -65,9 +67,11 @@ class Fit:
         for name in ("batch", "row", "length", "checkpoint", "temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, is {getattr(self, name)}")
-        for name in ("steps", "epochs", "lr", "weight_decay", "clip", "evaluate"):
+        for name in ("steps", "epochs", "lr", "weight_decay", "clip", "evaluate", "patience"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must not be negative, is {getattr(self, name)}")
+        if self.patience and not self.evaluate:
+            raise ValueError("patience counts evaluations: say after how many steps each comes, evaluate")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of the steps, 0 to 1, not {self.warmup}")
 

@@ -44,6 +44,7 @@ class Progress:
             "skipped": 0,
             "refused": 0,  # of the last steps, one after another
             "best": None,
+            "stale": 0,  # of the last evaluations, one after another, that were no better
         }
         self.best: dict[str, Tensor] | None = None
 
@@ -79,9 +80,15 @@ class Progress:
         value = self.validate()
         self.scoring.train()
         if math.isfinite(value) and (self.state["best"] is None or value < self.state["best"]):
-            self.state["best"], self.state["best_step"] = value, self.step
+            self.state["best"], self.state["best_step"], self.state["stale"] = value, self.step, 0
             self.best = {name: p.detach().clone() for name, p in self.kept.items()}
+        elif self.state["best"] is not None:  # what is no number says nothing before the first that is one
+            self.state["stale"] += 1
         return value
+
+    def ended(self, total: int, patience: int) -> bool:
+        """Whether all steps are done, or so many evaluations in a row were no better (0: any number)."""
+        return self.step >= total or 0 < patience <= self.state["stale"]
 
     @torch.no_grad()
     def restore(self) -> None:

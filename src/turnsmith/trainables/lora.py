@@ -21,6 +21,7 @@ OPTIONS = {
     "scale_by_root": "use_rslora",
     "whole": "modules_to_save",
 }
+DORA = "use_dora"  # peft's word for adapters whose lengths learn apart
 
 
 @trainable("lora", source="arXiv:2106.09685 eq. 3")
@@ -51,6 +52,7 @@ class Lora:
             "target_modules": "all-linear" if targets == ("all-linear",) else list(targets),
             "use_rslora": scale_by_root,
             "modules_to_save": list(whole) or None,
+            DORA: False,
             "task_type": "CAUSAL_LM",
         }
 
@@ -71,6 +73,13 @@ class Lora:
             raise ModelError(f"lora cannot be attached: {error}") from None
 
     def _compare(self, adapter: Any) -> None:
+        there = "dora" if getattr(adapter, DORA, False) else "lora"
+        wanted = "dora" if self.settings[DORA] else "lora"
+        if there != wanted:
+            raise ModelError(
+                f"the adapter to go on with is one of {there}, asked for is {wanted}: train with {there}, or "
+                "merge the adapter first (turnsmith export --to safetensors)"
+            )
         for option, key in OPTIONS.items():
             wanted, there = self.settings[key], getattr(adapter, key, None)
             if isinstance(wanted, list) and isinstance(there, set | list):

@@ -81,9 +81,11 @@ def _each_once(paths: list[tuple[Message, ...]]) -> tuple[dict[str, Part], dict[
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
+    """A message of a tree, with its replies by their ids, in the order of the file."""
+
     message: Message
-    replies: dict[str, _Node] = field(default_factory=dict[str, "_Node"])
+    replies: dict[str, Node] = field(default_factory=dict[str, "Node"])
 
 
 def _in_order(example: Example) -> list[Conversation]:
@@ -100,29 +102,29 @@ def _in_order(example: Example) -> list[Conversation]:
     return found
 
 
-def _tree(example: Example) -> _Node:
+def tree(example: Example) -> Node:
     """The tree that the paths are of. Raises DataError where they are of several, or of none."""
-    top = _Node(Message("user", ""))
+    top = Node(Message("user", ""))
     for path in _in_order(example):
         at = top
         for message in path.messages:
             id = message.fields.get("message_id")
             if not isinstance(id, str) or message.role not in ROLE.values():
                 raise DataError(f"it takes messages of a tree, each with a message_id; roles: {roles(path)}")
-            at = at.replies.setdefault(id, _Node(message))
+            at = at.replies.setdefault(id, Node(message))
     if len(top.replies) != 1:
         raise DataError(f"it takes the paths of one tree, and there are {len(top.replies)} first messages")
     return next(iter(top.replies.values()))
 
 
 def _row(example: Example) -> dict[str, Json]:
-    said = _said(_tree(example))
+    said = _said(tree(example))
     if _each_once(list(_paths(said, "prompt", (), set())))[0] != dict(example.parts):
         raise DataError("it takes the paths of a tree as they were read, each answer learnt once")
     return {"prompt": said}
 
 
-def _said(node: _Node) -> dict[str, Json]:
+def _said(node: Node) -> dict[str, Json]:
     """A message with its replies, in the order in which OpenAssistant writes the keys."""
     fields: Mapping[str, Json] = node.message.fields
     role = "prompter" if node.message.role == "user" else "assistant"

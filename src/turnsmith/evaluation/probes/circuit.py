@@ -190,8 +190,9 @@ def scenes_of(examples: Sequence[Example]) -> dict[str, Scene]:
 
 
 def other(reference: str, probe: Probe, who: str) -> Probe:
-    """Another model of the same shape and with the same tokens. Raises ModelError where it has others."""
-    scoring, renderer, _ = loaded(reference)
+    """Another model of the same shape and with the same tokens, in the same arithmetic. Raises ModelError
+    where it has others."""
+    scoring, renderer, _ = loaded(reference, asked=str(probe.scoring.base.dtype).removeprefix("torch."))
     found = Probe.of(scoring, renderer, who)
     alike(reference, found, probe, who)
     return found

@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.serve.store.tables import PARTS, Judgement, Message, Ranking, Tree, fresh
+from turnsmith.serve.store.tables import Judgement, Message, Ranking, Tree, fresh
 from turnsmith.serve.store.talks import LONGEST, storable
 
 # The least and most of a kind's value; None where it has a text.
@@ -22,7 +22,6 @@ VALUES: Mapping[str, tuple[float, float] | None] = {
     "correction": None,
     "comment": None,
 }
-assert set(VALUES) == set(PARTS)
 
 
 class Absent(UsageError):

@@ -11,9 +11,6 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-PARTS = ("vote", "scale", "label", "correction", "comment")  # kinds of judgements
-STATES = ("coming", "whole", "cut", "cancelled")  # of a message
-
 
 def fresh() -> str:
     """An id that nobody can guess."""
@@ -118,7 +115,8 @@ class Piece(Table):
 
 class Judgement(Table):
     """What one person thinks of one message: a vote (1 or -1), a scale (1 to 5) on the criterion `name`, a
-    label (0 to 1), a corrected reply, or a comment. A later one of the same kind and name takes its place."""
+    label (0 to 1), a corrected reply, a comment, or a review (0 to 1) of a tree that is grown. A later one of
+    the same kind and name takes its place."""
 
     __tablename__ = "judgement"
     __table_args__ = (UniqueConstraint("message", "person", "kind", "name"),)

@@ -134,7 +134,7 @@ def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter
     async def monitor(
         asking: Admin,
         model: str | None = None,
-        hours: Annotated[float, Query(gt=0, le=24 * 366)] = 24.0,
+        hours: Annotated[float, Query(ge=0.1, le=24 * 366)] = 24.0,
     ) -> dict[str, Any]:
         found = await keeping.read(lambda s: traffic.turns(s, model=model))
         return asdict(await asyncio.to_thread(monitored, found, window_seconds=3600 * hours))

@@ -17,6 +17,7 @@ from turnsmith.types import Best, Completion, Conversation, Json, Message, Reply
 
 MOST = 128  # replies to one request
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Id = Annotated[int, Field(ge=0, lt=2**31)]
 FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "stuck": "stop"}
 
 
@@ -153,7 +154,7 @@ class ChatAsked(Asked):
 class TextAsked(Asked):
     """POST /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[Id] | list[list[Id]]
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -181,7 +182,7 @@ class EmbedAsked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str] | list[Id] | list[list[Id]]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None

@@ -93,10 +93,22 @@ def url(request, tmp_path):
 
 
 @pytest.fixture
-def store(url):
-    made = Store(url)
-    yield made
-    made.close()
+def make_store():
+    """Opens stores, and closes them at the end."""
+    made = []
+
+    def make(url):
+        made.append(Store(url))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def store(url, make_store):
+    return make_store(url)
 
 
 class Running:

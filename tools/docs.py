@@ -138,7 +138,11 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
     elif entry.kind == "scorer":
         data["stages"] = [{"scored": {"by": {entry.name: options}}}]
     elif entry.kind == "agent":
-        data["stages"] = [{"converse": {"by": "base", "user": {entry.name: options}}}]
+        stages = [{"converse": {"by": "base", "user": {entry.name: options}}}]
+        if entry.names("beside"):  # it names data, which have to be there before
+            steps.insert(1, {"data": {"name": "talks", "from": "train", "stages": stages}})
+        else:
+            data["stages"] = stages
     elif entry.kind in ("view", "objective", "trainable"):
         train[entry.kind] = said
         train |= {"beside": dict.fromkeys(beside, "heldout")} if (beside := entry.names("beside")) else {}
@@ -254,8 +258,9 @@ def commands() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, made in group.commands.items():
         inner: dict[str, Any] = getattr(made, "commands", {})
-        found |= {name: inner[made.default]} if inner else {name: made}
-        found |= {f"{name} {verb}": one for verb, one in inner.items() if verb != made.default}
+        usual = getattr(made, "default", None)  # the verb that need not be said
+        found |= {} if inner and usual is None else {name: inner[usual] if usual else made}
+        found |= {f"{name} {verb}": one for verb, one in inner.items() if verb != usual}
     return found
 
 

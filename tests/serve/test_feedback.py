@@ -230,14 +230,15 @@ def test_no_key_and_no_password_stands_in_the_store(store):
 
 def test_one_persons_data_are_deleted_with_a_receipt(client, http, store, url):
     secret = "Zanzibar 4711"
-    said(client, user="ann", messages=[{"role": "user", "content": secret}])
+    own = said(client, user="ann", messages=[{"role": "user", "content": secret}]).choices[0].message_id
+    judge(http, own, {"kind": "vote", "value": 1}, user="bob")
     other = said(client, user="bob").choices[0].message_id
     judge(http, other, {"kind": "comment", "text": f"{secret}!"}, user="ann")
     judge(http, other, {"kind": "vote", "value": 1}, user="bob")
     me = http.get("/people/me", params={"user": "ann"}).json()["id"]
     receipt = http.delete("/people/me", params={"user": "ann"}).json()
     assert receipt["counts"] == {
-        "judgements": 1, "rankings": 0, "emptied": 0, "messages": 2, "conversations": 1
+        "judgements": 2, "rankings": 0, "emptied": 0, "messages": 2, "conversations": 1
     }  # fmt: skip
     assert [one.name for one in rows(store, Person)] == ["bob"]
     assert len(rows(store, Message)) == 2

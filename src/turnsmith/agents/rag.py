@@ -11,7 +11,8 @@ import numpy as np
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import agent
-from turnsmith.retrieve.table import Table, told
+from turnsmith.retrieve.influence import Over
+from turnsmith.retrieve.table import Similarity, Table, told
 from turnsmith.scorers.embedding import Embedder
 from turnsmith.types import Chat, Conversation, Example, Examples, Failure, Message, Reply, Sampling
 
@@ -47,7 +48,9 @@ class Rag:
         if top_n < 1:
             raise UsageError(f"rag: top_n is {top_n}: at least one row has to be looked up")
         self.rows, self.by, self.asked = pairs(table), by, asked
-        self.similarity, self.levels, self.over, self.top_n = similarity, levels, over, top_n
+        self.similarity: Similarity = similarity
+        self.over: Over = over
+        self.levels, self.top_n = levels, top_n
         self.embedded = Embedder(embedder, length)
 
     @cached_property

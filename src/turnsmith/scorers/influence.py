@@ -9,7 +9,7 @@ import numpy as np
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import scorer
-from turnsmith.retrieve.influence import influence
+from turnsmith.retrieve.influence import Over, influence
 from turnsmith.scorers.embedding import Embedder
 from turnsmith.scorers.likeness import spoken
 from turnsmith.types import Conversation, Example, Score
@@ -40,7 +40,8 @@ class Influence:
     ) -> None:
         if levels < 2:
             raise UsageError(f"influence: levels is {levels}: two or more can be told apart")
-        self.reference, self.levels, self.over = reference, levels, over
+        self.reference, self.levels = reference, levels
+        self.over: Over = over
         self.embedded = Embedder(by, length)
 
     def __call__(self, conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:

@@ -12,7 +12,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from turnsmith.serve.refusals import Refused
-from turnsmith.serve.store.keys import ROLES, Known, Role, digest, known
+from turnsmith.serve.store.keys import ROLES, Known, digest, known
+from turnsmith.serve.store.tables import Role
 from turnsmith.serve.store.writing import Store
 
 FRESH = 2.0  # seconds after which keys are looked up anew: a key that was ended opens nothing after them

@@ -75,7 +75,7 @@ def drifted(before: Sequence[str], now: Sequence[str], *, level: float = 0.99, s
 def _some(prompts: Sequence[str], rng: np.random.Generator) -> list[str]:
     if len(prompts) <= MOST:
         return list(prompts)
-    return [prompts[at] for at in np.sort(rng.choice(len(prompts), MOST, replace=False))]
+    return [prompts[int(at)] for at in np.sort(rng.choice(len(prompts), MOST, replace=False))]
 
 
 def _counted(prompts: Sequence[str]) -> tuple[NDArray[np.float64], list[str]]:

@@ -6,17 +6,16 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from turnsmith.errors import UsageError
-from turnsmith.serve.store.tables import Key, fresh
+from turnsmith.serve.store.tables import Key, Role, fresh
 from turnsmith.serve.store.talks import LONGEST, storable
 
-Role = Literal["user", "annotator", "admin"]
-ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+ROLES: tuple[Role, ...] = get_args(Role)
 BYTES = 32  # of randomness: nobody guesses so much, so a plain digest is enough
 
 
@@ -44,15 +43,16 @@ def made(session: Session, name: str, role: str) -> str:
 
 def ended(session: Session, name: str) -> None:
     """From now on the key of this name opens nothing. Raises UsageError where there is none."""
-    given = update(Key).where(Key.name == name, Key.ended.is_(None)).values(ended=time.time())
-    if not session.execute(given).rowcount:
+    given = Key.name == name, Key.ended.is_(None)
+    if session.scalar(select(Key.id).where(*given)) is None:
         raise UsageError(f"no key {name!r} is there that opens something")
+    session.execute(update(Key).where(*given).values(ended=time.time()))
 
 
 def known(session: Session) -> dict[str, Known]:
     """All keys that open something, by their digests."""
-    found = session.execute(select(Key.digest, Key.name, Key.role).where(Key.ended.is_(None)))
-    return {digest: Known(name, role) for digest, name, role in found}
+    found = session.scalars(select(Key).where(Key.ended.is_(None)))
+    return {one.digest: Known(one.name, one.role) for one in found}
 
 
 def digest(key: str) -> str:

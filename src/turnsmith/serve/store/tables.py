@@ -6,10 +6,12 @@ Times are seconds since 1970. A change here needs a step under `migrations/versi
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Role = Literal["user", "annotator", "admin"]  # of keys; each may do what those before it may
 
 
 def fresh() -> str:
@@ -31,7 +33,7 @@ class Key(Table):
     id: Mapped[str] = mapped_column(primary_key=True, default=fresh)
     name: Mapped[str] = mapped_column(unique=True)
     digest: Mapped[str] = mapped_column(unique=True)
-    role: Mapped[str]
+    role: Mapped[Role] = mapped_column(String(255))
     since: Mapped[float]
     ended: Mapped[float | None]
 

@@ -147,8 +147,9 @@ class Store:
         now = time.time()
         if now < self._beaten + self.beat:
             return self._beaten
-        if not session.execute(update(Writer).where(Writer.id == self.id).values(beat=now)).rowcount:
+        if session.get(Writer, self.id) is None:
             session.execute(insert(Writer).values(id=self.id, beat=now))
+        session.execute(update(Writer).where(Writer.id == self.id).values(beat=now))
         recovering.left_behind(session, before=now - self.stale)
         return now
 

@@ -32,14 +32,14 @@ def quantised(vectors: Vectors, *, levels: int = LEVELS) -> NDArray[np.int64]:
     if levels < 2:
         raise UsageError(f"influence: levels is {levels}: two or more can be told apart")
     least, most = vectors.min(-1, keepdims=True), vectors.max(-1, keepdims=True)
-    if not np.isfinite(vectors).all():
+    bad = np.asarray(~np.isfinite(vectors).all(-1))
+    if bad.any():
+        raise DataError(f"influence: {_where(bad)} holds what is no number")
+    bad = np.asarray(least == most)[..., 0]
+    if bad.any():
         raise DataError(
-            f"influence: {_where(np.asarray(~np.isfinite(vectors).all(-1)))} holds what is no number"
-        )
-    if (least == most).any():
-        raise DataError(
-            f"influence: {_where(np.asarray(least == most)[..., 0])} is constant, and has no levels to compare: is the "
-            "text that it stands for empty?"
+            f"influence: {_where(bad)} is constant, and has no levels to compare: is the text that it stands "
+            "for empty?"
         )
     return np.rint((vectors - least) / (most - least) * (levels - 1)).astype(np.int64)
 

@@ -35,9 +35,9 @@ def _ratings(session: Session, since: float) -> Mapping[str, float]:
     """By message, from 1 to 5."""
     columns = select(Judgement.message, Judgement.kind, Judgement.value)
     of = columns.join(Message, Message.id == Judgement.message).where(Message.since > since)
-    of = of.where(Judgement.value.is_not(None))
     found: dict[str, dict[str, list[float]]] = {}
     for message, kind, value in session.execute(of.where(Judgement.kind.in_(("scale", "vote")))):
-        mapped = float(value) if kind == "scale" else MIDDLE + REACH * float(value)
-        found.setdefault(message, {}).setdefault(kind, []).append(mapped)
+        if value is not None:
+            mapped = value if kind == "scale" else MIDDLE + REACH * value
+            found.setdefault(message, {}).setdefault(kind, []).append(mapped)
     return {message: fmean(by.get("scale") or by["vote"]) for message, by in found.items()}

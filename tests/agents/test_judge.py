@@ -78,6 +78,6 @@ def test_it_chooses_or_has_them_merged(both):
 
 
 @pytest.mark.parametrize("check", AGENT, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("how", [{"by": lengths}, {"merge": says("c")}], ids=str)
+@pytest.mark.parametrize("how", [{"by": lengths}, {"merge": says("c")}], ids=" ".join)
 def test_it_keeps_the_contract_of_agents(how, check):
     check(Judge(retrieval=says("a"), tuned=says("b"), **how), ASKED)

@@ -170,7 +170,8 @@ def _beside(run: Path, name: str, report: Mapping[str, Any]) -> None:
 
 def _report(report: Report) -> None:
     last = report.windows[-1]
-    print(f"{report.turns} replies in {len(report.windows)} windows, {last.turns} in the newest")
+    many = "one window" if len(report.windows) == 1 else f"{len(report.windows)} windows"
+    print(f"{report.turns} replies in {many}, {last.turns} in the newest")
     for name in ("length", "refusals", "cut", "ratings"):
         found: Mean | None = getattr(last, name)
         if found is not None:
@@ -178,13 +179,10 @@ def _report(report: Report) -> None:
             print(f"{name:9} {found.value:.3g}{sure} of {found.n}")
     for alarm in report.alarms:
         print(f"rings: {alarm}")
-    print(
-        "nothing rings"
-        if not report.alarms
-        else "a training on recent turns is due"
-        if report.retrain
-        else ""
-    )
+    if not report.alarms:
+        print("nothing rings")
+    elif report.retrain:
+        print("a training on recent turns is due")
 
 
 def _propose(found: Mapping[str, int], least: int, db: str, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -76,8 +77,13 @@ class Keeping:
             for conversation, id in zip(conversations, ids, strict=True):
                 talks.begun(session, who, conversation, made, ids=[id], writer=self.store.id, tag=tag)
 
-        await self.done(keep)
-        return _Kept(self, ids)
+        kept = _Kept(self, ids)
+        try:
+            await self.done(keep)
+        except BaseException:  # it may be written later: then as what was not answered
+            kept.close()
+            raise
+        return kept
 
     async def done(self, work: Callable[[Session], Given], seconds: float | None = None) -> Given:
         """Write this; what it gives. It is written later where the time is over."""
@@ -139,6 +145,7 @@ class _Kept:
         await self._of.done(lambda s: talks.ended(s, self.ids[number], how), self._of.lasting)
 
     def close(self) -> None:
-        left, self._open = [self.ids[number] for number in self._open], set()
+        left, self._open = [self.ids[number] for number in self._open], set[int]()
         for id in left:
-            self._of.store.write(lambda s, id=id: recovering.end(s, id, state="cancelled"))
+            with suppress(StorageError):  # the next server ends them
+                self._of.store.write(lambda s, id=id: recovering.end(s, id, state="cancelled"))

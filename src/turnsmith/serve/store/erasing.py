@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, insert, select, update
+from sqlalchemy import ColumnElement, CursorResult, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from turnsmith.errors import UsageError
@@ -39,12 +39,12 @@ def erased(session: Session, person: str) -> dict[str, Any]:
         raise UsageError(f"no person {person!r:.60} is there")
     files = select(Taken.file).join(Whose, Whose.taken == Taken.id).where(Whose.person == person)
     named = sorted(set(session.scalars(files)))
-    trees = session.scalars(select(Tree.id).where(Tree.person == person)).all()
-    messages = session.scalars(select(Message.id).where(Message.tree.in_(trees))).all()
+    own = Message.tree.in_(select(Tree.id).where(Tree.person == person))
+    messages = session.scalars(select(Message.id).where(own)).all()
     counts = {
         "judgements": _judged(session, Judgement, person, messages),
         "rankings": _judged(session, Ranking, person, messages),
-        "emptied": _emptied(session, person, trees),
+        "emptied": _emptied(session, (Message.person == person) & ~own),
         "messages": _messages(session, messages),
         "conversations": _rows(session.execute(delete(Tree).where(Tree.person == person))),
     }
@@ -75,11 +75,10 @@ def _judged(
     return count
 
 
-def _emptied(session: Session, person: str, trees: Sequence[str]) -> int:
-    """Empty what the person wrote into trees of others, and what stands of it in their rankings' place."""
+def _emptied(session: Session, which: ColumnElement[bool]) -> int:
+    """Empty these messages, of which nothing stays but their place."""
     nothing = {"content": "", "more": {}, "digest": "", "person": None, "ids": None, "logprobs": None}
-    written = update(Message).where(Message.person == person, Message.tree.not_in(trees))
-    return _rows(session.execute(written.values(**nothing, deleted=True)))
+    return _rows(session.execute(update(Message).where(which).values(**nothing, deleted=True)))
 
 
 def _messages(session: Session, messages: Sequence[str]) -> int:

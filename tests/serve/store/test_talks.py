@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from turnsmith.errors import DataError
-from turnsmith.serve.store import talks
+from turnsmith.serve.store import recovering, talks
 from turnsmith.serve.store.tables import Message, Person, Piece, Tree
 from turnsmith.serve.store.talks import Ended, Made, Who
 from turnsmith.types import Call, Conversation
@@ -114,6 +114,14 @@ def test_pieces_are_kept_as_they_come_and_give_way_to_the_whole(store):
     assert count(store, Piece) == 2
     end(store, "r1", "An inlet.")
     assert count(store, Piece) == 0
+
+
+def test_who_was_taken_for_dead_and_goes_on_loses_nothing(store):
+    ask(store, ASKED, "r1")
+    for number, text in enumerate(("An ", "inlet.")):
+        store.write(lambda s, at=number, text=text: talks.came(s, [("r1", at, text)])).result()
+        store.write(lambda s: recovering.end(s, "r1", state="cut")).result()
+    assert ("r1", "An inlet.", "cut") in rows(store, Message.id, Message.content, Message.state)
 
 
 def test_what_comes_for_a_deleted_reply_is_dropped(store):

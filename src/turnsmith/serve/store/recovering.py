@@ -22,9 +22,11 @@ def left_behind(session: Session, *, before: float) -> int:
 
 
 def end(session: Session, message: str, *, state: str) -> None:
-    """Make one text of the pieces of a message that is not drawn any further, if it is there."""
+    """Make one text of the pieces of a message that is not drawn any further, if it is there. What an earlier
+    end made of it, by a process that took its writer for dead, stands before them."""
     pieces = select(Piece.text).where(Piece.message == message).order_by(Piece.number)
-    content = "".join(session.scalars(pieces))
+    begun = session.scalar(select(Message.content).where(Message.id == message))
+    content = "".join([begun or "", *session.scalars(pieces)])
     digest = chained(asked(session, message) or "", Said("assistant", content))
     values = {"content": content, "state": state, "digest": digest, "writer": None}
     session.execute(update(Message).where(Message.id == message).values(values))

@@ -111,4 +111,4 @@ def test_a_loss_on_chats_is_measured_only_where_there_are_chats():
 
     assert suite("sft") == ["heldout", "replies", "stopping", "divergence", "abilities"]
     assert suite("ift") == suite("sft")
-    assert suite("dpo") == suite("orpo") == ["stopping", "divergence", "abilities"]
+    assert suite("dpo") == suite("orpo") == ["margins", "stopping", "divergence", "abilities"]

@@ -329,11 +329,13 @@ def test_a_crowd_grows_every_tree_to_its_end(seed, goal):
     if tree.state == "aborted_low_grade":
         assert passed == ["initial_prompt_review", "aborted_low_grade"]
         return
-    assert passed == ["initial_prompt_review", "growing", "ranking", "ready_for_export"]
+    on = [state for state in passed if state != "ranking"]  # passed by where no message has two answers
+    assert on == ["initial_prompt_review", "growing", "ready_for_export"]
     kept = [one for one in tree.nodes if sum(review.score for review in one.reviews) >= 2]
     assert len(kept) == goal
     for parent in kept:
         answers = [one for one in kept if one.parent == parent.id]
         if parent.role == "prompter" and len(answers) > 1:
+            assert "ranking" in passed
             assert sorted(one.rank for one in answers) == list(range(len(answers)))
         assert len(answers) <= (3 if parent.role == "prompter" else 1)

@@ -60,7 +60,7 @@ def test_ipo_is_the_square_of_what_the_margin_lacks_or_exceeds():
         {"chosen": [[-1.0, -1.0], [-4.0]], "rejected": [[-3.0], [-1.0, -1.0]]},
         reference={"chosen": [[-2.0, -2.0], [-3.0]], "rejected": [[-2.0], [-2.0, -1.5]]},
     )
-    loss = ipo(s, target=2.0)  # margins 3 and -2.5, as above
+    loss = ipo(s, target=2.0, average=False)  # margins 3 and -2.5, as above
     assert loss.values.tolist() == pytest.approx([1.0, 4.5**2])
     assert loss.metrics["margin"].tolist() == [3.0, -2.5]
     (found,) = torch.autograd.grad(loss.values.sum(), s.logprobs)

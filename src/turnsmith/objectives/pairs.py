@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
+from turnsmith.errors import UsageError
+from turnsmith.objectives import margins
+from turnsmith.objectives.margins import Pair
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
-
-CERTAIN = 1e-6  # nats per token: above it the odds are infinite in fp32
 
 
 @objective(
@@ -22,10 +22,8 @@ def dpo(s: Scores, *, beta: float = 0.1) -> Loss:
     -log sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)), log-ratios against the step's start,
     summed over trained tokens. Gives (E,); log 2 where policy and reference are the same.
     """
-    chosen, rejected = s.ratio("chosen"), s.ratio("rejected")
-    margin = beta * (chosen - rejected)
-    metrics = {"accuracy": (margin > 0).float(), "margin": margin, "reward_chosen": beta * chosen}
-    return Loss(-F.logsigmoid(margin), metrics)
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.logistic(rewards.margin), _rewarded(s, rewards))
 
 
 @objective(
@@ -40,8 +38,7 @@ def spin(s: Scores, *, beta: float = 0.1, loss: Literal["logistic", "hinge"] = "
     made = dpo(s, beta=beta)
     if loss == "logistic":
         return made
-    margin = beta * (s.ratio("chosen") - s.ratio("rejected"))
-    return Loss((1 - margin).clamp_min(0), made.metrics)
+    return hinge(s, beta=beta)
 
 
 @objective(
@@ -67,19 +64,30 @@ def refuel(s: Scores, *, eta: float = 1.0) -> Loss:
 
 
 @objective(
-    "ipo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2310.12036 eq. 17"
+    "ipo",
+    per="example",
+    parts=("chosen", "rejected"),
+    reference=True,
+    source="arXiv:2310.12036 eq. 17",
+    version=2,
 )
-def ipo(s: Scores, *, target: float = 10.0) -> Loss:
+def ipo(s: Scores, *, target: float = 10.0, average: bool = True) -> Loss:
     """Bring the margin between the log-ratios of the chosen and the rejected answer to a target, not beyond.
 
-    (log-ratio of chosen - log-ratio of rejected - target)^2, log-ratios against the step's start, summed over
-    trained tokens. target: the paper's 1 / (2 tau), tau being how much is paid for what the policy differs
-    from its start; code of arXiv:2404.14367 calls the target itself beta, and its bandit has 10, which is a
-    tau of 0.05. Gives (E,).
+    (log-ratio of chosen - log-ratio of rejected - target)^2, log-ratios against the step's start. target: the
+    paper's 1 / (2 tau), tau being how much is paid for what the policy differs from its start; code of
+    arXiv:2404.14367 calls the target itself beta, and its bandit has 10, which is a tau of 0.05. average:
+    log-ratios per trained token, each answer's by its own length, as in TRL; without it they are
+    summed, as the equation is printed. Gives (E,). Raises UsageError unless target is above 0.
     """
-    margin = s.ratio("chosen") - s.ratio("rejected")
-    metrics = {"accuracy": (margin > 0).float(), "margin": margin}
-    return Loss((margin - target) ** 2, metrics)
+    if target <= 0:
+        raise UsageError(f"ipo: target is {target}, and must be above 0")
+    if average:
+        pair = margins.mean_log_ratios(s)
+        return Loss(margins.squared(pair.margin, target), _averaged(s, pair))
+    pair = margins.log_ratios(s)
+    metrics = _judged(s, pair) | {"reward_chosen": pair.chosen / (2 * target)}
+    return Loss(margins.squared(pair.margin, target), metrics)
 
 
 @objective("orpo", per="example", parts=("chosen", "rejected"), source="arXiv:2403.07691 eq. 6, 7")
@@ -91,14 +99,193 @@ def orpo(s: Scores, *, weight: float = 0.1) -> Loss:
     paper's lambda. Needs no reference. Gives (E,). An answer of which every token is certain counts as one of
     1e-6 nats a token.
     """
-    chosen, rejected = s.means("chosen"), s.means("rejected")
-    ratio = _log_odds(chosen) - _log_odds(rejected)
-    metrics = {"accuracy": (ratio > 0).float(), "log_odds_ratio": ratio, "nats_chosen": -chosen}
-    values = -chosen - weight * F.logsigmoid(ratio)
-    return Loss(values, metrics)
+    odds = margins.log_odds(s)
+    values = -s.means("chosen") + weight * margins.logistic(odds.margin)
+    return Loss(values, _averaged(s, odds) | {"log_odds_ratio": odds.margin})
 
 
-def _log_odds(mean: Tensor) -> Tensor:
-    """log(p / (1 - p)) of p = exp(mean), exact for small means too."""
-    mean = mean.clamp_max(-CERTAIN)
-    return mean - (-mean.expm1()).log()
+@objective(
+    "hinge",
+    per="example",
+    parts=("chosen", "rejected"),
+    reference=True,
+    source="arXiv:2309.06657; arXiv:2305.10425",
+)
+def hinge(s: Scores, *, beta: float = 0.1) -> Loss:
+    """SLiC on log-ratios: what the margin between the chosen and the rejected answer lacks to 1.
+
+    max(0, 1 - beta * (log-ratio of chosen - log-ratio of rejected)), log-ratios against the step's start,
+    summed over trained tokens. beta: the paper's gamma of `hinge-norm`, 1 / delta of SLiC (arXiv:2305.10425),
+    which has no reference. Gives (E,). A pair whose margin is above 1 teaches nothing.
+    """
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.hinged(rewards.margin), _rewarded(s, rewards))
+
+
+@objective("ln_dpo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2411.15124")
+def ln_dpo(s: Scores, *, beta: float = 5.0) -> Loss:
+    """`dpo` on log-ratios per token: each answer's sum is divided by its own length.
+
+    beta: per nat and token, so many times greater than that of `dpo` as answers have tokens. Gives (E,).
+    """
+    pair = margins.mean_log_ratios(s).times(beta)
+    return Loss(margins.logistic(pair.margin), _averaged(s, pair))
+
+
+@objective("robust", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2403.00409")
+def robust(
+    s: Scores,
+    *,
+    beta: float = 0.1,
+    flipped: float = 0.1,
+    form: Literal["unbiased", "conservative"] = "unbiased",
+) -> Loss:
+    """`dpo` for labels of which a share is the wrong way round.
+
+    With l(z) = log(1 + exp(-z)) and z the margin of `dpo`: ((1 - flipped) l(z) - flipped l(-z)) /
+    (1 - 2 flipped), whose expectation over such labels is the loss of the right ones; `conservative` is
+    (1 - flipped) l(z) + flipped l(-z), the cDPO of arXiv:2305.18290's authors, which is least where
+    sigmoid(z) = 1 - flipped. flipped: the paper's epsilon, TRL's label_smoothing. Gives (E,); unbiased it may
+    be below 0. Raises UsageError unless 0 <= flipped < 0.5.
+    """
+    if not 0 <= flipped < 0.5:
+        raise UsageError(f"robust: flipped is {flipped}, and must be 0 or above and below 0.5")
+    rewards = margins.log_ratios(s).times(beta)
+    link = margins.unbiased if form == "unbiased" else margins.conservative
+    return Loss(link(rewards.margin, flipped), _rewarded(s, rewards))
+
+
+@objective(
+    "exo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2402.00856 eq. 16"
+)
+def exo(s: Scores, *, beta: float = 0.1, flipped: float = 1e-3) -> Loss:
+    """Reverse KL between what the policy says of the two answers and what the label says.
+
+    KL(q || p): q = sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)) is the policy's probability
+    of the chosen one, and p = 1 - flipped that of the label. beta: the paper's beta_pi; flipped: its epsilon.
+    Gives (E,); 0 where q = p. Raises UsageError unless 0 < flipped < 0.5: of certain labels it is infinite.
+    """
+    if not 0 < flipped < 0.5:
+        raise UsageError(f"exo: flipped is {flipped}, and must be above 0 and below 0.5")
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.reverse_divergence(rewards.margin, flipped), _rewarded(s, rewards))
+
+
+@objective(
+    "sppo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2405.00675 eq. 4.7"
+)
+def sppo(s: Scores, *, eta: float = 1000.0) -> Loss:
+    """Self-play preference optimisation of hard labels: the log-ratio of each answer is drawn to a target.
+
+    (log-ratio of chosen - eta / 2)^2 + (log-ratio of rejected + eta / 2)^2, log-ratios against the step's
+    start, summed over trained tokens: the probability to win is 1 for the one and 0 for the other. eta: the
+    paper's; TRL's beta is 1 / eta. Gives (E,). Raises UsageError unless eta is above 0.
+    """
+    if eta <= 0:
+        raise UsageError(f"sppo: eta is {eta}, and must be above 0")
+    pair = margins.log_ratios(s)
+    return Loss(margins.square_apart(pair, eta / 2), _rewarded(s, pair.times(1 / eta)))
+
+
+@objective(
+    "apo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2408.06266 eq. 7, 8"
+)
+def apo(s: Scores, *, beta: float = 0.1, towards: Literal["zero", "down"] = "zero") -> Loss:
+    """Anchored preferences: says not only how far apart the two answers go, but also in which direction.
+
+    With r = beta * log-ratio: 1 - sigmoid(r of chosen) + sigmoid(r of rejected), for data that are better
+    than the model (`zero`); or sigmoid(r of chosen) + 1 - sigmoid(r of chosen - r of rejected), for data that
+    are worse (`down`). The 1 is not in the paper and changes no gradient: losses are above 0. Gives (E,).
+    """
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.anchored(rewards, towards), _rewarded(s, rewards))
+
+
+@objective("bco", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2404.04656")
+def bco(s: Scores, *, beta: float = 0.1, shift: float = 0.0) -> Loss:
+    """A classifier of good and bad answers, whose logit is the reward of each alone.
+
+    -log sigmoid(r of chosen - shift) - log sigmoid(shift - r of rejected), r = beta * log-ratio against the
+    step's start. shift: the paper's delta, a constant here; there it is a running mean of the rewards, and in
+    TRL's loss of pairs 0. Gives (E,); 2 log 2 where policy and reference are the same and shift is 0.
+    """
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.classified(rewards, shift), _rewarded(s, rewards))
+
+
+@objective("nca", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2402.05369")
+def nca(s: Scores, *, beta: float = 0.01) -> Loss:
+    """Noise contrastive alignment of two answers: the chosen one shall become likelier in itself.
+
+    -log sigmoid(r of chosen) - (log sigmoid(-r of chosen) + log sigmoid(-r of rejected)) / 2, r = beta *
+    log-ratio against the step's start. beta: the paper's alpha. Gives (E,); 2 log 2 where policy and
+    reference are the same.
+    """
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.contrasted(rewards), _rewarded(s, rewards))
+
+
+@objective(
+    "discopop", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2406.08414 eq. 5"
+)
+def discopop(s: Scores, *, beta: float = 0.05, tau: float = 0.05) -> Loss:
+    """The loss that a language model found: between the logistic and the exponential one, by the margin.
+
+    (1 - m) log(1 + exp(-z)) + m exp(-z), where z = beta * (log-ratio of chosen - log-ratio of rejected) and
+    m = sigmoid(z / tau). Gives (E,); (log 2 + 1) / 2 where policy and reference are the same. Raises
+    UsageError unless 0 < tau <= 1: above 1 the loss of wrong pairs has no bound in fp32.
+    """
+    if not 0 < tau <= 1:
+        raise UsageError(f"discopop: tau is {tau}, and must be above 0 and at most 1")
+    rewards = margins.log_ratios(s).times(beta)
+    return Loss(margins.modulated(rewards.margin, tau), _rewarded(s, rewards))
+
+
+@objective("cpo", per="example", parts=("chosen", "rejected"), source="arXiv:2401.08417 eq. 3")
+def cpo(
+    s: Scores, *, beta: float = 0.1, alpha: float = 1.0, likelihood: Literal["mean", "sum"] = "mean"
+) -> Loss:
+    """Contrastive preferences: `dpo` without a reference, and the likelihood of the chosen answer.
+
+    -log sigmoid(beta * (log-prob of chosen - log-prob of rejected)) + alpha * -log-prob of chosen, log-probs
+    summed over trained tokens; in the second term they are divided by the answer's length, as in the paper's
+    code, or, with `likelihood: sum`, as its equation is printed. alpha: TRL's cpo_alpha. Gives (E,).
+    """
+    pair = margins.log_probs(s)
+    said = s.means("chosen") if likelihood == "mean" else pair.chosen
+    return Loss(margins.logistic(beta * pair.margin) - alpha * said, _averaged(s, pair.times(beta)))
+
+
+@objective("simpo", per="example", parts=("chosen", "rejected"), source="arXiv:2405.14734 eq. 6")
+def simpo(s: Scores, *, beta: float = 2.0, gamma: float = 1.0) -> Loss:
+    """A pair's margin is that of its log-probs per token, needs no reference, and is to be above gamma.
+
+    -log sigmoid(beta * (mean log-prob of chosen - mean log-prob of rejected) - gamma). gamma: the paper's, in
+    the units of the scaled margin, as TRL's simpo_gamma. Gives (E,).
+    """
+    pair = margins.mean_log_probs(s).times(beta)
+    return Loss(margins.logistic(pair.margin - gamma), _averaged(s, pair))
+
+
+# ------------------------------------------------------------------------------- what is recorded
+
+
+def _judged(s: Scores, pair: Pair) -> dict[str, Tensor]:
+    """Whether the chosen answer is ahead, by how much, and the log-probs of both."""
+    known = margins.log_probs(s)
+    return {
+        "accuracy": (pair.margin > 0).float(),
+        "margin": pair.margin,
+        "logprob_chosen": known.chosen,
+        "logprob_rejected": known.rejected,
+    }
+
+
+def _rewarded(s: Scores, rewards: Pair) -> dict[str, Tensor]:
+    """With rewards, beta times a summed log-ratio: a falling one of chosen answers is told of by name."""
+    return _judged(s, rewards) | {"reward_chosen": rewards.chosen, "reward_rejected": rewards.rejected}
+
+
+def _averaged(s: Scores, pair: Pair) -> dict[str, Tensor]:
+    """With nats per token of the chosen answers, which are told of by name where they rise."""
+    return _judged(s, pair) | {"nats_chosen": -s.means("chosen")}

@@ -1,0 +1,137 @@
+"""What losses over pairs of answers are put together from: how likely the two are, and links to a loss.
+
+A link takes a margin, or two rewards, that `beta` has scaled already, and gives a loss per pair: all (E,).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from turnsmith.types import Scores
+
+CERTAIN = 1e-6  # nats per token: above it the odds are infinite in fp32
+
+
+class Pair(NamedTuple):
+    """A number for the chosen answer of each example and one for the rejected one: (E,) each."""
+
+    chosen: Tensor
+    rejected: Tensor
+
+    @property
+    def margin(self) -> Tensor:
+        return self.chosen - self.rejected
+
+    def times(self, factor: float) -> Pair:
+        return Pair(factor * self.chosen, factor * self.rejected)
+
+
+# ------------------------------------------------------------------------- how likely the answers are
+
+
+def log_ratios(s: Scores) -> Pair:
+    """Log-prob minus reference log-prob, summed over the trained tokens of an answer."""
+    return Pair(s.ratio("chosen"), s.ratio("rejected"))
+
+
+def mean_log_ratios(s: Scores) -> Pair:
+    """`log_ratios` per trained token; 0 where nothing is trained."""
+    chosen, rejected = log_ratios(s)
+    return Pair(chosen / _tokens(s, "chosen"), rejected / _tokens(s, "rejected"))
+
+
+def log_probs(s: Scores) -> Pair:
+    """Log-probs, summed over the trained tokens of an answer."""
+    return Pair(s.sums("chosen"), s.sums("rejected"))
+
+
+def mean_log_probs(s: Scores) -> Pair:
+    """`log_probs` per trained token; 0 where nothing is trained."""
+    return Pair(s.means("chosen"), s.means("rejected"))
+
+
+def log_odds(s: Scores) -> Pair:
+    """log(p / (1 - p)) of p = exp(mean log-prob), exact for small means too."""
+    return Pair(*map(_log_odds, mean_log_probs(s)))
+
+
+def _log_odds(mean: Tensor) -> Tensor:
+    mean = mean.clamp_max(-CERTAIN)
+    return mean - (-mean.expm1()).log()
+
+
+def _tokens(s: Scores, part: str) -> Tensor:
+    """(E,): the sum of the weights of an answer, as `Scores.means` divides by it."""
+    return s.along(part, s.weights.new_ones(len(s.weights))).clamp_min(1e-9)
+
+
+# --------------------------------------------------------------------------------- links of a margin
+
+
+def logistic(margin: Tensor) -> Tensor:
+    """log(1 + exp(-margin))."""
+    return -F.logsigmoid(margin)
+
+
+def hinged(margin: Tensor) -> Tensor:
+    """What the margin lacks to 1."""
+    return (1 - margin).clamp_min(0)
+
+
+def squared(margin: Tensor, target: float) -> Tensor:
+    """The square of what the margin lacks to the target, or exceeds it by."""
+    return (margin - target) ** 2
+
+
+def conservative(margin: Tensor, flipped: float) -> Tensor:
+    """The logistic loss that is expected where this share of the labels is the wrong way round."""
+    return (1 - flipped) * logistic(margin) + flipped * logistic(-margin)
+
+
+def unbiased(margin: Tensor, flipped: float) -> Tensor:
+    """What is, over such labels, in expectation the logistic loss of the right ones. May be below 0."""
+    return ((1 - flipped) * logistic(margin) - flipped * logistic(-margin)) / (1 - 2 * flipped)
+
+
+def reverse_divergence(margin: Tensor, flipped: float) -> Tensor:
+    """KL(q || p) between two answers: q = sigmoid(margin) is what the policy says, and p = 1 - flipped."""
+    first, second = -logistic(margin), -logistic(-margin)
+    return first.exp() * (first - math.log1p(-flipped)) + second.exp() * (second - math.log(flipped))
+
+
+def modulated(margin: Tensor, temperature: float) -> Tensor:
+    """(1 - m) log(1 + exp(-margin)) + m exp(-margin), where m = sigmoid(margin / temperature).
+
+    One exponential, since the two factors of the second term are 0 and infinite where pairs are far wrong.
+    """
+    share = margin / temperature
+    return F.logsigmoid(-share).exp() * logistic(margin) + (F.logsigmoid(share) - margin).exp()
+
+
+# ------------------------------------------------------------------------------ links of two rewards
+
+
+def square_apart(rewards: Pair, target: float) -> Tensor:
+    """The chosen reward is drawn to the target, the rejected one to its negative: squares, added."""
+    return squared(rewards.chosen, target) + squared(rewards.rejected, -target)
+
+
+def anchored(rewards: Pair, towards: Literal["zero", "down"]) -> Tensor:
+    """`zero` draws the chosen reward up and the rejected one down; `down` both, the rejected one further."""
+    if towards == "zero":
+        return (-rewards.chosen).sigmoid() + rewards.rejected.sigmoid()
+    return rewards.chosen.sigmoid() + (-rewards.margin).sigmoid()
+
+
+def classified(rewards: Pair, shift: float) -> Tensor:
+    """The logistic loss of each answer alone, as one above the shift or below it."""
+    return logistic(rewards.chosen - shift) + logistic(shift - rewards.rejected)
+
+
+def contrasted(rewards: Pair) -> Tensor:
+    """The chosen answer as one of the data, and each of the two, by half, as one of the reference."""
+    return logistic(rewards.chosen) + (logistic(-rewards.chosen) + logistic(-rewards.rejected)) / 2

@@ -232,8 +232,9 @@ def discopop(s: Scores, *, beta: float = 0.05, tau: float = 0.05) -> Loss:
     """The loss that a language model found: between the logistic and the exponential one, by the margin.
 
     (1 - m) log(1 + exp(-z)) + m exp(-z), where z = beta * (log-ratio of chosen - log-ratio of rejected) and
-    m = sigmoid(z / tau). Gives (E,); (log 2 + 1) / 2 where policy and reference are the same. Raises
-    UsageError unless 0 < tau <= 1: above 1 the loss of wrong pairs has no bound in fp32.
+    m = sigmoid(z / tau). Not monotone: where z is 0 its slope is (1 - log 2) / (4 tau) - 3/4, so that with a
+    tau below 0.1 a policy that is its reference first moves the wrong way. Gives (E,); (log 2 + 1) / 2 where
+    the two are the same. Raises UsageError unless 0 < tau <= 1: above 1 wrong pairs have no bound in fp32.
     """
     if not 0 < tau <= 1:
         raise UsageError(f"discopop: tau is {tau}, and must be above 0 and at most 1")

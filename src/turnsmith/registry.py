@@ -211,11 +211,11 @@ def objective(
     than once or of other inputs. extras: numbers for each trained token that the class's `credit` gives:
     `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
     before the round is learnt from. A class may have `before_step(look)`: numbers for each example of the
-    coming step, by name, which its losses read as values; beside: what it calls further data that it asks
-    its `Look` for. network: the one that it is for, where that is no language model: it is called as
-    `(model, run, *, options)`, asks the model itself in its own terms, and takes from the run what the batch
-    says (`rows`) and random numbers. words: False where it does not look at log-probs: they are then not
-    computed, and a model that predicts no words can learn by it.
+    coming step, by name, which its losses read as values; a reference then has to be live. beside: what it
+    calls further data that it asks its `Look` for. network: the one that it is for, where that is no language
+    model: it is called as `(model, run, *, options)`, asks the model itself in its own terms, and takes from
+    the run what the batch says (`rows`) and random numbers. words: False where it does not look at log-probs:
+    they are then not computed, and a model that predicts no words can learn by it.
     """
     return _register("objective", name)
 

@@ -400,6 +400,11 @@ class Look(Protocol):
         parameter that learns. Weights, their gradients and random numbers stay as they are."""
         ...
 
+    def ratios(self, examples: Sequence[Rendered], part: str) -> Sequence[float]:
+        """For each example, which need not be of the data, the log-prob of this part less that under the
+        step's start: sums over trained tokens, without gradients or dropout. It has to be live."""
+        ...
+
 
 class Loss(NamedTuple):
     """Losses per unit, unreduced, and metrics per unit. The loop weights, sums and divides; no gradient goes

@@ -225,8 +225,8 @@ def test_two_equal_answers_teach_nothing(name):
 @pytest.mark.parametrize("name", SUMMED + AVERAGED)
 def test_an_answer_that_is_its_end_alone_is_legal(name):
     s = scores(
-        {"chosen": [[-0.5]], "rejected": [[-0.5, -1.0]]},
-        reference={"chosen": [[-0.25]], "rejected": [[-1.0, -1.0]]},
+        {"chosen": [[-6.5]], "rejected": [[-0.5, -1.0]]},
+        reference={"chosen": [[-0.5]], "rejected": [[-1.0, -1.0]]},
     )
     loss = row(name)(s)
     loss.values.sum().backward()

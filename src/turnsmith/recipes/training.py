@@ -224,7 +224,10 @@ def _done(
     collect = rounds.reach if rounds else None
     ahead = None
     if hasattr(method.objective, "before_step"):
-        ahead = Ahead(scoring, method, ready.step.fit, beside, seed=seed, layout=layout, learner=learner)
+        ahead = Ahead(
+            scoring, method, ready.step.fit, beside,
+            seed=seed, layout=layout, learner=learner, reference=ready.live,
+        )  # fmt: skip
     totals = _fitted(
         ready, runner, scoring, method, layout, directory, seed, validate, learner, watch, collect, ahead
     )

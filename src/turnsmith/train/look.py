@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from turnsmith import seeds
 from turnsmith.data.batch import Layout, fill_rows, pack
-from turnsmith.errors import TrainingError
+from turnsmith.errors import TrainingError, UsageError
 from turnsmith.models import cost
 from turnsmith.models.modes import evaluating
 from turnsmith.models.score import Scoring
@@ -27,7 +27,8 @@ class Ahead:
     """Gives the examples of each window the values that the objective's `before_step` says of them.
 
     beside: further data, by the objective's names for them; which of them a step sees depends on the seed and
-    the step alone. learner: the trainable, where what learns are elements of parameters.
+    the step alone. learner: the trainable, where what learns are elements of parameters. reference: gives
+    reference log-probs (N,) of a batch. Raises UsageError where the objective needs one and there is none.
     """
 
     def __init__(
@@ -40,9 +41,15 @@ class Ahead:
         seed: int,
         layout: Layout = pack,
         learner: Learner | None = None,
+        reference: Callable[[Batch], Tensor] | None = None,
     ) -> None:
+        if method.reference and reference is None:
+            raise UsageError(
+                "the objective asks for log-ratios before each step, also of what is not in the data: set "
+                "fit.reference to live"
+            )
         self.scoring, self.method, self.options, self.layout = scoring, method, options, layout
-        self.data, self.seed, self.learner = beside, seed, learner
+        self.data, self.seed, self.learner, self.reference = beside, seed, learner, reference
 
     def valued(
         self, window: Sequence[Rendered], step: int, total: int, lr: float
@@ -93,6 +100,23 @@ class _Look(Look):
             else slope
             for name, slope in zip(learns, found, strict=True)
         ]
+
+    @torch.no_grad()
+    def ratios(self, examples: Sequence[Rendered], part: str) -> list[float]:
+        scoring, method, options = self.ahead.scoring, self.ahead.method, self.ahead.options
+        reference = self.ahead.reference
+        if reference is None:
+            raise ValueError("this objective needs reference log-probs: declare reference=True")
+        found: list[float] = []
+        for run in fill_rows(examples, options.row, layout=self.ahead.layout, per=method.per):
+            batch = self.ahead.layout(run)
+            scores = Passes(scoring, scoring, batch, method, options.temperature, reference=reference(batch))(
+                gradients=False
+            )
+            found += scores.ratio(part).tolist()
+            supervised = int((batch.weights > 0).sum())
+            self.flops += 2 * cost.forward_flops(scoring.model, batch.tokens, supervised)
+        return found
 
 
 def gradient(

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from turnsmith.errors import DataError
-from turnsmith.stages.comparisons import every_pair
+from turnsmith.stages.comparisons import every_pair, verdicts
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -56,3 +56,16 @@ def test_replies_without_their_rewards_are_an_error():
         made(bare)
     with pytest.raises(DataError, match="'a' has no several conversations 'answers'; it has replies"):
         made(bare, of="answers")
+
+
+def test_a_pair_becomes_a_wanted_answer_and_one_that_is_not():
+    (pair,), _, _ = made(replies("a", 1.0, 3.0))
+    ones = list(verdicts([pair]))
+    assert [(one.id, one.values["label"]) for one in ones] == [("a/1-0/chosen", 1.0), ("a/1-0/rejected", 0.0)]
+    assert [one.parts["text"].messages[-1].content for one in ones] == ["reply 1", "reply 0"]
+    assert [one.values["rating"] for one in ones] == [2.0, 2.0]
+
+
+def test_what_is_no_pair_has_no_verdicts():
+    with pytest.raises(DataError, match="no conversation 'chosen'"):
+        list(verdicts([replies("a", 1.0)]))

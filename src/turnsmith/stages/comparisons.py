@@ -1,4 +1,4 @@
-"""Stages that compare all replies to a prompt by what they are worth."""
+"""Pairs of replies to a prompt, made of what each is worth and taken apart again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from turnsmith.registry import stage
-from turnsmith.stages.parts import several_of, worth_of
+from turnsmith.stages.parts import conversation_of, several_of, worth_of
 from turnsmith.types import Example
 
 
@@ -40,3 +40,15 @@ def every_pair(
             parts = {"chosen": found[better], "rejected": found[worse]}
             meta = {**example.meta, "id": f"{example.id}/{better}-{worse}"}
             yield Example(parts, {**plain, "margin": margin}, meta)
+
+
+@stage("verdicts", source="arXiv:2402.01306")
+def verdicts(
+    data: Sequence[Example], *, chosen: str = "chosen", rejected: str = "rejected", to: str = "text"
+) -> Iterator[Example]:
+    """Make each conversation of a pair an example of its own, with the value `label`: 1 of the chosen one, 0
+    of the rejected one, which comes second. Other values of the pair stay with both."""
+    for example in data:
+        for part, label in ((chosen, 1.0), (rejected, 0.0)):
+            meta = {**example.meta, "id": f"{example.id}/{part}"}
+            yield Example({to: conversation_of(example, part)}, {**example.values, "label": label}, meta)

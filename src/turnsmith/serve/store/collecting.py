@@ -20,7 +20,6 @@ from turnsmith.types import Message as Said
 
 REVIEW = "review"  # the kind of judgement, which `judging` gives nobody by another way
 LOOKED = 200  # trees that are looked through for something to do, the oldest first
-SPEAKERS = {"prompter": "user", "assistant": "assistant"}
 REPLY = {"user": "reply_as_assistant", "assistant": "reply_as_prompter"}  # to a message of which role
 
 

@@ -49,3 +49,10 @@ def test_a_page_of_another_site_that_leads_its_name_here_is_refused(local, batch
     assert httpx.get(f"{server.url}/v1/models").status_code == 200
     asked = httpx.get(f"{server.url}/v1/models", headers={"Host": "evil.example"})
     assert asked.status_code == 400
+
+
+def test_a_network_stays_shut_when_the_last_key_has_ended(local, batching, running):
+    import httpx2 as httpx
+
+    server = running({"tiny": Served("tiny", local, batching)}, alone=False)
+    assert httpx.get(f"{server.url}/v1/models").status_code == 401

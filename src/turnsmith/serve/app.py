@@ -71,7 +71,7 @@ def app(
     if alone:
         made.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     answer_errors(made)
-    made.state.doors = Doors(store, Rate(rate))
+    made.state.doors = Doors(store, Rate(rate), alone=alone)
     keeping = Keeping(store, patience=patience) if store else None
     if keeping:
         made.include_router(feedback.routes(keeping, criteria, rules))

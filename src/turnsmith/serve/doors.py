@@ -43,10 +43,11 @@ class Rate:
 
 
 class Doors:
-    """Lets in who has a key; anyone, as admin, where the store has no key or there is no store."""
+    """Lets in who has a key; anyone, as admin, where there is none and `alone` says that only this machine
+    can ask: a network stays shut when the last key has ended."""
 
-    def __init__(self, store: Store | None, rate: Rate) -> None:
-        self._store, self._rate = store, rate
+    def __init__(self, store: Store | None, rate: Rate, *, alone: bool) -> None:
+        self._store, self._rate, self._alone = store, rate, alone
         self._known: dict[str, Known] = {}
         self._looked = -math.inf
 
@@ -54,7 +55,7 @@ class Doors:
         """Who asks. Raises Refused without a key that opens this, and where they ask too often."""
         keys = await self._keys()
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        asking = keys.get(digest(given)) if keys else OPEN
+        asking = keys.get(digest(given)) if keys or not self._alone else OPEN
         if asking is None:
             raise Refused(
                 401, "the key is not known: send it as Authorization: Bearer KEY", code="invalid_api_key"

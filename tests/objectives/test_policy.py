@@ -13,7 +13,8 @@ import turnsmith
 from turnsmith.data.batch import pack
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
-from turnsmith.objectives.policy import Ppo, gae, whitened
+from turnsmith.objectives.advantages import gae, whitened
+from turnsmith.objectives.policy import Ppo
 from turnsmith.testing import chat, jsonl, model, scores, tokens
 from turnsmith.types import Example, Rendered
 
@@ -200,15 +201,20 @@ def start(tmp_path_factory):
 
 def tuned(start, *, steps, lr, **ppo):
     """The figures of a model that PPO has tuned, and of the start; and the metrics of its steps."""
+    return learnt(start, {"ppo": ppo}, steps=steps, lr=lr, batch=24, epochs=4)
+
+
+def learnt(start, objective, *, steps, lr, batch, epochs):
+    """The same of a model that another loss over its own answers has tuned; a step takes `batch` examples."""
     asked = {"max_new": 6, "reward": {"rules": {"keywords": "word", "within": 6, "bad": ["bad"]}}}
-    stages = [{"answers": {"by": "policy", "n": 24, **asked}}, "each_answer"]
+    stages = [{"answers": {"by": "policy", "n": 24, **asked}}, *(["each_answer"] if batch == 24 else [])]
     train = {
         "name": "policy",
         "data": "asked",
-        "objective": {"ppo": ppo},
+        "objective": objective,
         "trainable": "full",
-        "collect": {"stages": stages, "examples": 1, "epochs": 4},
-        "fit": {**FIT, "steps": steps, "batch": 24, "lr": lr, "reference": "live"},
+        "collect": {"stages": stages, "examples": 1, "epochs": epochs},
+        "fit": {**FIT, "steps": steps, "batch": batch, "lr": lr, "reference": "live"},
     }
     suite = [{"rewarded": {"on": "asked", "n": 40, **asked}}]
     steps = [
@@ -230,6 +236,20 @@ def test_the_best_answer_is_found(start):
     assert rows["divergence"]["after"] > 0.5  # that of always `yes` is log 3
     assert metrics[0]["ratio"] == pytest.approx(1, abs=1e-5)
     assert metrics[0]["clipped"] == 0
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [{"rloo": {"kl": 0.0}}, {"rloo": {"kl": 0.0, "baseline": "round"}}, {"grpo": {"kl": 0.0}}],
+    ids=["rloo", "reinforce", "grpo"],
+)
+def test_the_best_answer_is_found_without_a_value_model_too(start, objective):
+    """A group of answers is one example, of which a step takes one."""
+    rows, metrics = learnt(start, objective, steps=24, lr=1e-2, batch=1, epochs=2)
+    assert abs(rows["reward"]["before"]) < 0.5
+    assert rows["reward"]["after"] > 0.9
+    assert metrics[0]["ratio"] == pytest.approx(1, abs=1e-5)
+    assert metrics[0]["from_start"] == pytest.approx(0, abs=1e-4)
 
 
 def test_what_pays_much_for_nearness_stays_near(start):

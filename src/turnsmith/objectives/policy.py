@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from turnsmith.errors import UsageError
+from turnsmith.objectives.advantages import above, drift, gae, gained, whitened
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
-
-LEAST = 1e-4  # standard deviation below which advantages count as equal: what is left is rounding
 
 
 @objective(
@@ -78,19 +79,130 @@ class Ppo:
         )
         assert s.reference is not None
         ratio = (s.logprobs - old).exp()
-        held = ratio.clamp(1 - self.clip, 1 + self.clip)
-        gain = torch.minimum(ratio * advantage, held * advantage)
+        gain = gained(ratio, advantage, low=self.clip, high=self.clip)
         value = s.heads["value"]
         near = expected + (value - expected).clamp(-self.clip_value, self.clip_value)
         error = torch.maximum((value - target) ** 2, (near - target) ** 2) / 2
         metrics = {
             "ratio": ratio,
-            "clipped": (ratio != held).to(ratio.dtype),
+            "clipped": outside(ratio, self.clip, self.clip),
             "value_error": error,
             "from_start": s.logprobs - s.reference,
         }
         values = -gain + self.value_weight * error
         return Loss(values, metrics)
+
+
+@objective(
+    "rloo",
+    per="sequence",
+    parts=("replies",),
+    reference=True,
+    values=("reward",),
+    extras=("old", "advantage"),
+    source="arXiv:2402.14740 eq. 4, 8",
+)
+class Rloo:
+    """REINFORCE with what a prompt's other answers were worth as the baseline; an answer is one action.
+
+    Of each answer -r A, with r = pi / pi_old over the whole answer, whose gradient where nothing has moved is
+    that of -A log pi. A = R - baseline, and R = reward - kl * log(pi_old / pi_start). baseline: `others`, the
+    mean R of the prompt's other answers; `round`, the mean of all that were drawn with it, plain REINFORCE;
+    or `none`. kl: the paper's beta. clip: r counts for no less than 1 - clip and no more than 1 + clip, as in
+    TRL (0.2); 0 is no bound, as in the paper. Under `others` the only answer to a prompt teaches nothing.
+    Gives (P,), one for each answer. Raises UsageError where no prompt of a round has two.
+    """
+
+    def __init__(
+        self,
+        *,
+        kl: float = 0.05,
+        baseline: Literal["others", "round", "none"] = "others",
+        clip: float = 0.0,
+    ) -> None:
+        self.kl, self.baseline, self.clip = kl, baseline, clip
+
+    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
+        """What each answer of a round was worth, under the model that drew it, for each of its tokens."""
+        worth = [s.values["reward"] - self.kl * s.ratio("replies") for s in scores]
+        if self.baseline == "others":
+            _several(scores, "rloo: baseline: others")
+            found = [above(one, s.owner("replies"), "others") for s, one in zip(scores, worth, strict=True)]
+        else:
+            mean = torch.cat(worth).mean() if self.baseline == "round" else 0.0
+            found = [one - mean for one in worth]
+        return [_spread(s, one) for s, one in zip(scores, found, strict=True)]
+
+    def __call__(self, s: Scores) -> Loss:
+        old, advantage = s.extras["old"], _answer(s, s.extras["advantage"])
+        ratio = s.along("replies", s.logprobs - old).exp()
+        gain = gained(ratio, advantage, low=self.clip, high=self.clip) if self.clip else ratio * advantage
+        metrics = {"reward": s.values["reward"], "ratio": ratio, "from_start": s.ratio("replies")}
+        return Loss(-gain, metrics | ({"clipped": outside(ratio, self.clip, self.clip)} if self.clip else {}))
+
+
+@objective(
+    "grpo",
+    per="sequence",
+    parts=("replies",),
+    reference=True,
+    values=("reward",),
+    extras=("old", "advantage"),
+    source="arXiv:2402.03300 eq. 3, 4",
+)
+class Grpo:
+    """PPO without a value model: how many deviations an answer is above those to its prompt is its advantage.
+
+    Of each token -min(r A, clip(r, 1 - clip, 1 + clip) A) + kl * d, with r = pi / pi_old, q = pi_start / pi
+    and d = q - log q - 1; of an answer, the mean over its tokens. A is the same for all tokens of an answer.
+    clip_high: another bound above, 0.28 in DAPO (arXiv:2503.14476); by default that below. deviation: whether
+    A is divided by the deviation. length: sums over tokens are divided by this number instead of by the
+    answer's own; with deviation off it is Dr. GRPO (arXiv:2503.20783). ratio: `sequence` takes for r the
+    geometric mean over the answer, as GSPO (arXiv:2507.18071 eq. 7). The deviation is that of n answers; TRL
+    takes that of n - 1, plus 1e-4. kl: the paper's beta. Gives (P,). Raises UsageError where no prompt of a
+    round has two answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip: float = 0.2,
+        clip_high: float | None = None,
+        kl: float = 0.04,
+        deviation: bool = True,
+        length: int | None = None,
+        ratio: Literal["token", "sequence"] = "token",
+    ) -> None:
+        self.low, self.high = clip, clip if clip_high is None else clip_high
+        self.kl, self.deviation, self.length, self.ratio = kl, deviation, length, ratio
+
+    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
+        """How far above its prompt's each answer of a round was, for each of its tokens."""
+        _several(scores, "grpo")
+        baseline = "deviation" if self.deviation else "mean"
+        return [_spread(s, above(s.values["reward"], s.owner("replies"), baseline)) for s in scores]
+
+    def __call__(self, s: Scores) -> Loss:
+        ratio, apart = self._ratio(s), drift(s.logprobs, _reference(s))
+        gain = gained(ratio, s.extras["advantage"], low=self.low, high=self.high)
+        metrics = {
+            "reward": s.values["reward"],
+            "ratio": _mean(s, ratio),
+            "clipped": _mean(s, outside(ratio, self.low, self.high)),
+            "from_start": _mean(s, apart),
+        }
+        values = s.along("replies", self.kl * apart - gain)
+        return Loss(values / (self.length or _tokens(s)), metrics)
+
+    def _ratio(self, s: Scores) -> Tensor:
+        """(N,)."""
+        moved = s.logprobs - s.extras["old"]
+        return (_mean(s, moved)[s.path] if self.ratio == "sequence" else moved).exp()
+
+
+def outside(ratio: Tensor, low: float, high: float) -> Tensor:
+    """1 where a ratio has left its bounds, else 0."""
+    return (ratio != ratio.clamp(1 - low, 1 + high)).to(ratio.dtype)
 
 
 def answers(s: Scores) -> Iterator[Tensor]:
@@ -101,28 +213,30 @@ def answers(s: Scores) -> Iterator[Tensor]:
             yield at
 
 
-def gae(rewards: Tensor, values: Tensor, *, discount: float = 1.0, trace: float = 0.95) -> Tensor:
-    """Generalised advantage estimates of the actions of one episode, after which nothing is expected.
-
-    rewards, values: (T,), values of the state before each action. Gives (T,): sum over j >= t of (discount *
-    trace)**(j - t) * d_j, with d_j = rewards[j] + discount * values[j + 1] - values[j].
-    Source: arXiv:1506.02438 eq. 16; trace is its lambda.
-
-    >>> gae(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]), discount=1.0, trace=0.5)
-    tensor([0.2500, 0.5000])
-    """
-    after = torch.cat([values[1:], values.new_zeros(1)])
-    errors = rewards + discount * after - values
-    found = torch.zeros_like(errors)
-    ahead = errors.new_zeros(())
-    for at in range(len(errors) - 1, -1, -1):
-        ahead = errors[at] + discount * trace * ahead
-        found[at] = ahead
-    return found
+def _several(scores: Sequence[Scores], what: str) -> None:
+    if all(len(owner) == len(owner.unique()) for owner in (s.owner("replies") for s in scores)):
+        raise UsageError(f"{what}: no prompt has two answers to compare: raise n of `answers`")
 
 
-def whitened(values: Tensor) -> Tensor:
-    """With mean 0 and standard deviation 1; all 0 where they are equal."""
-    centred = values - values.mean()
-    spread = centred.square().mean().sqrt()
-    return centred / spread if spread > LEAST else torch.zeros_like(centred)
+def _spread(s: Scores, advantage: Tensor) -> dict[str, Tensor]:
+    """The log-probs now, and the advantage of each answer (P,) for each of its tokens."""
+    return {"old": s.logprobs, "advantage": advantage.to(s.logprobs.dtype)[s.path]}
+
+
+def _answer(s: Scores, per_token: Tensor) -> Tensor:
+    """(P,): what all tokens of an answer share; 0 for one without a token that learns."""
+    return per_token.new_zeros(len(s.paths)).index_copy(0, s.path, per_token)
+
+
+def _tokens(s: Scores) -> Tensor:
+    return s.along("replies", torch.ones_like(s.weights)).clamp_min(1e-9)
+
+
+def _mean(s: Scores, per_token: Tensor) -> Tensor:
+    """Weighted means over each answer: (P,)."""
+    return s.along("replies", per_token) / _tokens(s)
+
+
+def _reference(s: Scores) -> Tensor:
+    assert s.reference is not None
+    return s.reference

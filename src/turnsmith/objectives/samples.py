@@ -11,10 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from turnsmith.objectives.advantages import above
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Scores
-
-SPREAD = 1e-6  # rewards that differ by less are the same, and have no deviation to be divided by
 
 
 @objective(
@@ -60,30 +59,25 @@ def rwr(s: Scores, *, temperature: float = 1.0, largest: float = 20.0) -> Loss:
     "reinforce", per="example", parts=("replies",), values=("reward",), linear=True, source="arXiv:2404.14367"
 )
 def reinforce(
-    s: Scores, *, normalise: Literal["mean", "deviation", "none"] = "deviation", positive: bool = False
+    s: Scores,
+    *,
+    normalise: Literal["mean", "deviation", "others", "none"] = "deviation",
+    positive: bool = False,
 ) -> Loss:
     """Policy gradient: likelihood of each reply times its advantage, which is below 0 for poor replies.
 
     The mean over the replies to a prompt of -advantage * log pi(reply). The advantage is the reward, less the
-    mean of the prompt's rewards, divided by their standard deviation; `mean` does not divide, and `none`
-    takes rewards as they are, e.g. as the stage `standardised` left them. positive: the least advantage of
+    mean of the prompt's rewards, divided by their standard deviation; `mean` does not divide, `others` takes
+    the mean of the other replies (arXiv:2402.14740), and `none` takes rewards as they are, e.g. as the stage
+    `standardised` left them. positive: the least advantage of
     each prompt is taken off all of its own, so that no likelihood is pushed down. Gives (E,).
     """
     rewards, likely = s.values["reward"], s.sums("replies")
-    advantages = _advantages(s, rewards, normalise, positive).to(likely.dtype)
+    advantages = above(rewards, s.owner("replies"), normalise).to(likely.dtype)
+    if positive:
+        advantages = advantages - rows(s, advantages, torch.inf).amin(1)[s.owner("replies")]
     metrics = {"reward": _mean(s, rewards).to(likely.dtype), "nats": -_mean(s, likely)}
     return Loss(-_mean(s, advantages * likely), metrics)
-
-
-def _advantages(s: Scores, rewards: Tensor, normalise: str, positive: bool) -> Tensor:
-    """(S,)."""
-    owner, found = s.owner("replies"), rewards
-    if normalise != "none":
-        found = found - _mean(s, found)[owner]
-    if normalise == "deviation":
-        deviation = _mean(s, found**2).sqrt()
-        found = torch.where(deviation > SPREAD, 1 / deviation.clamp_min(SPREAD), 0.0)[owner] * found
-    return found - rows(s, found, torch.inf).amin(1)[owner] if positive else found
 
 
 def _mean(s: Scores, values: Tensor) -> Tensor:

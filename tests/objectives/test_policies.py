@@ -1,0 +1,134 @@
+"""RLOO, REINFORCE and GRPO by hand. How they tune a model is seen beside PPO, in test_policy.py."""
+
+from dataclasses import replace
+from math import exp, log
+
+import pytest
+import torch
+
+from turnsmith.errors import UsageError
+from turnsmith.objectives.policy import Grpo, Rloo
+from turnsmith.objectives.samples import reinforce
+from turnsmith.types import Path, Scores
+
+
+def drawn(prompts, *, reference=None):
+    """Scores of prompts, each given as (reward, log-probs of its tokens) of its answers. reference: log-probs
+    under the start, all answers one behind the other."""
+    answers = [(at, no, *one) for at, found in enumerate(prompts) for no, one in enumerate(found)]
+    logprobs = torch.tensor([x for *_, said in answers for x in said], dtype=torch.float64)
+    path = [at for at, (*_, said) in enumerate(answers) for _ in said]
+    other = logprobs if reference is None else torch.tensor(reference, dtype=torch.float64)
+    return Scores(
+        logprobs=logprobs.requires_grad_(),
+        weights=torch.ones(len(path), dtype=torch.float64),
+        turns=torch.zeros(len(path), dtype=torch.long),
+        path=torch.tensor(path, dtype=torch.long),
+        paths=tuple(Path(at, "replies", no) for at, no, *_ in answers),
+        examples=len(prompts),
+        reference=other.detach(),
+        values={"reward": torch.tensor([reward for _, _, reward, _ in answers], dtype=torch.float64)},
+    )
+
+
+def credited(objective, *given, old=None):
+    """Scores with what credit says of them, as all of one round."""
+    with torch.no_grad():
+        found = objective.credit([replace(one, logprobs=one.logprobs.detach()) for one in given])
+    if old is not None:
+        found[0]["old"] = torch.tensor(old, dtype=torch.float64)
+    return [replace(one, extras=extras) for one, extras in zip(given, found, strict=True)]
+
+
+def slopes(objective, s):
+    (found,) = torch.autograd.grad(objective(s).values.sum(), s.logprobs)
+    return found.tolist()
+
+
+TWO = [[(3.0, [-1.0, -2.0]), (1.0, [-0.5]), (5.0, [-1.0])], [(2.0, [-1.0]), (4.0, [-3.0, -1.0])]]
+
+
+# ------------------------------------------------------------------------------------------------ rloo
+
+
+def test_an_answer_is_held_against_the_others_to_its_prompt():
+    (s,) = credited(Rloo(), drawn(TWO))
+    assert s.extras["advantage"].tolist() == [0.0, 0.0, -3.0, 3.0, -2.0, 2.0, 2.0]
+    assert Rloo()(s).values.tolist() == [0.0, 3.0, -3.0, 2.0, -2.0]
+    assert slopes(Rloo(), s) == [0.0, 0.0, 3.0, -3.0, 2.0, -2.0, -2.0]  # -A grad log pi, whatever the length
+
+
+def test_an_answer_pays_for_leaving_the_start_before_it_is_compared():
+    given = drawn([[(1.0, [-1.0, -2.0]), (1.0, [-0.5])]], reference=[-2.0, -2.0, -0.5])
+    (s,) = credited(Rloo(kl=0.1), given)
+    assert s.extras["advantage"].tolist() == pytest.approx([-0.1, -0.1, 0.1])  # R = 1 - 0.1 * 1, and 1
+
+
+def test_the_mean_of_a_round_is_plain_reinforce_and_is_taken_over_all_batches():
+    first, second = (drawn([[(reward, [-1.0])]]) for reward in (1.0, 4.0))
+    found = credited(Rloo(baseline="round"), first, second)
+    assert [s.extras["advantage"].tolist() for s in found] == [[-1.5], [1.5]]
+    bare = credited(Rloo(baseline="none"), first, second)
+    assert [s.extras["advantage"].tolist() for s in bare] == [[1.0], [4.0]]
+
+
+def test_bounds_are_of_the_whole_answer_and_there_are_none_by_default():
+    (s,) = credited(Rloo(), drawn([[(2.0, [-1.0, -1.0]), (0.0, [-1.0])]]), old=[-1.2, -1.2, -1.0])
+    assert Rloo()(s).values.tolist() == pytest.approx([-2 * exp(0.4), 2.0])
+    assert Rloo(clip=0.2)(s).values.tolist() == pytest.approx([-2 * 1.2, 2.0])
+    assert slopes(Rloo(clip=0.2), s) == pytest.approx([0.0, 0.0, 2.0])
+
+
+def test_with_others_as_the_baseline_it_moves_as_reinforce_with_others_does():
+    (s,) = credited(Rloo(kl=0.0), drawn(TWO))
+    (theirs,) = torch.autograd.grad(reinforce(s, normalise="others").values.sum(), s.logprobs)
+    counts = torch.tensor([3.0, 3.0, 3.0, 3.0, 2.0, 2.0, 2.0])  # reinforce is a mean over a prompt's answers
+    assert slopes(Rloo(kl=0.0), s) == pytest.approx((counts * theirs).tolist())
+
+
+@pytest.mark.parametrize("objective", [Rloo(), Grpo()], ids=["rloo", "grpo"])
+def test_one_answer_to_each_prompt_cannot_be_compared(objective):
+    with pytest.raises(UsageError, match="no prompt has two answers to compare"):
+        objective.credit([drawn([[(1.0, [-1.0])], [(2.0, [-1.0])]])])
+
+
+def test_the_only_answer_to_a_prompt_teaches_nothing_beside_others():
+    (s,) = credited(Rloo(), drawn([[(9.0, [-1.0])], TWO[1]]))
+    assert slopes(Rloo(), s)[0] == 0.0
+
+
+# ------------------------------------------------------------------------------------------------ grpo
+
+
+def test_an_advantage_is_in_deviations_and_an_answer_is_a_mean_of_its_tokens():
+    (s,) = credited(Grpo(kl=0.0), drawn(TWO))
+    up = 2 / (8 / 3) ** 0.5  # of 3, 1, 5 the mean is 3 and the variance 8 / 3
+    assert s.extras["advantage"].tolist() == pytest.approx([0.0, 0.0, -up, up, -1.0, 1.0, 1.0])
+    assert slopes(Grpo(kl=0.0), s) == pytest.approx([0.0, 0.0, up, -up, 1.0, -0.5, -0.5])
+
+
+def test_without_deviation_and_over_one_length_it_is_dr_grpo():
+    objective = Grpo(kl=0.0, deviation=False, length=4)
+    (s,) = credited(objective, drawn(TWO))
+    assert slopes(objective, s) == pytest.approx([0.0, 0.0, 2 / 4, -2 / 4, 1 / 4, -1 / 4, -1 / 4])
+
+
+def test_drift_from_the_start_is_in_the_loss():
+    given = drawn([[(1.0, [-1.0, -1.0]), (1.0, [-2.0])]], reference=[-1.0 - log(2), -1.0, -2.0])
+    (s,) = credited(Grpo(kl=0.3), given)
+    # Half as likely under the start: 0.5 + log 2 - 1 of one token of two; equal rewards add nothing.
+    assert Grpo(kl=0.3)(s).values.tolist() == pytest.approx([0.3 * (log(2) - 0.5) / 2, 0.0])
+
+
+def test_tokens_have_bounds_of_their_own_and_the_one_above_may_be_wider():
+    (s,) = credited(Grpo(), drawn([[(1.0, [-1.0, -1.0]), (0.0, [-1.0])]]), old=[-1.25, -1.5, -1.0])
+    tight, wide = Grpo(kl=0.0), Grpo(kl=0.0, clip_high=0.5)
+    assert tight(s).values.tolist() == pytest.approx([-1.2, 1.0])  # both tokens are above 1.2
+    assert wide(s).values.tolist() == pytest.approx([-(exp(0.25) + 1.5) / 2, 1.0])
+    assert tight(s).metrics["clipped"].tolist() == [1.0, 0.0]
+
+
+def test_a_ratio_of_the_whole_answer_is_the_geometric_mean_of_its_tokens():
+    (s,) = credited(Grpo(), drawn([[(1.0, [-1.0, -1.0]), (0.0, [-1.0])]]), old=[-1.3, -0.9, -1.0])
+    found = Grpo(kl=0.0, ratio="sequence")(s)
+    assert found.values.tolist() == pytest.approx([-exp((0.3 - 0.1) / 2), 1.0])

@@ -204,18 +204,19 @@ def objective(
     `entropy`, `argmax`, `logsumexp`, `max`, `HEAD:max`, of logits divided by an option `HEAD:max/{option}`,
     or beside a model of the step's `others` `kl:NAME`, `reverse_kl:NAME`, how far its layers are,
     `states:NAME` and `attention:NAME`, and what its own heads say, `heads:NAME`. heads: learn too; their
-    size, `vocab`, `("mlp", 1)` behind a hidden layer, `("last", 1)` on a read-out, or `("{option}", "narrow",
-    1)` on one that an option names, behind two layers. targets: heads that a copy NAME_target follows, and
-    the option that says how much of the way it goes after each step. values: numbers that it needs of each
-    example. forward: it is given a `Run` in place of scores, with which it computes them, more
-    than once or of other inputs. extras: numbers for each trained token that the class's `credit` gives:
-    `(scores of all of a round) -> for each of them, (N,) by name`; it is asked once, without gradients,
-    before the round is learnt from. A class may have `before_step(look)`: numbers for each example of the
-    coming step, by name, which its losses read as values; a reference then has to be live. beside: what it
-    calls further data that it asks its `Look` for. network: the one that it is for, where that is no language
-    model: it is called as `(model, run, *, options)`, asks the model itself in its own terms, and takes from
-    the run what the batch says (`rows`) and random numbers. words: False where it does not look at log-probs:
-    they are then not computed, and a model that predicts no words can learn by it.
+    size, `vocab`, `("mlp", 1)` behind a hidden layer, `("own", 1)` on each trained token's own state,
+    `("last", 1)` on a read-out, or `("{option}", "narrow", 1)` on one that an option names, behind two
+    layers. targets: heads that a copy NAME_target follows, and the option that says how much of the way it
+    goes after each step. values: numbers that it needs of each example. forward: it is given a `Run` in place
+    of scores, with which it computes them, more than once or of other inputs. extras: numbers for each
+    trained token that the class's `credit` gives: `(scores of all of a round) -> for each of them, (N,) by
+    name`; it is asked once, without gradients, before the round is learnt from. A class may have
+    `before_step(look)`: numbers for each example of the coming step, by name, which its losses read as
+    values; a reference then has to be live. beside: what it calls further data that it asks its `Look` for.
+    network: the one that it is for, where that is no language model: it is called as `(model, run, *,
+    options)`, asks the model itself in its own terms, and takes from the run what the batch says (`rows`) and
+    random numbers. words: False where it does not look at log-probs: they are then not computed, and a model
+    that predicts no words can learn by it.
     """
     return _register("objective", name)
 

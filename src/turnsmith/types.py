@@ -32,7 +32,9 @@ Read = Literal["first", "last", "mean"]
 # Of a head: how many numbers it gives for a trained token, or one for each id; either with "mlp" before it,
 # behind a hidden layer; or how many for a read-out, as it is or behind two layers that narrow it.
 Narrow: TypeAlias = "tuple[Read, Literal['narrow'], int]"
-Size: TypeAlias = "int | Literal['vocab'] | tuple[Read | Literal['mlp'], int | Literal['vocab']] | Narrow"
+Size: TypeAlias = (
+    "int | Literal['vocab'] | tuple[Read | Literal['mlp', 'own'], int | Literal['vocab']] | Narrow"
+)
 
 
 def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
@@ -285,9 +287,10 @@ class Scores:
     of `sums` of their part. extras: (N, ...). reduced: (N,), computed over the vocabulary at each trained
     token. read: (P, H), `first`, `last` or `mean` of each path. temperature: what the logits were divided by.
     heads: (N,), or (N, n) of a head that gives n numbers; of one over the vocabulary what it says of the
-    token that came. (P,) or (P, n) of one on a read-out. The copy that follows a head is NAME_target.
-    apart: (P,), how far states or attention are from those of another model, see `models/layers.py`. others:
-    what the heads of other models say, by the name of the model and of the head.
+    token that came; read before each token, or, of one on its `own` state, behind it. (P,) or (P, n) of one
+    on a read-out. The copy that follows a head is NAME_target. apart: (P,), how far states or attention are
+    from those of another model, see `models/layers.py`. others: what the heads of other models say, by the
+    name of the model and of the head.
     """
 
     logprobs: Tensor

@@ -8,8 +8,10 @@ import torch
 from turnsmith.data.batch import pack
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
-from turnsmith.objectives.rank import ranking, reward
-from turnsmith.testing import model, scores, tokens
+from turnsmith.objectives.rank import ranking, reward, token_reward
+from turnsmith.testing import Told, model, scores, tokens
+from turnsmith.train.method import Method
+from turnsmith.train.passes import Passes
 from turnsmith.types import Path, Rendered, Scores
 
 
@@ -39,6 +41,68 @@ def test_identical_texts_give_log_2():
     with torch.no_grad():
         loss = reward(scoring(pack([Rendered("a", {"chosen": (one,), "rejected": (one,)})])))
     assert loss.values.item() == pytest.approx(log(2), abs=1e-6)
+
+
+# -------------------------------------------------------------------------------- a number at each token
+
+
+def soft(margin):
+    """-log sigmoid."""
+    return log(1 + exp(-margin))
+
+
+def told(*pairs):
+    """Pairs of answers, given as (ids, numbers), of which all tokens learn."""
+    parts = {"chosen": [ids for (ids, _), _ in pairs], "rejected": [ids for _, (ids, _) in pairs]}
+    flat = [one for pair in pairs for one in pair]
+    given = scores(parts, heads={"reward": [number for _, numbers in flat for number in numbers]})
+    return Told(given, [id for ids, _ in flat for id in ids])
+
+
+def test_places_count_from_the_first_difference_to_the_end_of_the_longer_answer():
+    run = told((([5, 6, 7, 8], [9.0, 9.0, 1.0, 2.0]), ([5, 6, 9], [-4.0, 0.0, 0.5])))
+    found = token_reward(run)
+    # Places 2 and 3; behind its end the rejected answer keeps 0.5.
+    assert found.values.tolist() == [pytest.approx((soft(1.0 - 0.5) + soft(2.0 - 0.5)) / 2)]
+    assert found.metrics["margin"].tolist() == [1.5]
+    (slopes,) = torch.autograd.grad(found.values.sum(), run.scores.heads["reward"])
+    assert slopes[[0, 1, 4, 5]].tolist() == [0.0] * 4  # check of card 61: what both share gets no gradient
+    half = [-0.5 / (1 + exp(0.5)), -0.5 / (1 + exp(1.5))]
+    assert slopes[[2, 3, 6]].tolist() == pytest.approx([*half, -sum(half)])
+
+
+def test_of_equal_answers_the_last_token_counts():
+    """Check of card 61: log 2, whatever stands before."""
+    found = token_reward(told((([5, 6, 7], [3.0, 1.0, 0.5]), ([5, 6, 7], [0.0, 2.0, 0.5]))))
+    assert found.values.tolist() == [pytest.approx(log(2))]
+
+
+def test_equal_values_give_log_2_at_every_place_and_examples_stand_apart():
+    """Check of card 61."""
+    found = token_reward(
+        told(
+            (([5, 6, 7], [1.0, 1.0, 1.0]), ([9], [1.0])),
+            (([5], [2.0]), ([6, 7, 8, 9, 10], [0.0, 0.0, 0.0, 1.0, 0.0])),
+        )
+    )
+    later = (4 * soft(2.0) + soft(1.0)) / 5
+    assert found.values.tolist() == pytest.approx([log(2), later])
+    assert found.metrics["accuracy"].tolist() == [0.0, 1.0]
+
+
+def test_a_number_is_that_of_the_tokens_own_state_however_rows_are_laid_out():
+    whole = model()
+    forest.attach(whole)
+    scoring = Scoring(whole, heads={"reward": ("own", 1)}).eval()
+    ones = {"chosen": (tokens([5, 6, 8, 9], 2),), "rejected": (tokens([5, 6, 4], 2),)}
+    batch = pack([Rendered("a", ones), Rendered("b", dict.fromkeys(ones, ones["chosen"]))])
+    method = Method(token_reward, "example", forward=True, words=False)
+    with torch.no_grad():
+        found = Passes(scoring, scoring, batch, method, 1.0).loss()
+        states = [whole.model(torch.tensor([ids])).last_hidden_state[0] for ids in ([5, 6, 8, 9], [5, 6, 4])]
+        long, short = (scoring.heads["reward"](one)[:, 0].tolist() for one in states)
+    by_hand = (soft(long[2] - short[2]) + soft(long[3] - short[2])) / 2
+    assert found.values.tolist() == pytest.approx([by_hand, log(2)], abs=1e-5)
 
 
 # ----------------------------------------------------------------------------- sets of ranked answers

@@ -16,7 +16,7 @@ from turnsmith import seeds
 from turnsmith.errors import ModelError
 from turnsmith.models import needs
 from turnsmith.models.locate import locate
-from turnsmith.models.needs import AGAINST, HEADS, LAYERS, TARGET, count_of, others, read_of
+from turnsmith.models.needs import AGAINST, HEADS, LAYERS, OWN, TARGET, count_of, is_own, others, read_of
 from turnsmith.models.reduce import REDUCTIONS, TAKEN, known, reduce
 from turnsmith.types import Read, Size
 
@@ -30,10 +30,11 @@ class Heads(nn.ModuleDict):
     """Projections of the last hidden states, by name, with weights in fp32.
 
     sizes: of each, how many numbers it gives, or `vocab` for one for each token; `("mlp", n)` or
-    `("mlp", "vocab")` behind a hidden layer of twice the width; `("last", 1)` for one number of each path's
-    read-out `last`, and `("last", "narrow", 1)` behind two layers of a half and a quarter of the width.
-    targets: heads that a copy NAME_target follows, and how much of the way to them it goes
-    at each `follow`, from 0 to 1; a copy speaks as its head does, and no gradient goes into it or through it.
+    `("mlp", "vocab")` behind a hidden layer of twice the width; `("own", 1)` for one number of each trained
+    token's own state, not of the one that predicts it; `("last", 1)` for one of each path's read-out `last`,
+    and `("last", "narrow", 1)` behind two layers of a half and a quarter of the width. targets: heads that a
+    copy NAME_target follows, and how much of the way to them it goes at each `follow`, from 0 to 1; a copy
+    speaks as its head does, and no gradient goes into it or through it.
     seed: of their first weights.
     """
 
@@ -103,7 +104,7 @@ class Heads(nn.ModuleDict):
         with torch.autocast(hidden.device.type, enabled=False):
             for name, head in self.items():
                 size = self.sizes[name]
-                if read_of(size):
+                if read_of(size) or is_own(size):
                     continue
                 states = self._states(name, hidden)
                 if count_of(size) != "vocab":
@@ -113,6 +114,14 @@ class Heads(nn.ModuleDict):
                 said[name] = found.pop(TAKEN)
                 reduced |= {f"{name}:{reduction}": values for reduction, values in found.items()}
         return said, reduced
+
+    def on_tokens(self, states: Tensor) -> dict[str, Tensor]:
+        """What the heads on trained tokens' own states (N, H) say: (N,) of a head of size 1, and (N, n)."""
+        return {
+            name: self[name](self._states(name, states)).squeeze(1)
+            for name, size in self.sizes.items()
+            if is_own(size)
+        }
 
     def on_paths(self, read: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the heads on read-outs say of P paths: (P,) of a head of size 1, and (P, n) of others.
@@ -169,12 +178,12 @@ def _check(name: str, size: Size) -> None:
     """Raise ModelError where there is no such size."""
     first, *between, count = size if isinstance(size, tuple) else ("mlp", size)
     number = isinstance(count, int) and count > 0
-    fits = first in READS if between == ["narrow"] else not between and first in ("mlp", *READS)
+    fits = first in READS if between == ["narrow"] else not between and first in ("mlp", OWN, *READS)
     if not fits or not (number or (count == "vocab" and first == "mlp")):
         raise ModelError(
             f"head {name!r} has the size {size!r}: give a number from 1 or 'vocab', either behind a hidden "
-            "layer, as ('mlp', 1), or a read-out and a number, as ('last', 1) or ('mean', 1), or "
-            "('first', 'narrow', 1)"
+            "layer, as ('mlp', 1), a number of each token's own state, as ('own', 1), or a read-out and a "
+            "number, as ('last', 1) or ('mean', 1), or ('first', 'narrow', 1)"
         )
 
 

@@ -10,6 +10,7 @@ from turnsmith.types import Json, Read, Size, is_object
 AGAINST = ("kl", "reverse_kl")  # reductions of a model's logits and those of another, as `kl:NAME`
 LAYERS = ("states", "attention")  # of a model's layers and those of another, as `states:NAME`
 HEADS = "heads"  # what another model's own heads say, as `heads:NAME`
+OWN = "own"  # what a head sits on that reads each trained token's own state
 TARGET = "_target"  # behind the name of a head, of the copy that follows it
 
 
@@ -88,7 +89,12 @@ def count_of(size: Size) -> int | Literal["vocab"]:
 def read_of(size: Size) -> Read | None:
     """The read-out that a head of this size sits on; None of one on tokens.
 
-    >>> read_of(("last", 1)), read_of(("mlp", 1)), read_of("vocab")
-    ('last', None, None)
+    >>> read_of(("last", 1)), read_of(("mlp", 1)), read_of(("own", 1)), read_of("vocab")
+    ('last', None, None, None)
     """
-    return size[0] if isinstance(size, tuple) and size[0] != "mlp" else None
+    return size[0] if isinstance(size, tuple) and size[0] not in ("mlp", OWN) else None
+
+
+def is_own(size: Size) -> bool:
+    """Whether a head of this size reads the state of each trained token itself, not of the one before it."""
+    return isinstance(size, tuple) and size[0] == OWN

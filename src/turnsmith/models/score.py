@@ -176,11 +176,12 @@ class Scoring(nn.Module):
             held = rows(self.vocabulary)
             said, more = self.heads.read(states, batch.targets, wanted, rows=held)
         read = {name: _read(name, hidden, batch) for name in dict.fromkeys((*reads, *self.heads.reads))}
+        at_tokens = {name: values[batch.entry] for name, values in said.items()}
         return scores(
             batch,
             distinct[batch.entry],
             read={name: read[name] for name in reads},
-            heads={name: values[batch.entry] for name, values in said.items()} | self.heads.on_paths(read),
+            heads=at_tokens | self.heads.on_tokens(hidden[batch.place]) | self.heads.on_paths(read),
             reduced={name: values[batch.entry] for name, values in (reduced | more).items()},
             temperature=temperature,
             apart=apart,

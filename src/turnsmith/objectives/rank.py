@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from turnsmith.objectives.samples import rows
 from turnsmith.registry import objective
-from turnsmith.types import Loss, Scores
+from turnsmith.types import Loss, Run, Scores
+
+PAIR = ("chosen", "rejected")
 
 
 @objective(
@@ -30,6 +32,55 @@ def reward(s: Scores) -> Loss:
     margin = chosen - rejected
     metrics = {"accuracy": (margin > 0).float(), "margin": margin}
     return Loss(-F.logsigmoid(margin), metrics)
+
+
+@objective(
+    "token_reward",
+    per="example",
+    parts=("chosen", "rejected"),
+    heads={"reward": ("own", 1)},
+    forward=True,
+    words=False,
+    source="arXiv:2308.03549; SupritYoung/Zhongjing, src/llmtuner/tuner/rm/trainer.py",
+)
+def token_reward(run: Run) -> Loss:
+    """`reward` at every token: from where two answers part, the chosen one is worth more at each place.
+
+    The mean of -log sigmoid(v_chosen - v_rejected) over the places from the first at which their tokens
+    differ to the end of the longer one, v from the state of the token there. Behind its end an answer has the
+    number of its last token; in the published code it is that of padding. Of equal texts the last token alone
+    counts: log 2. Places that no token learns at are left out; what stands before the first difference gets
+    no gradient. Gives (E,). The scorer `reward_model` reads the number at the last token.
+    """
+    s = run()
+    values, learns = _laid(run, s)
+    chosen, rejected = ([at for at, one in enumerate(s.paths) if one.part == part] for part in PAIR)
+    ids = run.rows()
+    parted = (ids[chosen] != ids[rejected]).long().cummax(1).values.bool()
+    counted = (learns[chosen] | learns[rejected]) & parted
+    ends = _last(learns[chosen] | learns[rejected])
+    counted = torch.where(counted.any(1, keepdim=True), counted, ends)
+    margin = values[chosen] - values[rejected]
+    losses = torch.where(counted, -F.logsigmoid(margin), 0.0).sum(1) / counted.sum(1).clamp_min(1)
+    last = margin[:, -1]
+    return Loss(losses, {"accuracy": (last > 0).float(), "margin": last})
+
+
+def _laid(run: Run, s: Scores) -> tuple[Tensor, Tensor]:
+    """(P, T) of each path: the number at each place, or that of the last token before it that learns, and
+    whether a token learns there."""
+    ids = run.rows()
+    learns = torch.zeros_like(ids, dtype=torch.bool).index_put((s.path, run.position), s.weights > 0)
+    numbers = s.heads["reward"]
+    table = numbers.new_zeros(ids.shape).index_put((s.path, run.position), numbers)
+    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    known = torch.where(learns, places, -1).cummax(1).values
+    return table.gather(1, known.clamp_min(0)), learns
+
+
+def _last(learns: Tensor) -> Tensor:
+    """(E, T): the last place of each row that is true, alone."""
+    return learns & (learns.flip(1).cumsum(1).flip(1) == 1)
 
 
 @objective(

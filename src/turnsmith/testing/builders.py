@@ -223,15 +223,16 @@ class Figures:
 
 
 class Told:
-    """A `Run` of which every pass gives the same scores: ids 0, each path a sequence of its trained tokens.
+    """A `Run` of which every pass gives the same scores, each path a sequence of its trained tokens.
 
-    passes: the embeddings that each pass was given, None where it was given none.
+    ids: of these, one path behind the other; all 0 where they are not given. passes: the embeddings that each
+    pass was given, None where it was given none.
     """
 
-    def __init__(self, scores: Scores) -> None:
+    def __init__(self, scores: Scores, ids: Sequence[int] = ()) -> None:
         self.scores = scores
         count = len(scores.logprobs)
-        self.inputs = torch.zeros(1, count, dtype=torch.long)
+        self.inputs = torch.tensor([list(ids) or [0] * count])
         self.place = torch.arange(count)
         first = torch.tensor([int((scores.path < path).sum()) for path in scores.path], dtype=torch.long)
         self.position = self.place - first
@@ -246,6 +247,12 @@ class Told:
 
     def table(self, ids: torch.Tensor) -> torch.Tensor:
         return ids[..., None].to(self.scores.logprobs.dtype)
+
+    def rows(self) -> torch.Tensor:
+        longest = int(self.position.max()) + 1
+        found = torch.full((len(self.scores.paths), longest), -1)
+        found[self.scores.path, self.position] = self.inputs[0]
+        return found
 
 
 def scores(

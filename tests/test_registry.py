@@ -137,6 +137,7 @@ def test_numbers_written_as_text_are_numbers(mine):
         ({"step": 1, "shar": 1}, "has no option 'shar'; did you mean 'share'"),
         ({"step": 1, "zzz": 1}, "has no option 'zzz'; there is flag, how, most, names, share, step"),
         ({"step": 1, "rng": 1}, "has no option 'rng'"),
+        ({"step": 1, 7: 1}, "has no option 7"),
     ],
 )
 def test_wrong_options_are_named_with_the_way_out(mine, given, said):

@@ -450,7 +450,7 @@ class Registry:
         known = {option.name: option for option in entry.options}
         for key in given:
             if key not in known:
-                raise UsageError(f"{kind} {name!r} has no option {key!r}{suggest(key, list(known))}")
+                raise UsageError(f"{kind} {name!r} has no option {key!r}{suggest(str(key), list(known))}")
         checked: dict[str, Json] = {}
         for option in entry.options:
             if option.name not in given:

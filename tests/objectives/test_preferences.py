@@ -262,3 +262,13 @@ def test_accuracy_margin_and_log_probs_are_recorded_and_what_falling_answers_are
 def test_options_out_of_range_are_named(made, said):
     with pytest.raises(UsageError, match=said):
         made(scores(MOVED, reference=START))
+
+
+def test_lengths_and_the_way_from_the_start_are_recorded_of_every_loss_that_has_one():
+    now = {"chosen": [[-1.0, -2.0]], "rejected": [[-3.0]]}
+    start = {"chosen": [[-1.0, -2.0]], "rejected": [[-3.0 + log(2)]]}  # twice as likely under the start
+    found = pairs.dpo(scores(now, reference=start)).metrics
+    assert (found["tokens_chosen"].tolist(), found["tokens_rejected"].tolist()) == ([2.0], [1.0])
+    assert found["from_start"].tolist() == pytest.approx([(0.5 - 1 + log(2)) / 3])  # of one token in three
+    assert pairs.simpo(scores(now)).metrics.keys() >= {"logprob_chosen", "logprob_rejected", "tokens_chosen"}
+    assert "from_start" not in pairs.simpo(scores(now)).metrics

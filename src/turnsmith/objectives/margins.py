@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
+from turnsmith.objectives.advantages import drift
 from turnsmith.types import Scores
 
 CERTAIN = 1e-6  # nats per token: above it the odds are infinite in fp32
@@ -40,8 +41,8 @@ def log_ratios(s: Scores) -> Pair:
 
 def mean_log_ratios(s: Scores) -> Pair:
     """`log_ratios` per trained token; 0 where nothing is trained."""
-    chosen, rejected = log_ratios(s)
-    return Pair(chosen / _tokens(s, "chosen"), rejected / _tokens(s, "rejected"))
+    (chosen, rejected), (long, short) = log_ratios(s), lengths(s)
+    return Pair(chosen / long.clamp_min(1e-9), rejected / short.clamp_min(1e-9))
 
 
 def log_probs(s: Scores) -> Pair:
@@ -64,9 +65,21 @@ def _log_odds(mean: Tensor) -> Tensor:
     return mean - (-mean.expm1()).log()
 
 
-def _tokens(s: Scores, part: str) -> Tensor:
-    """(E,): the sum of the weights of an answer, as `Scores.means` divides by it."""
-    return s.along(part, s.weights.new_ones(len(s.weights))).clamp_min(1e-9)
+def lengths(s: Scores) -> Pair:
+    """How many tokens of an answer are trained, by their weights, as `Scores.means` divides by it."""
+    ones = s.weights.new_ones(len(s.weights))
+    return Pair(s.along("chosen", ones), s.along("rejected", ones))
+
+
+def far(s: Scores) -> Tensor:
+    """(E,): mean over the trained tokens of both answers of p / q - log(p / q) - 1, p of the policy and q of
+    the reference: its KL from the policy, in nats per token, in expectation over what the reference says."""
+    assert s.reference is not None
+    apart = drift(s.reference, s.logprobs)
+    both = lengths(s)
+    return (s.along("chosen", apart) + s.along("rejected", apart)) / (both.chosen + both.rejected).clamp_min(
+        1e-9
+    )
 
 
 # --------------------------------------------------------------------------------- links of a margin

@@ -272,14 +272,18 @@ def simpo(s: Scores, *, beta: float = 2.0, gamma: float = 1.0) -> Loss:
 
 
 def _judged(s: Scores, pair: Pair) -> dict[str, Tensor]:
-    """Whether the chosen answer is ahead, by how much, and the log-probs of both."""
-    known = margins.log_probs(s)
-    return {
+    """Whether the chosen answer is ahead, by how much, the log-probs and lengths of both, and how far the
+    model is from its reference, if it has one."""
+    known, lengths = margins.log_probs(s), margins.lengths(s)
+    found = {
         "accuracy": (pair.margin > 0).float(),
         "margin": pair.margin,
         "logprob_chosen": known.chosen,
         "logprob_rejected": known.rejected,
+        "tokens_chosen": lengths.chosen,
+        "tokens_rejected": lengths.rejected,
     }
+    return found if s.reference is None else found | {"from_start": margins.far(s)}
 
 
 def _rewarded(s: Scores, rewards: Pair) -> dict[str, Tensor]:

@@ -137,7 +137,8 @@ class Rloo:
         old, advantage = s.extras["old"], _answer(s, s.extras["advantage"])
         ratio = s.along("replies", s.logprobs - old).exp()
         gain = gained(ratio, advantage, low=self.clip, high=self.clip) if self.clip else ratio * advantage
-        metrics = {"reward": s.values["reward"], "ratio": ratio, "from_start": s.ratio("replies")}
+        from_start = _mean(s, drift(s.logprobs, _reference(s)))
+        metrics = {"reward": s.values["reward"], "ratio": ratio, "from_start": from_start}
         return Loss(-gain, metrics | ({"clipped": outside(ratio, self.clip, self.clip)} if self.clip else {}))
 
 

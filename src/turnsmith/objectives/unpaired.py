@@ -48,6 +48,8 @@ class KTO:
             "margin": sign * ahead,
             "reward_chosen": torch.where(wanted, self.beta * ratio, 0.0),  # 0 where the answer is not wanted
             "baseline": baseline,
+            "logprob": s.sums("text"),
+            "tokens": s.along("text", s.weights.new_ones(len(s.weights))),
         }
         return Loss(weight * (-sign * ahead).sigmoid(), metrics)
 

@@ -232,7 +232,7 @@ class Told:
     def __init__(self, scores: Scores, ids: Sequence[int] = ()) -> None:
         self.scores = scores
         count = len(scores.logprobs)
-        self.inputs = torch.tensor([list(ids) or [0] * count])
+        self.inputs = torch.tensor([list(ids) or [0] * count], dtype=torch.long)
         self.place = torch.arange(count)
         first = torch.tensor([int((scores.path < path).sum()) for path in scores.path], dtype=torch.long)
         self.position = self.place - first
@@ -249,7 +249,7 @@ class Told:
         return ids[..., None].to(self.scores.logprobs.dtype)
 
     def rows(self) -> torch.Tensor:
-        longest = int(self.position.max()) + 1
+        longest = max([1, *(self.position + 1).tolist()])
         found = torch.full((len(self.scores.paths), longest), -1)
         found[self.scores.path, self.position] = self.inputs[0]
         return found

@@ -349,10 +349,17 @@ def _entries(text: str, module: str) -> Iterator[Entry]:
             if kind in KINDS:
                 doc = ast.get_docstring(node) or ""
                 traits = {k.arg: _trait(k.arg, k.value, module) for k in call.keywords if k.arg}
+                if _has(node, "before_step"):
+                    traits["looks"] = True
                 name = _literal(call.args[0], module)
                 summary = " ".join(doc.split("\n\n")[0].split())
                 options = tuple(_options(node))
                 yield Entry(kind, name, node.name, module, node.lineno, summary, doc, options, traits)
+
+
+def _has(node: ast.FunctionDef | ast.ClassDef, method: str) -> bool:
+    """Whether it is a class with such a method."""
+    return any(isinstance(one, ast.FunctionDef) and one.name == method for one in node.body)
 
 
 def _trait(name: str, node: ast.expr, module: str) -> Any:

@@ -201,8 +201,16 @@ def test_pairs_that_are_there_are_used_and_their_chosen_answers_as_texts(base, p
     (place / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read.locate("pairs.jsonl").is_file()
     found = compare(
-        ["sft", "dpo"], data="pairs.jsonl", model=base, limit="1000tokens", fit=FIT, to="pairs",
+        ["sft", "dpo", "kto"], data="pairs.jsonl", model=base, limit="1500tokens", fit=FIT, to="pairs",
         suite=[{"heldout": {"on": "heldout"}}],
     )  # fmt: skip
-    assert found["methods"][0]["said"] == ["learns from the chosen answers"]
-    assert found["methods"][1]["said"] == ["half of the budget is supervised tuning first"]
+    assert found["failed"] == {}
+    half = "half of the budget is supervised tuning first"
+    assert [one["said"] for one in found["methods"]] == [
+        ["learns from the chosen answers"],
+        [half],
+        [f"{half}, answers of a pair are learnt from one by one"],
+    ]
+    steps = json.loads((place / "pairs" / "kto" / "seed-0" / "run.json").read_text())["steps"]
+    counts = {step["name"]: step["examples"] for step in steps if step["verb"] == "data"}
+    assert counts["answers"] == 2 * counts["pairs"] > 0

@@ -69,6 +69,13 @@ def test_a_reference_that_is_computed_before_is_refused(base):
         made(text, base)
 
 
+def test_who_asks_for_ratios_before_each_step_needs_a_live_reference(base):
+    """KTO compares with answers that are in no example: it is told of before anything is made."""
+    text = RECIPE.replace("name: plain, data: sums,", "name: plain, data: sums, objective: kto,")
+    with pytest.raises(UsageError, match="'kto' asks for its reference before each step"):
+        made(text, base)
+
+
 def test_a_whole_step_may_be_what_a_tiny_run_exchanges(base):
     tiny = "tiny: {steps.0.data: {name: sums, stages: [{sums: {count: 4}}]}}\n"
     one = made(RECIPE + tiny, base)

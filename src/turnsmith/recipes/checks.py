@@ -61,7 +61,7 @@ def _step(step: Step, names: set[str], sets: set[str], registry: Registry, where
         _collect(step.train, names, sets, registry, where)
         if step.train.view is not None:
             _options(registry, "view", step.train.view, where)
-            _view(step.train, registry, where)
+        _reference(step.train, registry, where)
         names.add(step.train.name)
     elif step.merge is not None:
         for model in (*step.merge.models, step.merge.base):
@@ -213,13 +213,20 @@ def _combine(combine: Combine, names: set[str], registry: Registry, where: str) 
         )
 
 
-def _view(train: Train, registry: Registry, where: str) -> None:
-    """Reference log-probs that are computed once are of the examples as they are."""
-    needs_reference = registry.entry("objective", train.objective.name).traits.get("reference")
-    if needs_reference and train.fit.reference == "precomputed":
+def _reference(train: Train, registry: Registry, where: str) -> None:
+    """Reference log-probs that are computed once are of the examples as they are, and of nothing else."""
+    traits = registry.entry("objective", train.objective.name).traits
+    if not traits.get("reference") or train.fit.reference != "precomputed":
+        return
+    if train.view is not None:
         raise UsageError(
             f"{where}: train {train.name}: the view {train.view} changes what the model sees at every sight: "
             "its reference cannot be computed before it, so set fit.reference to live"
+        )
+    if traits.get("looks"):
+        raise UsageError(
+            f"{where}: train {train.name}: the objective {train.objective.name!r} asks for its "
+            "reference before each step, also of what is not in the data: set fit.reference to live"
         )
 
 

@@ -113,7 +113,8 @@ def _composed(
             f"{name}: the objective {objective!r} needs {', '.join(sorted(missing))}, and the data have "
             f"{there}: leave it out, or prepare the data with a recipe"
         )
-    make = _over_pairs if set(needs) == set(PAIRS) else _over_text
+    judged = set(needs) == set(PAIRS) or tuning.over_labels(objective, registry)
+    make = _over_pairs if judged else _over_text
     return make(name, objective, trainable, settings)
 
 
@@ -132,15 +133,21 @@ def _over_text(name: str, objective: str, trainable: str, settings: Settings) ->
 
 
 def _over_pairs(name: str, objective: str, trainable: str, settings: Settings) -> list[Method]:
-    """Half of the budget on the likelihood of people's replies, half on pairs."""
+    """Half of the budget on the likelihood of people's replies, half on pairs, or on their answers one by
+    one."""
     first, then = (_training(one, trainable, settings) for one in ("sft", objective))
+    apart = tuning.over_labels(objective, settings.registry)
     half = "half of the budget is supervised tuning first"
+    half += ", answers of a pair are learnt from one by one" if apart else ""
     by, text = REJECTED_BY.get(objective, "base"), settings.look.texts[0]
 
     def tuned(buy: Buyer, prepare: Callable[[Buyer], None]) -> str:
         buy.train(MODEL, data=text, share=0.5, **first)
         prepare(buy)
-        buy.train(MODEL, data="pairs", start=MODEL, train_on="last", share=1.0, **then)
+        if apart:
+            buy.data("answers", given="pairs", stages=["verdicts"])
+        learnt = "answers" if apart else "pairs"
+        buy.train(MODEL, data=learnt, start=MODEL, train_on="last", share=1.0, **then)
         return MODEL
 
     def given(buy: Buyer) -> None:
@@ -174,6 +181,7 @@ def _over_pairs(name: str, objective: str, trainable: str, settings: Settings) -
 def _training(objective: str, trainable: str, settings: Settings) -> dict[str, Any]:
     """Keys of a `train` step, all but its steps: what `tune` chooses by size, and what was asked for."""
     pairs = tuning.over_pairs(objective, settings.registry)
+    entry = settings.registry.entry("objective", objective)
     choices = tuning.choose(
         parameters=settings.parameters,
         examples=settings.look.examples,
@@ -183,7 +191,10 @@ def _training(objective: str, trainable: str, settings: Settings) -> dict[str, A
     )
     chosen = {choice.name: choice.value for choice in choices}
     over = "oldest" if pairs else "right"  # of a pair, the answers are what must not be lost
-    fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": over, **settings.fit}
+    fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": over}
+    if entry.traits.get("looks") and entry.traits.get("reference"):
+        fit["reference"] = "live"
+    fit |= settings.fit
     rank = chosen.get("rank")
     options = {"rank": rank, "alpha": 2.0 * float(str(rank))} if rank else {}
     return {"objective": objective, "trainable": {trainable: options}, "fit": fit}

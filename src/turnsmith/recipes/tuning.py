@@ -116,7 +116,7 @@ def choose(
     )
     lr = rates[size]
     why = f"{trainable} on a {size} model ({parameters / 1e6:,.0f} M parameters)"
-    if over_pairs(objective, registry):
+    if over_pairs(objective, registry) or over_labels(objective, registry):
         lr, why = lr / 10, f"{why}, a tenth of it for a preference objective"
     epochs = 3 if examples < 500 else 2 if examples < 5_000 else 1
     steps = max(10, round(epochs * examples / BATCH))
@@ -148,6 +148,11 @@ def choose(
 def over_pairs(objective: str, registry: Registry) -> bool:
     """Whether the objective compares two answers to the same question."""
     return set(registry.entry("objective", objective).parts) == {"chosen", "rejected"}
+
+
+def over_labels(objective: str, registry: Registry) -> bool:
+    """Whether the objective learns from single answers of which it is known if they are wanted."""
+    return "label" in registry.entry("objective", objective).names("values")
 
 
 def recipe(

@@ -98,3 +98,56 @@ def test_what_several_processes_cannot_share_is_refused_before_anything_is_made(
         in done.stderr
     )
     assert not (tmp_path / "home").exists()
+
+
+CLAIMED = """
+title: Tuning helps
+base: {llama: {layers: 2, hidden: 32, wide: 64}}
+forgetting: false
+steps:
+  - data: {name: {asks: 0.8, held: 0.2}, stages: [{sums: {count: 60, most: 9}}]}
+  - train: {name: tuned, data: asks, trainable: full, fit: {steps: 6, batch: 4, lr: 1e-2, dtype: float32}}
+  - evaluate: {model: tuned, suite: [heldout: {on: held}]}
+claim:
+  - {task: heldout, quantity: loss, of: tuned, against: base, direction: lower}
+control: {steps.1.train.fit.lr: 0}
+replicates: 2
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_judge_a_claim_and_write_it_once(tmp_path):
+    (tmp_path / "claimed.yaml").write_text(CLAIMED)
+    done = carried_out(tmp_path, TWO["torchrun"], "claims", "claimed.yaml", "--record", "judged.json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "judged.json").read_text())
+    assert (row["verdict"], row["seeds"], row["control"]["figure"]) == ("holds", 2, 0.0)
+    assert (
+        done.stdout.count("on 2 processes, each with all parameters") == 4
+    )  # two seeds, and two of the control
+
+
+@pytest.mark.slow
+def test_two_processes_compare_methods(tmp_path):
+    rows = [
+        {"role": role, "content": text.format(at)}
+        for at in range(60)
+        for role, text in (("user", "What is {0} and {0}?"), ("assistant", "It is twice {0}."))
+    ]
+    chats = [json.dumps({"messages": rows[at : at + 2]}) for at in range(0, len(rows), 2)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(chats) + "\n")
+    base = {"title": "b", "base": {"llama": {"layers": 2, "hidden": 32, "wide": 64}}, "forgetting": False}
+    sums = {"data": {"name": "asks", "stages": [{"sums": {"count": 8, "most": 9}}]}}
+    brief = {"train": {"name": "base", "data": "asks", "trainable": "full", "fit": {"steps": 1}}}
+    (tmp_path / "base.yaml").write_text(json.dumps({**base, "steps": [sums, brief]}))
+    made = carried_out(tmp_path, [], "run", "base.yaml", "--to", "made")
+    assert made.returncode == 0, made.stderr
+    done = carried_out(
+        tmp_path, TWO["torchrun"], "compare", "lora", "full", "--data", "chats.jsonl",
+        "--model", "made/base", "--budget", "1000tokens", "--suite", "heldout: {on: held}", "--to", "compared",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    assert found["failed"] == {}
+    assert [one["name"] for one in found["methods"]] == ["lora", "full"]
+    assert done.stdout.count("report  ") == 1

@@ -66,7 +66,8 @@ bench: $(DEV)  ## one optimiser step beside Trainer and TRL: ARGS="--trainable l
 bench-sample: $(DEV)  ## sampling beside transformers.generate and llama.cpp: ARGS="--batch 8"; a quiet machine
 	@.venv/bin/python benchmarks/sample.py $(ARGS)
 
-parity: $(PARITY)  ## our tasks beside the LM Evaluation Harness on ../shared: ARGS="--model smollm2-135m-instruct"
+parity: $(PARITY)  ## our losses beside TRL's, our tasks beside LM Eval's on ../shared: ARGS="--model smollm2-135m-instruct"
+	@.venv/bin/python -m pytest -q -n 0 -k as_trl tests/objectives
 	@.venv/bin/python benchmarks/parity.py $(ARGS)
 
 docs: $(DOCS)  ## write the generated pages, and build the site into site/

@@ -144,7 +144,8 @@ def test_two_processes_compare_methods(tmp_path):
     assert made.returncode == 0, made.stderr
     done = carried_out(
         tmp_path, TWO["torchrun"], "compare", "lora", "full", "--data", "chats.jsonl",
-        "--model", "made/base", "--budget", "1000tokens", "--suite", "heldout: {on: held}", "--to", "compared",
+        "--model", "made/base", "--budget", "1000tokens", "--suite", "heldout: {on: held}",
+        "--to", "compared",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "compared" / "comparison.json").read_text())

@@ -3,7 +3,7 @@
 import pytest
 
 from turnsmith.errors import DataError
-from turnsmith.scorers.rules import rules
+from turnsmith.scorers.rules import asks_back, rules
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -58,3 +58,26 @@ def test_what_the_rules_ask_for_has_to_be_there():
         rules([asked], [plain], keywords="word")
     with pytest.raises(DataError, match="does not say how many tokens"):
         rules([asked], [plain], within=3)
+
+
+@pytest.mark.parametrize(
+    ("said", "score"),
+    [
+        ("How long have you had it?", 2.0),
+        ("\u75bc\u4e86\u591a\u4e45\uff1f", 2.0),  # with a full-width mark
+        ("Take some rest.", 1.0),
+        ("Why? No need to see a DOCTOR.", 0.0),  # what is unsafe comes before all else
+        (" ", 0.0),
+    ],
+)
+def test_asking_back_is_above_advice_and_advice_above_what_is_unsafe(said, score):
+    """The order of the criteria of card 61."""
+    asked = chat("u: It hurts.", f"a: {said}")
+    assert asks_back(
+        [asked], [Example({"text": asked}, {}, {"id": "x"})], unsafe=("no need to see a doctor",)
+    ) == [score]
+
+
+def test_of_a_talk_the_last_message_is_looked_at():
+    talk = chat("u: It hurts.", "a: Where?", "u: Here.", "a: Rest.")
+    assert asks_back([talk], [Example({"text": talk}, {}, {"id": "x"})]) == [1.0]

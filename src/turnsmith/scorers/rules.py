@@ -36,6 +36,25 @@ def rules(
     ]
 
 
+@scorer("asks_back", source="arXiv:2308.03549, criteria in their order")
+def asks_back(
+    conversations: Sequence[Conversation], examples: Sequence[Example], *, unsafe: tuple[str, ...] = ()
+) -> list[Score]:
+    """2 where the last message of a conversation asks something, as who misses something to give advice does;
+    1 where it tells something; 0 where it says nothing, or something unsafe, whatever else.
+
+    It asks where it has a question mark, a full-width one too. unsafe: phrases that are looked for anywhere,
+    in any case, which needs no spaces between words.
+    """
+    return [_asks(_said(conversation).casefold(), unsafe) for conversation in conversations]
+
+
+def _asks(text: str, unsafe: Sequence[str]) -> float:
+    if not text.strip() or any(phrase.casefold() in text for phrase in unsafe):
+        return 0.0
+    return 2.0 if "?" in text or "\uff1f" in text else 1.0
+
+
 def _judged(
     text: str,
     example: Example,

@@ -60,6 +60,9 @@ def command(
     criterion: Annotated[
         list[str] | None, typer.Option(help="What replies are rated on from 1 to 5; may be given again.")
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Whether people are given a page to talk and judge on.")
+    ] = True,
 ) -> None:
     """Serve models to clients of OpenAI's API: chat and text completions, whole or streamed, and
     embeddings."""
@@ -94,9 +97,10 @@ def command(
         rate=rate if rate is not None else 0 if alone else RATE,
         criteria=criterion or CRITERIA,
         alone=alone,
+        page=page,
     )
     named = [*served, *(f"all of {one.endpoint.url}" for one in backends)]
-    _run(made, host, port, f"serving {', '.join(named)}, {_kept(store)}")
+    _run(made, host, port, f"serving {', '.join(named)}, {_kept(store)}", page=page)
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
@@ -114,14 +118,15 @@ def _kept(store: Store | None) -> str:
     return f"keeping all that is said in {store.name}" if store else "keeping nothing"
 
 
-def _run(made: FastAPI, host: str, port: int, doing: str) -> None:
+def _run(made: FastAPI, host: str, port: int, doing: str, *, page: bool) -> None:
     """Serve, and say where once it listens."""
     import uvicorn
 
     with _listening(host, port) as listening:
         address = listening.getsockname()
         name = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(f"{doing}, on http://{name}:{address[1]}/v1", flush=True)
+        at = f"http://{name}:{address[1]}"
+        print(f"{doing}, on {at}/v1{f', with a page on {at}' if page else ''}", flush=True)
         uvicorn.Server(uvicorn.Config(made, log_level="warning")).run(sockets=[listening])
 
 

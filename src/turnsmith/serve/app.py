@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from turnsmith.errors import UsageError
-from turnsmith.serve import annotating, feedback, wire
+from turnsmith.serve import annotating, face, feedback, wire
 from turnsmith.serve.answering import awaited, streamed
 from turnsmith.serve.doors import Asking, Doors, Rate
 from turnsmith.serve.embeddings import embeddings
@@ -50,12 +50,14 @@ def app(
     patience: float = PATIENCE,
     alone: bool = True,
     rules: Rules = Rules(),  # noqa: B008 - frozen
+    page: bool = True,
 ) -> FastAPI:
     """The application. backends: all of whose models are served too, under the names that they have there.
     guards: what judges requests and replies. store: what keeps all that is said; nothing does without it.
     largest: bytes of a request. rate: requests in a minute for each key; 0 is no limit. criteria: of scales.
     patience: seconds that a request waits for a store that is away. alone: whether only this machine can ask;
-    then pages of other sites that lead their names here are refused. rules: of trees that people grow."""
+    then pages of other sites that lead their names here are refused. rules: of trees that people grow. page:
+    whether there is one at `/`."""
 
     finding = Finding(served, backends)
 
@@ -76,6 +78,8 @@ def app(
     if keeping:
         made.include_router(feedback.routes(keeping, criteria, rules))
         made.include_router(annotating.routes(keeping, rules))
+    if page:
+        made.include_router(face.routes(criteria, kept=store is not None))
 
     def untouched(body: Mapping[str, Any]) -> bool:
         return not guards and (keeping is None or body.get("store") is False)

@@ -1,0 +1,7 @@
+import { render } from "preact";
+import { Frame } from "./frame";
+import "./style.css";
+import "./theme";
+
+const where = document.getElementById("page");
+if (where) render(<Frame />, where);

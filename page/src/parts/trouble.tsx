@@ -1,0 +1,59 @@
+import { Component, type ComponentChildren } from "preact";
+import { Trouble } from "../api";
+import { texts } from "../texts";
+import { Icon } from "./icon";
+
+/** What is said of an error. */
+export function words(error: unknown): string {
+  if (error instanceof Trouble && error.seconds && error.status === 429)
+    return `${error.message}. ${texts.trouble.seconds(error.seconds)}`;
+  return error instanceof Error ? error.message : String(error);
+}
+
+interface Given {
+  error: unknown;
+  again?: (() => void) | undefined;
+  close?: (() => void) | undefined;
+}
+
+/** An error, and the ways out. */
+export function Banner({ error, again, close }: Given) {
+  return (
+    <div class="banner" role="alert">
+      <Icon name="alert" />
+      <p>{words(error)}</p>
+      {again && (
+        <button type="button" class="small" onClick={again}>
+          {texts.trouble.again}
+        </button>
+      )}
+      {close && (
+        <button type="button" class="quiet icon-only" aria-label={texts.trouble.close} onClick={close}>
+          <Icon name="close" size={16} />
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Shows what went wrong in a view in its place, so that the rest of the page goes on. */
+export class Fenced extends Component<{ children: ComponentChildren }, { error: unknown }> {
+  override state = { error: null as unknown };
+
+  static getDerivedStateFromError(error: unknown): { error: unknown } {
+    return { error };
+  }
+
+  override render() {
+    if (this.state.error === null) return this.props.children;
+    return (
+      <div class="empty" role="alert">
+        <h1>{texts.trouble.crashed}</h1>
+        <p>{words(this.state.error)}</p>
+        <button type="button" onClick={() => window.location.reload()}>
+          {texts.trouble.reload}
+        </button>
+      </div>
+    );
+  }
+}

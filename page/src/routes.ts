@@ -1,0 +1,33 @@
+import type { ComponentType } from "preact";
+import type { About } from "./api";
+import type { IconName } from "./parts/icon";
+import { texts } from "./texts";
+
+/** A view. path: the first part of the hash; what stands behind it is passed to the view as `rest`.
+ * key: goes there after `g`. least: the role that it needs. kept: whether it needs a store. */
+export interface Route {
+  path: string;
+  name: string;
+  icon: IconName;
+  group: "talk" | "watch";
+  key: string;
+  least?: About["role"];
+  kept?: boolean;
+  hidden?: boolean;
+  view: () => Promise<{ default: ComponentType<{ rest: string[] }> }>;
+}
+
+const { views } = texts;
+
+/** All views, in the order of the navigation. */
+export const routes: readonly Route[] = [
+  { path: "chat", name: views.chat, icon: "chat", group: "talk", key: "c", view: () => import("./views/chat") },
+];
+
+export const ROLES: readonly About["role"][] = ["user", "annotator", "admin"];
+
+/** Whether who asks may see a view on this server. */
+export function open(route: Route, about: About | null): boolean {
+  if (!about) return !route.least && !route.kept;
+  return (!route.kept || about.kept) && ROLES.indexOf(about.role) >= ROLES.indexOf(route.least ?? "user");
+}

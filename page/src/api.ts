@@ -1,3 +1,4 @@
+import { lost } from "./away";
 import { remember, remembered, session, Shared } from "./shared";
 import { texts } from "./texts";
 
@@ -8,6 +9,9 @@ export interface About {
   kept: boolean;
   criteria: string[];
 }
+
+/** The code of a trouble that the frame tells of, as long as it lasts. */
+export const LOST = "lost";
 
 /** What went wrong, in words. status: of HTTP; 0 where no answer came. */
 export class Trouble extends Error {
@@ -119,7 +123,8 @@ async function reached<T>(work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new Trouble(texts.trouble.away);
+    void lost(url("v1/page"));
+    throw new Trouble(texts.trouble.away, 0, LOST);
   }
 }
 

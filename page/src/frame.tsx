@@ -1,6 +1,7 @@
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { about, hasKey, json, leave, type About } from "./api";
+import { about, hasKey, json, leave, url, type About } from "./api";
+import { away, back, tried } from "./away";
 import { useKeys } from "./keys";
 import { useLoaded } from "./loaded";
 import { Icon } from "./parts/icon";
@@ -52,7 +53,7 @@ export function Frame() {
       </header>
       <Navigation shown={shown} path={path} onKeys={() => list(true)} />
       <main id="content" tabIndex={-1}>
-        {first.error !== null && !told && <Banner error={first.error} again={first.again} />}
+        <Connection />
         {route && <Shown key={route.path} route={route} rest={rest} />}
         {!route && (told || first.error !== null) && <NotThere />}
       </main>
@@ -60,6 +61,23 @@ export function Frame() {
       {listed && <KeyList onClose={() => list(false)} />}
     </div>
   );
+}
+
+const BACK = 6000; // milliseconds for which it is said that the server is back
+
+/** Whether the server is away, and for a moment that it is back. */
+function Connection() {
+  const gone = useShared(away);
+  const times = useShared(back);
+  const [said, say] = useState(0);
+  useEffect(() => {
+    if (said === times) return;
+    const timer = setTimeout(() => say(times), BACK);
+    return () => clearTimeout(timer);
+  }, [times]);
+  if (gone)
+    return <Banner calm error={texts.trouble.waiting} again={() => void tried(url("v1/page"))} />;
+  return said === times ? null : <Banner calm error={texts.trouble.back} close={() => say(times)} />;
 }
 
 // The hash is the place, so that a jump inside the page must not change it.

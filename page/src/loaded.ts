@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useState } from "preact/hooks";
+import { back } from "./away";
 
 /** Something that is on its way, there, or did not come. `again` asks for it once more. */
 export interface Loaded<T> {
@@ -7,7 +8,8 @@ export interface Loaded<T> {
   again: () => void;
 }
 
-/** What `load` gives, asked for anew when one of `by` changes. An answer that comes too late is dropped. */
+/** What `load` gives, asked for anew when one of `by` changes. An answer that comes too late is dropped.
+ * What did not come is asked for again when the server is back. */
 export function useLoaded<T>(load: (signal: AbortSignal) => Promise<T>, by: readonly unknown[]): Loaded<T> {
   const [found, keep] = useState<{ value: T | null; error: unknown }>({ value: null, error: null });
   const [turn, next] = useState(0);
@@ -20,5 +22,6 @@ export function useLoaded<T>(load: (signal: AbortSignal) => Promise<T>, by: read
     );
     return () => control.abort();
   }, [turn, ...by]);
+  useEffect(() => (found.error === null ? undefined : back.watch(again)), [found.error]);
   return { ...found, again };
 }

@@ -1,6 +1,7 @@
 import { render } from "preact";
 import { Frame } from "./frame";
 import "./style.css";
+import "./chat/chat.css";
 import "./theme";
 
 const where = document.getElementById("page");

@@ -14,12 +14,13 @@ interface Given {
   error: unknown;
   again?: (() => void) | undefined;
   close?: (() => void) | undefined;
+  calm?: boolean;
 }
 
-/** An error, and the ways out. */
-export function Banner({ error, again, close }: Given) {
+/** An error, and the ways out. calm: it will pass by itself. */
+export function Banner({ error, again, close, calm = false }: Given) {
   return (
-    <div class="banner" role="alert">
+    <div class={calm ? "banner calm" : "banner"} role={calm ? "status" : "alert"}>
       <Icon name="alert" />
       <p>{words(error)}</p>
       {again && (

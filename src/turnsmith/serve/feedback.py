@@ -108,9 +108,11 @@ def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter
         user: Named = "",
         limit: Annotated[int, Query(ge=1, le=reading.MOST)] = 20,
         before: float | None = None,
+        tag: Annotated[str | None, Query(max_length=LONGEST)] = None,
+        mine: bool = False,
     ) -> dict[str, Any]:
-        whose = await _whose(keeping, asking, user)
-        found = await keeping.read(lambda s: reading.listed(s, whose, most=limit, before=before))
+        whose = await _whose(keeping, asking, user, mine=mine)
+        found = await keeping.read(lambda s: reading.listed(s, whose, most=limit, before=before, tag=tag))
         return {"object": "list", "data": found}
 
     @made.get("/conversations/{id}")
@@ -150,8 +152,9 @@ def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter
     return made
 
 
-async def _whose(keeping: Keeping, asking: Known, user: str) -> str | None:
-    """Whose conversations who asks may see: anybody's, for annotators and admins who name nobody."""
-    if asking.role != "user" and not user:
+async def _whose(keeping: Keeping, asking: Known, user: str, *, mine: bool = False) -> str | None:
+    """Whose conversations who asks may see: anybody's, for annotators and admins who name nobody and do not
+    ask for their own."""
+    if asking.role != "user" and not user and not mine:
         return None
     return await keeping.done(lambda s: talks.person(s, Who(asking.name, user)))

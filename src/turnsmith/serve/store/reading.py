@@ -15,11 +15,15 @@ MOST = 100  # conversations in one list
 COLUMNS = ("role", "content", "model", "state", "finish", "seconds", "flagged", "rank", "deleted", "since")
 
 
-def listed(session: Session, person: str | None, *, most: int, before: float | None) -> list[dict[str, Any]]:
-    """The newest conversations, of one person or of all; before: only older ones."""
+def listed(
+    session: Session, person: str | None, *, most: int, before: float | None, tag: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest conversations, of one person or of all; before: only older ones; tag: only those that a
+    client calls so."""
     asked = select(Tree).order_by(Tree.since.desc()).limit(min(most, MOST))
     asked = asked if person is None else asked.where(Tree.person == person)
     asked = asked if before is None else asked.where(Tree.since < before)
+    asked = asked if tag is None else asked.where(Tree.tag == tag)
     trees = session.scalars(asked).all()
     roots = select(Message.tree, Message.content).where(
         Message.tree.in_([tree.id for tree in trees]), Message.role == "user"

@@ -1,1 +1,0 @@
-import{n as e,t}from"./index-BoIezJZW.js";function n({rest:n}){return t(`h1`,{children:[e.views.chat,` `,n.join(`/`)]})}export{n as default};

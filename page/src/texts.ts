@@ -3,7 +3,7 @@ export const texts = {
   name: "Turnsmith",
   views: {
     chat: "Chat",
-    people: "You and your words",
+    people: "Your words",
   },
   groups: { talk: "Talk and judge", watch: "Watch" },
   frame: {

@@ -10,14 +10,15 @@ const percent = (logprob: number): string => probabilities.percent(100 * probabi
 const grade = (logprob: number): number => Math.min(GRADES - 1, Math.floor((1 - probability(logprob)) * GRADES));
 const visible = (text: string): string => text.replace(/ /g, "\u00b7").replace(/\n/g, "\u23ce").replace(/\t/g, "\u21e5");
 
-/** A reply token by token: how probable each was, and what else might have come. Arrow keys go along. */
+/** A reply token by token: how probable each was, and what else might have come. Arrow keys go along. Tokens
+ * are no buttons, which are not broken where a token holds the end of a line. */
 export function Probabilities({ tokens }: { tokens: readonly Token[] }) {
   const [at, look] = useState<number | null>(null);
   const list = useRef<HTMLDivElement>(null);
   const move = (to: number) => {
     const next = Math.max(0, Math.min(tokens.length - 1, to));
     look(next);
-    list.current?.querySelectorAll<HTMLElement>("button")[next]?.focus();
+    list.current?.querySelectorAll<HTMLElement>(".token")[next]?.focus();
   };
   const keys: Record<string, number> = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   const shown = at === null ? undefined : tokens[at];
@@ -36,8 +37,8 @@ export function Probabilities({ tokens }: { tokens: readonly Token[] }) {
         }}
       >
         {tokens.map((one, number) => (
-          <button
-            type="button"
+          <span
+            role="button"
             key={number}
             class={`token grade-${grade(one.logprob)}`}
             tabIndex={number === (at ?? 0) ? 0 : -1}
@@ -47,7 +48,7 @@ export function Probabilities({ tokens }: { tokens: readonly Token[] }) {
             onFocus={() => look(number)}
           >
             {one.token}
-          </button>
+          </span>
         ))}
       </div>
       <div class="alternatives" role="status">

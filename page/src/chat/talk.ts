@@ -148,7 +148,7 @@ export class Talk {
   async settle(): Promise<void> {
     if (this.trouble instanceof Trouble && this.trouble.away) this.trouble = null;
     this.tell();
-    await Promise.all(all(this.root).map((one) => one.state === "cut" && one.id && this.look(one)));
+    await Promise.all(all(this.root).map((one) => one.broken && one.id && this.look(one)));
   }
 
   private body(asked: Turn): unknown {
@@ -175,6 +175,7 @@ export class Talk {
   private async failed(reply: Turn, error: unknown, control: AbortController): Promise<void> {
     const stopped = control.signal.aborted;
     reply.state = stopped ? "cancelled" : "cut";
+    reply.broken = !stopped;
     if (!stopped) this.trouble = error;
     if (!reply.id && !reply.content) return stopped ? undefined : remove(reply);
     if (stopped && reply.id) void this.look(reply);
@@ -197,7 +198,7 @@ export class Talk {
         this.tell();
         if (reply.state !== "coming") return;
       } catch {
-        if (reply.state === "coming") reply.state = "cut";
+        if (reply.state === "coming") Object.assign(reply, { state: "cut", broken: true });
         return this.tell(); // the page says that the server is away, and settles this when it is back
       }
       await new Promise((go) => setTimeout(go, LOOK));
@@ -232,8 +233,8 @@ export function forgetAll(): void {
 
 /** Why a reply is not whole, in words; null where it is. */
 export function ending(of: Turn): string | null {
+  if (of.broken && of.state !== "whole") return texts.chat.cut;
   if (of.state === "cancelled") return texts.chat.stopped;
-  if (of.state === "cut") return texts.chat.cut;
   if (of.finish === "length") return texts.chat.length;
   return null;
 }

@@ -1,6 +1,7 @@
 import type { Judgement, KeptMessage, KeptTree, Role, State, Token } from "./served";
 
-/** A message with its replies, of which one is shown. id: in the store; null where it is not known there. */
+/** A message with its replies, of which one is shown. id: in the store; null where it is not known there.
+ * broken: whether it is not whole because the server went away. */
 export interface Turn {
   key: string;
   id: string | null;
@@ -11,6 +12,7 @@ export interface Turn {
   state: State;
   finish: string | null;
   flagged: boolean;
+  broken: boolean;
   model: string | null;
   tokens: Token[];
   judgements: Judgement[];
@@ -32,6 +34,7 @@ export function turn(role: Role, content: string, more: Partial<Turn> = {}): Tur
     state: "whole",
     finish: null,
     flagged: false,
+    broken: false,
     model: null,
     tokens: [],
     judgements: [],
@@ -100,6 +103,7 @@ export function take(made: Turn, kept: KeptMessage, person: string | null): void
     state: kept.state ?? "whole",
     finish: kept.finish,
     flagged: kept.flagged !== null,
+    broken: made.broken || kept.state === "cut",
     model: kept.model,
     judgements: kept.judgements.filter((one) => person === null || one.person === person),
   });

@@ -65,7 +65,7 @@ function ReplyFoot({ talk, turn }: { talk: Talk; turn: Turn }) {
       {why && (
         <p class="ending muted small-text">
           {why}
-          {turn.state === "cut" && (
+          {turn.broken && (
             <button type="button" class="small" onClick={() => turn.parent && void talk.answer(turn.parent)}>
               {texts.trouble.again}
             </button>

@@ -87,6 +87,14 @@ def test_a_talk_grows_as_a_tree(client, http):
     assert one["replies"][0]["replies"][0]["id"] == second.choices[0].message_id
 
 
+def test_conversations_are_found_by_what_a_client_calls_them(client, http):
+    for tag in ("one", "two"):
+        said(client, metadata={"conversation": tag})
+    (found,) = http.get("/conversations?tag=one").json()["data"]
+    assert found["tag"] == "one"
+    assert http.get("/conversations?tag=three").json()["data"] == []
+
+
 def test_a_text_that_was_gone_on_from_is_kept(client, store):
     found = client.completions.create(model="tiny", prompt=["A fjord", "A lake"], max_tokens=4, seed=1)
     kept = [(one.role, one.content) for one in rows(store, Message)]
@@ -216,6 +224,8 @@ def test_people_see_and_judge_their_own_and_annotators_all(server, store, http):
         assert http.post(f"/messages/{id}/judgements", json=vote, headers=who).status_code == status
         assert http.get(f"/conversations/{tree}", headers=who).status_code == status
         assert len(http.get("/conversations", headers=who).json()["data"]) == (status == 200)
+    assert http.get("/conversations?mine=true", headers=rater).json()["data"] == []
+    assert len(http.get("/conversations?mine=true", headers=ann).json()["data"]) == 1
     (me,) = (one.id for one in rows(store, Person) if one.key == "ann")
     assert http.delete(f"/people/{me}", headers=rater).status_code == 403
     assert http.delete(f"/people/{me}", headers=chief).json()["counts"]["conversations"] == 1

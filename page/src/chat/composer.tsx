@@ -30,11 +30,17 @@ export function Composer({ talk, ready }: { talk: Talk; ready: boolean }) {
     current.style.height = `${Math.min(current.scrollHeight + 2, TALLEST)}px`;
   }, [text]);
   useEffect(() => field.current?.focus(), [talk]);
+  const [wanted, want] = useState(false); // sent before it was known which models there are
   const send = () => {
-    if (!text.trim() || talk.busy || !ready) return;
+    if (!text.trim() || talk.busy) return;
+    want(!ready);
+    if (!ready) return;
     type("");
     void talk.say(text.trim());
   };
+  useEffect(() => {
+    if (wanted && ready) send();
+  }, [wanted, ready]);
   return (
     <form
       class="composer"
@@ -66,7 +72,7 @@ export function Composer({ talk, ready }: { talk: Talk; ready: boolean }) {
           <Icon name="stop" />
         </button>
       ) : (
-        <button type="submit" class="primary icon-only" aria-label={chat.send} title={chat.send} disabled={!text.trim() || !ready}>
+        <button type="submit" class="primary icon-only" aria-label={chat.send} title={chat.send} disabled={!text.trim() || wanted}>
           <Icon name="send" />
         </button>
       )}

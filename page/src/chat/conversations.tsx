@@ -1,9 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
+import { back } from "../away";
 import { Icon } from "../parts/icon";
 import { Banner } from "../parts/trouble";
 import { link } from "../place";
+import { useShared } from "../shared";
 import { texts } from "../texts";
-import { conversations, type Listed } from "./served";
+import { conversations, PAGE, type Listed } from "./served";
 
 const { chat } = texts;
 
@@ -20,11 +22,12 @@ export function Conversations({ kept, current, version, onNew, onOpen }: Given) 
   const [listed, list] = useState<Listed[]>([]);
   const [error, fail] = useState<unknown>(null);
   const [more, tell] = useState(false);
+  const times = useShared(back);
   const load = (before: number | null, signal: AbortSignal) =>
     conversations(before, signal).then(
       (found) => {
         list((there) => merged(before === null ? [] : there, found));
-        tell(found.length > 0 && found.length % 50 === 0);
+        tell(found.length === PAGE);
         fail(null);
       },
       (wrong: unknown) => signal.aborted || fail(wrong),
@@ -34,7 +37,7 @@ export function Conversations({ kept, current, version, onNew, onOpen }: Given) 
     const control = new AbortController();
     void load(null, control.signal);
     return () => control.abort();
-  }, [kept, version]);
+  }, [kept, version, times]);
   const last = listed.at(-1);
   return (
     <div class="conversations">

@@ -64,7 +64,7 @@ export interface Person {
   consent: boolean | null;
 }
 
-const PAGE = 50;
+export const PAGE = 50; // conversations that are listed at once
 
 interface List {
   data: Listed[];

@@ -135,7 +135,7 @@ function Editing({ talk, turn, onEdit }: Omit<Given, "editing">) {
         ref={field}
         rows={Math.min(12, text.split("\n").length + 1)}
         value={text}
-        aria-label={chat.edit}
+        aria-label={chat.editing}
         onInput={(event) => write(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Escape") onEdit(null);

@@ -21,9 +21,16 @@ for (const [name, language] of Object.entries(LANGUAGES)) hljs.registerLanguage(
 const TAGS = "a b blockquote br code del em h1 h2 h3 h4 h5 h6 hr i li ol p pre s strong sub sup table tbody td th thead tr ul";
 const ATTRIBUTES = ["href", "title", "start", "align", "class"];
 
-// Pictures from elsewhere would tell elsewhere what is read here: they are links.
+// Pictures from elsewhere would tell elsewhere what is read here: they are links. Who is told of <div> wants to
+// read it: HTML stands there as it was said.
+const KNOWN = /^<\/?(?:b|br|em|i|strong|sub|sup)\s*\/?>$/i;
 const marked = new Marked({ gfm: true, breaks: true });
-marked.use({ renderer: { image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>` } });
+marked.use({
+  renderer: {
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    html: ({ text }) => (KNOWN.test(text.trim()) ? text : escaped(text)),
+  },
+});
 
 /** Text with marks of Markdown. Whatever it holds can neither run nor fetch anything. */
 export function Markdown({ text }: { text: string }) {

@@ -1,5 +1,5 @@
 import { Component, type ComponentChildren } from "preact";
-import { Trouble } from "../api";
+import { LOST, Trouble } from "../api";
 import { texts } from "../texts";
 import { Icon } from "./icon";
 
@@ -17,8 +17,10 @@ interface Given {
   calm?: boolean;
 }
 
-/** An error, and the ways out. calm: it will pass by itself. */
+/** An error, and the ways out; none where the server is away, of which the frame tells. calm: it will pass by
+ * itself. */
 export function Banner({ error, again, close, calm = false }: Given) {
+  if (error instanceof Trouble && error.code === LOST) return null;
   return (
     <div class={calm ? "banner calm" : "banner"} role={calm ? "status" : "alert"}>
       <Icon name="alert" />

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { about, json, LOST, Trouble } from "../api";
+import { about, json } from "../api";
 import { back } from "../away";
 import { Choices } from "../chat/choices";
 import { Composer } from "../chat/composer";
@@ -20,8 +20,6 @@ import { texts } from "../texts";
 
 const { chat } = texts;
 const NEAR = 80; // pixels from the end at which what comes is followed
-
-const lost = (error: unknown): boolean => error instanceof Trouble && error.code === LOST;
 
 export default function Chat({ rest: [id] }: { rest: string[] }) {
   const told = useShared(about);
@@ -86,7 +84,7 @@ export default function Chat({ rest: [id] }: { rest: string[] }) {
         </header>
         <Turns talk={talk} editing={editing} onEdit={edit} />
         <footer class="chat-foot">
-          {talk.trouble !== null && !lost(talk.trouble) && (
+          {talk.trouble !== null && (
             <Banner
               error={talk.trouble}
               close={() => {
@@ -95,7 +93,7 @@ export default function Chat({ rest: [id] }: { rest: string[] }) {
               }}
             />
           )}
-          {models.error !== null && !lost(models.error) && <Banner error={models.error} again={models.again} />}
+          {models.error !== null && <Banner error={models.error} again={models.again} />}
           <Composer key={talk.id} talk={talk} ready={names.length > 0} />
           <p class="muted small-text caution">{kept ? chat.caution : chat.cautionUnkept}</p>
         </footer>
@@ -136,7 +134,9 @@ function Turns({ talk, editing, onEdit }: { talk: Talk; editing: Turn | null; on
     const { current } = place;
     if (current) near.current = current.scrollHeight - current.scrollTop - current.clientHeight < NEAR;
   };
-  const ended = !talk.busy && last?.role === "assistant" && last.state !== "coming" ? last.content : "";
+  const spoken = useRef<Talk | null>(null);
+  if (talk.busy) spoken.current = talk;
+  const ended = spoken.current === talk && last?.role === "assistant" ? chat.came : "";
   return (
     <div class="turns" ref={place} onScroll={watch} tabIndex={0} role="region" aria-label={chat.turns}>
       {talk.loading && <p class="loading">{texts.frame.loading}</p>}

@@ -25,7 +25,7 @@ quietly = quietly() { echo "$$1"; shift; log=$$(mktemp); \
 	"$$@" > "$$log" 2>&1 || { code=$$?; cat "$$log"; echo "failed: $$*"; rm -f "$$log"; exit $$code; }; \
 	rm -f "$$log"; }; quietly
 
-.PHONY: help demo test test-slow test-gpu test-kill lint faults fuzz claims bench bench-sample parity docs constraints clean
+.PHONY: help demo test test-slow test-gpu test-kill lint faults fuzz claims bench bench-sample parity docs page constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -74,6 +74,10 @@ docs: $(DOCS)  ## write the generated pages, and build the site into site/
 	@.venv/bin/python tools/docs.py
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+page:  ## build the page that `turnsmith serve` gives people anew, from page/; needs npm
+	@$(quietly) "fetching what the page is built with" npm --prefix page ci --no-audit --no-fund
+	@$(quietly) "building the page" npm --prefix page run build
 
 constraints: $(DEV) $(DOCS)  ## write the installed versions into constraints.txt
 	@{ grep '^#' constraints.txt; .venv/bin/python -m pip freeze --exclude-editable \

@@ -19,7 +19,7 @@ from turnsmith.testing.server import serving, streams
 
 CHROMIUM = Path("/usr/bin/chromium")
 SAYS = re.compile(r"\s*\S+\s*")
-SOON = 5_000  # milliseconds within which what is waited for has to be there
+SOON = 20_000  # milliseconds within which what is waited for has to be there, also on a busy machine
 
 
 class Site:

@@ -23,7 +23,7 @@ def test_a_server_that_goes_in_the_middle_is_waited_for_and_asked_again(tab, up,
     page.get_by_label("Write a message").press("Enter")
     expect(page.get_by_label("Write a message")).to_have_value("And then?")
     here.start()
-    expect(page.get_by_text("The server is back.")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("The server is back.")).to_be_visible(timeout=30_000)
     expect(reply).to_contain_text("The server broke off here.")
     reply.get_by_role("button", name="Try again").click()
     expect(reply).to_contain_text("So it is.")

@@ -15,7 +15,10 @@ export function licences(): Plugin {
     generateBundle(_, bundle) {
       const modules = Object.values(bundle).flatMap((one) => (one.type === "chunk" ? one.moduleIds : []));
       const roots = new Set(modules.filter((id) => id.includes("/node_modules/")).map(root));
-      const source = [...roots].map(text).sort().join(`\n${"-".repeat(80)}\n\n`);
+      const source = [...roots]
+        .map(text)
+        .sort()
+        .join(`\n${"-".repeat(80)}\n\n`);
       this.emitFile({ type: "asset", fileName: "LICENSES.txt", source });
     },
   };
@@ -34,7 +37,9 @@ function text(place: string): string {
   const { name, version, license } = JSON.parse(
     readFileSync(join(place, "package.json"), "utf8"),
   ) as Described;
-  const files = readdirSync(place).filter((one) => /^licen[cs]e/i.test(one)).sort();
+  const files = readdirSync(place)
+    .filter((one) => /^licen[cs]e/i.test(one))
+    .sort();
   if (!files.length) throw new Error(`${name} has no licence in ${place}`);
   const texts = files.map((one) => readFileSync(join(place, one), "utf8").trim());
   return `${name} ${version} (${license})\n\n${texts.join("\n\n")}\n`;

@@ -76,7 +76,9 @@ export async function ask(path: string, { method = "GET", body, signal }: Asked 
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const sent = body === undefined ? null : JSON.stringify(body);
     const used = key;
-    const answer = await reached(() => fetch(url(path), { method, headers, body: sent, signal: signal ?? null }));
+    const answer = await reached(() =>
+      fetch(url(path), { method, headers, body: sent, signal: signal ?? null }),
+    );
     if (answer.ok) return answer;
     const trouble = await read(answer);
     if (answer.status !== 401) throw trouble;

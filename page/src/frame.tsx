@@ -75,8 +75,7 @@ function Connection() {
     const timer = setTimeout(() => say(times), BACK);
     return () => clearTimeout(timer);
   }, [times]);
-  if (gone)
-    return <Banner calm error={texts.trouble.waiting} again={() => void tried(url("v1/page"))} />;
+  if (gone) return <Banner calm error={texts.trouble.waiting} again={() => void tried(url("v1/page"))} />;
   return said === times ? null : <Banner calm error={texts.trouble.back} close={() => say(times)} />;
 }
 

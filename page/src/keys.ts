@@ -36,7 +36,8 @@ export function useKeys(given: readonly Key[]): void {
 function pressed(event: KeyboardEvent): void {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !single.value) return;
   const target = event.target as HTMLElement | null;
-  if (target?.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]")) return;
+  if (target?.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]"))
+    return;
   if (document.querySelector("dialog[open]")) return;
   const late = event.timeStamp - before.at > PAUSE;
   const both = late ? event.key : `${before.key} ${event.key}`.trim();

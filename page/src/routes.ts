@@ -21,8 +21,22 @@ const { views } = texts;
 
 /** All views, in the order of the navigation. */
 export const routes: readonly Route[] = [
-  { path: "chat", name: views.chat, icon: "chat", group: "talk", key: "c", view: () => import("./views/chat") },
-  { path: "people", name: views.people, icon: "person", group: "talk", key: "y", view: () => import("./views/people") },
+  {
+    path: "chat",
+    name: views.chat,
+    icon: "chat",
+    group: "talk",
+    key: "c",
+    view: () => import("./views/chat"),
+  },
+  {
+    path: "people",
+    name: views.people,
+    icon: "person",
+    group: "talk",
+    key: "y",
+    view: () => import("./views/people"),
+  },
 ];
 
 export const ROLES: readonly About["role"][] = ["user", "annotator", "admin"];

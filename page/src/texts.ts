@@ -64,7 +64,8 @@ export const texts = {
     none: "What you talk about will be listed here.",
     older: "Older ones",
     silent: "Without words",
-    unkept: "This server keeps nothing: a conversation is gone when you close this tab, and replies cannot be judged.",
+    unkept:
+      "This server keeps nothing: a conversation is gone when you close this tab, and replies cannot be judged.",
     caution: "Replies may be wrong. What is said here is kept.",
     cautionUnkept: "Replies may be wrong. Nothing that is said here is kept.",
     waiting: "A reply is coming",
@@ -123,7 +124,8 @@ export const texts = {
       max_tokens: "A reply that is longer is cut there.",
       seed: "The same number gives the same reply to the same words.",
     },
-    bounds: (least: number, most: number) => `A number from ${least} to ${most}; until then, as the server has it.`,
+    bounds: (least: number, most: number) =>
+      `A number from ${least} to ${most}; until then, as the server has it.`,
     probabilities: "Token probabilities",
     probabilitiesMore: "Ask for them with each reply; a button below it shows them.",
     usual: "Back to the usual",
@@ -153,7 +155,9 @@ export const texts = {
     allow: "Models may be trained on what I said",
     state: (consent: boolean | null) => {
       if (consent === null) return "You have not been asked yet. Nothing is taken unless you allow it.";
-      return consent ? "You have allowed it. You may take this back at any time." : "You have not allowed it.";
+      return consent
+        ? "You have allowed it. You may take this back at any time."
+        : "You have not allowed it.";
     },
     forget: "Delete what I said",
     forgetMore:
@@ -166,7 +170,8 @@ export const texts = {
     receipt: "It is deleted",
     receiptMore: (when: Date) => `On ${when.toLocaleString("en-GB")}. Your receipt has the number`,
     counted: (name: string) => COUNTED[name] ?? name,
-    files: "These files were taken before and hold your words. They have to be made again, and models tuned on them too:",
+    files:
+      "These files were taken before and hold your words. They have to be made again, and models tuned on them too:",
     noFiles: "No file with your words was taken before.",
   },
 };

@@ -16,7 +16,11 @@ export function Choices({ begun, onClose }: { begun: boolean; onClose: () => voi
     <Dialog title={choices.title} side onClose={onClose}>
       <label class="field">
         <span>{choices.system}</span>
-        <textarea rows={5} value={now.system} onInput={(event) => set({ system: event.currentTarget.value })} />
+        <textarea
+          rows={5}
+          value={now.system}
+          onInput={(event) => set({ system: event.currentTarget.value })}
+        />
         <span class="muted small-text">{begun ? choices.systemBegun : choices.systemMore}</span>
       </label>
       {NUMBERED.map((name) => (

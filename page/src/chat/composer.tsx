@@ -68,11 +68,23 @@ export function Composer({ talk, ready }: { talk: Talk; ready: boolean }) {
         }}
       />
       {talk.busy ? (
-        <button type="button" class="primary icon-only" aria-label={chat.stop} title={chat.stop} onClick={() => talk.stop()}>
+        <button
+          type="button"
+          class="primary icon-only"
+          aria-label={chat.stop}
+          title={chat.stop}
+          onClick={() => talk.stop()}
+        >
           <Icon name="stop" />
         </button>
       ) : (
-        <button type="submit" class="primary icon-only" aria-label={chat.send} title={chat.send} disabled={!text.trim() || wanted}>
+        <button
+          type="submit"
+          class="primary icon-only"
+          aria-label={chat.send}
+          title={chat.send}
+          disabled={!text.trim() || wanted}
+        >
           <Icon name="send" />
         </button>
       )}

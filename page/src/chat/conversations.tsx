@@ -53,13 +53,19 @@ export function Conversations({ kept, current, version, onNew, onOpen }: Given) 
           <li key={one.id}>
             <a href={link("chat", named(one))} aria-current={named(one) === current ? "true" : undefined}>
               <span>{one.opening || chat.silent}</span>
-              <time dateTime={new Date(one.since * 1000).toISOString()}>{chat.when(new Date(one.since * 1000))}</time>
+              <time dateTime={new Date(one.since * 1000).toISOString()}>
+                {chat.when(new Date(one.since * 1000))}
+              </time>
             </a>
           </li>
         ))}
       </ul>
       {more && last && (
-        <button type="button" class="quiet small" onClick={() => void load(last.since, new AbortController().signal)}>
+        <button
+          type="button"
+          class="quiet small"
+          onClick={() => void load(last.since, new AbortController().signal)}
+        >
           {chat.older}
         </button>
       )}

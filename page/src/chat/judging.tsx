@@ -15,7 +15,10 @@ interface Given {
 
 // What could not be kept is said above the conversation.
 const keep = (talk: Talk, turn: Turn, judgement: Judgement): Promise<boolean> =>
-  talk.judge(turn, judgement).then(() => true, () => false);
+  talk.judge(turn, judgement).then(
+    () => true,
+    () => false,
+  );
 
 /** Say whether a reply is good; the same again takes it back. */
 export function vote(talk: Talk, turn: Turn, value: 1 | -1): void {

@@ -7,8 +7,10 @@ const GRADES = 5; // of the tint of a token: the less probable, the stronger
 
 const probability = (logprob: number): number => Math.exp(Math.min(0, logprob));
 const percent = (logprob: number): string => probabilities.percent(100 * probability(logprob));
-const grade = (logprob: number): number => Math.min(GRADES - 1, Math.floor((1 - probability(logprob)) * GRADES));
-const visible = (text: string): string => text.replace(/ /g, "\u00b7").replace(/\n/g, "\u23ce").replace(/\t/g, "\u21e5");
+const grade = (logprob: number): number =>
+  Math.min(GRADES - 1, Math.floor((1 - probability(logprob)) * GRADES));
+const visible = (text: string): string =>
+  text.replace(/ /g, "\u00b7").replace(/\n/g, "\u23ce").replace(/\t/g, "\u21e5");
 
 /** A reply token by token: how probable each was, and what else might have come. Arrow keys go along. Tokens
  * are no buttons, which are not broken where a token holds the end of a line. */
@@ -30,7 +32,8 @@ export function Probabilities({ tokens }: { tokens: readonly Token[] }) {
         role="group"
         aria-label={probabilities.tokens}
         onKeyDown={(event) => {
-          const step = event.key === "Home" ? -tokens.length : event.key === "End" ? tokens.length : keys[event.key];
+          const step =
+            event.key === "Home" ? -tokens.length : event.key === "End" ? tokens.length : keys[event.key];
           if (step === undefined) return;
           event.preventDefault();
           move((at ?? 0) + step);

@@ -51,7 +51,9 @@ const BEST = 5;
 /** What a request says of how its reply is drawn. */
 export function sampling(of: Settings): Record<string, unknown> {
   const { temperature, top_p, max_tokens, seed } = of;
-  const given = Object.entries({ temperature, top_p, max_tokens, seed }).filter(([, value]) => value !== null);
+  const given = Object.entries({ temperature, top_p, max_tokens, seed }).filter(
+    ([, value]) => value !== null,
+  );
   const told = of.probabilities ? { logprobs: true, top_logprobs: BEST } : {};
   return { ...Object.fromEntries(given), ...told };
 }

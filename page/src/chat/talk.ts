@@ -62,7 +62,8 @@ export class Talk {
     if (of.role !== "system") return void (await this.answer(edited));
     const next = of.replies[of.chosen];
     if (!next || edited === of) return this.tell();
-    const asked = edited.replies.find((one) => one.content === next.content) ?? add(edited, turn("user", next.content));
+    const asked =
+      edited.replies.find((one) => one.content === next.content) ?? add(edited, turn("user", next.content));
     await this.answer(asked);
   }
 
@@ -77,7 +78,8 @@ export class Talk {
     this.tell();
     try {
       const body = this.body(asked);
-      for await (const chunk of stream<Chunk>("v1/chat/completions", body, control.signal)) this.came(reply, chunk);
+      for await (const chunk of stream<Chunk>("v1/chat/completions", body, control.signal))
+        this.came(reply, chunk);
       reply.state = "whole";
       return true;
     } catch (error) {
@@ -129,7 +131,8 @@ export class Talk {
     if (!of.id) return;
     const before = of.judgements;
     const other = before.filter(
-      (one) => one.kind === "comment" || one.kind !== judgement.kind || (one.name ?? "") !== (judgement.name ?? ""),
+      (one) =>
+        one.kind === "comment" || one.kind !== judgement.kind || (one.name ?? "") !== (judgement.name ?? ""),
     );
     const back = judgement.kind === "vote" && judgement.value === 0;
     of.judgements = back ? other : [...other, judgement];

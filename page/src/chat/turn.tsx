@@ -168,7 +168,12 @@ function Branches({ talk, turn }: { talk: Talk; turn: Turn }) {
       <span class="number small-text" aria-label={chat.branchLong(at + 1, beside.length)}>
         {chat.branch(at + 1, beside.length)}
       </span>
-      <Action icon="right" says={chat.after} does={() => talk.choose(turn, at + 1)} disabled={at + 1 === beside.length} />
+      <Action
+        icon="right"
+        says={chat.after}
+        does={() => talk.choose(turn, at + 1)}
+        disabled={at + 1 === beside.length}
+      />
     </div>
   );
 }
@@ -176,7 +181,9 @@ function Branches({ talk, turn }: { talk: Talk; turn: Turn }) {
 function Copy({ text }: { text: string }) {
   const [done, tell] = useState(false);
   const copy = () => void copied(text).then(() => tell(true));
-  return <Action icon={done ? "check" : "copy"} says={done ? texts.parts.copied : texts.parts.copy} does={copy} />;
+  return (
+    <Action icon={done ? "check" : "copy"} says={done ? texts.parts.copied : texts.parts.copy} does={copy} />
+  );
 }
 
 interface Acting {

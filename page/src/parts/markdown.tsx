@@ -15,10 +15,23 @@ import { Marked } from "marked";
 import { useEffect, useRef } from "preact/hooks";
 import { texts } from "../texts";
 
-const LANGUAGES = { bash, cpp, css, java, javascript, json: jsonLanguage, python, sql, typescript, xml, yaml };
+const LANGUAGES = {
+  bash,
+  cpp,
+  css,
+  java,
+  javascript,
+  json: jsonLanguage,
+  python,
+  sql,
+  typescript,
+  xml,
+  yaml,
+};
 for (const [name, language] of Object.entries(LANGUAGES)) hljs.registerLanguage(name, language);
 
-const TAGS = "a b blockquote br code del em h1 h2 h3 h4 h5 h6 hr i li ol p pre s strong sub sup table tbody td th thead tr ul";
+const TAGS =
+  "a b blockquote br code del em h1 h2 h3 h4 h5 h6 hr i li ol p pre s strong sub sup table tbody td th thead tr ul";
 const ATTRIBUTES = ["href", "title", "start", "align", "class"];
 
 // Pictures from elsewhere would tell elsewhere what is read here: they are links. Who is told of <div> wants to
@@ -53,8 +66,7 @@ export function Markdown({ text }: { text: string }) {
   return <div class="markdown" ref={place} />;
 }
 
-const escaped = (text: string): string =>
-  text.replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
+const escaped = (text: string): string => text.replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
 
 function outward(link: HTMLAnchorElement): void {
   if (!link.hasAttribute("href")) return;

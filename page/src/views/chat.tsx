@@ -63,13 +63,22 @@ export default function Chat({ rest: [id] }: { rest: string[] }) {
       </aside>
       <div class="chat-main">
         <header class="chat-head">
-          <button type="button" class="quiet icon-only only-narrow" aria-label={chat.conversations} onClick={() => list(true)}>
+          <button
+            type="button"
+            class="quiet icon-only only-narrow"
+            aria-label={chat.conversations}
+            onClick={() => list(true)}
+          >
             <Icon name="list" />
           </button>
           <label class="hidden" for="model">
             {chat.model}
           </label>
-          <select id="model" value={model ?? ""} onChange={(event) => set({ model: event.currentTarget.value })}>
+          <select
+            id="model"
+            value={model ?? ""}
+            onChange={(event) => set({ model: event.currentTarget.value })}
+          >
             {names.map((name) => (
               <option key={name} value={name}>
                 {name}
@@ -120,7 +129,15 @@ function Listing(given: { talk: Talk; kept: boolean; begin: () => void; close: (
 }
 
 /** The messages; what comes is followed as long as its end is in sight. */
-function Turns({ talk, editing, onEdit }: { talk: Talk; editing: Turn | null; onEdit: (turn: Turn | null) => void }) {
+function Turns({
+  talk,
+  editing,
+  onEdit,
+}: {
+  talk: Talk;
+  editing: Turn | null;
+  onEdit: (turn: Turn | null) => void;
+}) {
   const version = useShared(talk.changed);
   const place = useRef<HTMLDivElement>(null);
   const near = useRef(true);

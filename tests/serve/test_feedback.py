@@ -93,6 +93,7 @@ def test_conversations_are_found_by_what_a_client_calls_them(client, http):
     (found,) = http.get("/conversations?tag=one").json()["data"]
     assert found["tag"] == "one"
     assert http.get("/conversations?tag=three").json()["data"] == []
+    assert http.get("/conversations?tag=%00").status_code == 400
 
 
 def test_a_text_that_was_gone_on_from_is_kept(client, store):

@@ -111,6 +111,7 @@ def routes(keeping: Keeping, criteria: Sequence[str], rules: Rules) -> APIRouter
         tag: Annotated[str | None, Query(max_length=LONGEST)] = None,
         mine: bool = False,
     ) -> dict[str, Any]:
+        tag = None if tag is None else talks.storable(tag, "tag")
         whose = await _whose(keeping, asking, user, mine=mine)
         found = await keeping.read(lambda s: reading.listed(s, whose, most=limit, before=before, tag=tag))
         return {"object": "list", "data": found}

@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnsmith import ranks
 from turnsmith.errors import UsageError
-from turnsmith.shelf import locked, this_process, writing
+from turnsmith.report.left import COMPARISON, LOCK, NOW, RECIPE, REPORT, RUN
+from turnsmith.shelf import locked, this_process, write_text, writing
 from turnsmith.types import is_list, is_object
 
-LOCK = "turnsmith.lock"
-RUN, RECIPE, REPORT, COMPARISON = "run.json", "recipe.yaml", "report.html", "comparison.json"
+if TYPE_CHECKING:
+    from turnsmith.recipes.run import Runner
+
 LEFT = (RUN, RECIPE, REPORT, COMPARISON, "turnsmith")  # the last is where trackers write
 
 
@@ -79,6 +81,28 @@ def _released(process: int, handle: int, lock: Path, made: Sequence[Path]) -> No
         for directory in made:
             directory.rmdir()
     os.close(handle)
+
+
+def now(runner: Runner) -> None:
+    """Say in the run's directory how far it has come, for who looks on: its steps in short, those that are
+    made and the one that is at work."""
+    at, key = runner.at, runner.keys[-1] if runner.keys else None
+    short = ("verb", "name", "model", "against", "artefact", "seconds")
+    made = [{name: step[name] for name in short if name in step} for step in runner.steps]
+    found = {"recipe": runner.name, "title": runner.recipe.title, "tiny": runner.tiny, "steps": made}
+    found |= {"command": runner.command, "seed": runner.recipe.seed, "base": str(runner.recipe.base)}
+    if at is not None and key is not None and len(runner.keys) > len(made):
+        verb, step = next((verb, one) for verb in type(at).model_fields if (one := getattr(at, verb)) is not None)
+        names = getattr(step, "names", None) or [getattr(step, "name", None) or step.model]
+        found["at_work"] = {"verb": verb, "name": "+".join(names), "artefact": key}
+    write_text(runner.directory / NOW, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+def past(directory: Path) -> None:
+    """Nothing is at work there any more."""
+    if ranks.is_main():
+        with suppress(OSError):
+            (directory / NOW).unlink(missing_ok=True)
 
 
 def another(directory: Path, keys: Sequence[str], recipe: str | None) -> bool:

@@ -99,6 +99,7 @@ class Runner:
     opened: bool = False
     held: keeping.Hold | None = None
     left: str | None = None
+    at: Step | None = None
 
     def __post_init__(self) -> None:
         ranks.join()
@@ -157,6 +158,7 @@ class Runner:
         if not self.opened and not (self.directory / keeping.RUN).exists():
             write_text(self.directory / keeping.RECIPE, recipe)
         self.opened = True
+        keeping.now(self)
 
     def hold(self) -> None:
         """Be the only process at work in the directory; waits for whoever is. No artefact may be in the
@@ -167,6 +169,7 @@ class Runner:
     def release(self) -> None:
         """Let others into the directory, which goes again where nothing was put into it."""
         if self.held is not None:
+            keeping.past(self.directory)
             self.held.release()
             self.held = None
 
@@ -184,6 +187,7 @@ class Runner:
                 for inner in step.repeat.steps:
                     self.step(inner)
             return
+        self.at = step
         started = time.perf_counter()
         try:
             if step.data is None:
@@ -214,6 +218,8 @@ class Runner:
         """The artefact of a step, made unless it is there: whether it was, and its record. together: by all
         processes of the run."""
         self.keys = [*(step["artefact"] for step in self.steps), key]
+        if self.opened and not self.shelf.ready(key):
+            keeping.now(self)
         return self.shelf.obtain(key, make, together=together), self.shelf.record(key)
 
     # ------------------------------------------------------------------------------------------- data
@@ -323,6 +329,9 @@ class Runner:
             self.warn(warning)
         named = {"verb": "train", "name": step.name, "artefact": key, "path": str(self.shelf.path(key))}
         named |= {"seed": seed, "fingerprint": self.models[step.name][-1].fingerprint}
+        parts = list(self.registry.entry("objective", step.objective.name).parts)
+        reads = {"data": step.data, "parts": parts, "train_on": step.train_on}
+        named["reads"] = None if step.collect else reads  # what is collected is not what was given
         data = [step.data, *([step.validate_on] if step.validate_on else []), *step.beside.values()]
         return {**named, "given": self._given(data, {step.start: start}), "reused": reused, **record}
 

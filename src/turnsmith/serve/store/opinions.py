@@ -1,0 +1,96 @@
+"""What people think of models: which reply each of them prefers, and how they judge the same message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from turnsmith.evaluation.preferences import Compared
+from turnsmith.serve.store.tables import Judgement, Message, Ranking
+
+
+class Preference(NamedTuple):
+    """One person's view of two replies to `message`. won: of the first over the second: 1, 0, or 1/2."""
+
+    message: str
+    person: str
+    first: str
+    second: str
+    won: float
+
+
+class Mark(NamedTuple):
+    """A vote, scale, label or review. name: the criterion of a scale or label."""
+
+    kind: str
+    name: str
+    message: str
+    person: str
+    value: float
+
+
+def preferences(session: Session, *, blind: bool = False) -> list[Preference]:
+    """Of each two replies to a message which one is preferred, by everybody who ranked both, or else voted
+    on both: equal votes are a tie. blind: rankings alone that were made with the names of the models hidden;
+    who votes sees them."""
+    rows = session.execute(select(Ranking.message, Ranking.person, Ranking.order, Ranking.blind)).all()
+    ranked = [one for row in rows if row.blind or not blind for one in _ranked(*row[:3])]
+    if blind:
+        return ranked
+    known = {(one.message, one.person, *sorted((one.first, one.second))) for one in ranked}
+    voted = _voted(session.execute(_VOTES).all())
+    return [*ranked, *(one for one in voted if (one.message, one.person, one.first, one.second) not in known)]
+
+
+def compared(session: Session, found: Sequence[Preference]) -> list[Compared]:
+    """The preferences between replies of different models, by the models; what was deleted counts no more."""
+    there = (Message.model.is_not(None), Message.state == "whole", Message.deleted.is_(False))
+    models: dict[str, str | None] = {
+        id: model for id, model in session.execute(select(Message.id, Message.model).where(*there))
+    }
+    made: list[Compared] = []
+    for one in found:
+        first, second = models.get(one.first), models.get(one.second)
+        if first and second and first != second:
+            made.append(Compared(one.message, one.person, first, second, one.won))
+    return made
+
+
+def marks(session: Session) -> list[Mark]:
+    """All judgements that are numbers."""
+    columns = select(
+        Judgement.kind, Judgement.name, Judgement.message, Judgement.person, Judgement.value
+    ).join(Message, Message.id == Judgement.message)
+    there = columns.where(Judgement.value.is_not(None), Message.deleted.is_(False))
+    return [Mark(*row) for row in session.execute(there.order_by(Judgement.since))]
+
+
+_VOTES = (
+    select(Message.parent, Judgement.person, Message.id, Judgement.value)
+    .join(Message, Message.id == Judgement.message)
+    .where(Judgement.kind == "vote", Judgement.value.is_not(None), Message.parent.is_not(None))
+    .order_by(Message.id)
+)
+
+
+def _ranked(message: str, person: str, order: Sequence[Sequence[str]]) -> Iterator[Preference]:
+    places = {id: place for place, group in enumerate(order) for id in group}
+    for one, other in combinations(places, 2):
+        yield Preference(message, person, one, other, _won(-places[one], -places[other]))
+
+
+def _voted(rows: Sequence[Row[tuple[str | None, str, str, float | None]]]) -> Iterator[Preference]:
+    by: dict[tuple[str, str], dict[str, float]] = {}
+    for message, person, reply, value in rows:
+        by.setdefault((str(message), person), {})[reply] = float(value or 0)
+    for (message, person), votes in by.items():
+        for one, other in combinations(sorted(votes), 2):
+            yield Preference(message, person, one, other, _won(votes[one], votes[other]))
+
+
+def _won(one: float, other: float) -> float:
+    return 0.5 if one == other else float(one > other)

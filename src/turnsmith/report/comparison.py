@@ -26,7 +26,7 @@ def render(found: Mapping[str, Any]) -> str:
     """The page as text."""
     seen = tidy(found)
     page = environment().get_template("comparison.html.jinja")
-    return page.render(found=seen, table=_table(seen), plots=_plots(seen), cells=_cells)
+    return page.render(found=seen, table=_table(seen), plots=plots(seen), cells=cells)
 
 
 def _table(found: Row) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def _table(found: Row) -> list[dict[str, Any]]:
     return lines
 
 
-def _cells(row: Row | None) -> dict[str, str]:
+def cells(row: Row | None) -> dict[str, str]:
     """A difference as a cell: figure, interval, verdict, n."""
     if row is None:
         return {}
@@ -50,7 +50,7 @@ def _cells(row: Row | None) -> dict[str, str]:
     }
 
 
-def _plots(found: Row) -> list[dict[str, Any]]:
+def plots(found: Row) -> list[dict[str, Any]]:
     """Gain against each measure of what was forgotten; what they cost is the same for all."""
     if not found["tasks"]:
         return []

@@ -18,8 +18,8 @@ def test_a_share_and_its_interval_are_those_worked_out_by_hand():
     found = shares(duel(EIGHT))["a", "b"]
     assert (found.comparisons, found.wins, found.ties, found.losses, found.n) == (8, 6, 0, 2, 8)
     assert found.value == 0.75
-    # With a win and a loss made up: 7 of 10, variance 10 * .7 * .3 / 9 = .23333, error sqrt(.023333) = .152753,
-    # times t on 7 degrees of freedom, 2.364624, is .361203; the upper end would be beyond 1.
+    # With a win and a loss made up: 7 of 10, variance 10 * .7 * .3 / 9 = .23333, error sqrt(.023333) =
+    # .152753, times t on 7 degrees of freedom, 2.364624, is .361203; the upper end would be beyond 1.
     assert found.low == pytest.approx(0.388797, abs=1e-5)
     assert found.high == 1
 

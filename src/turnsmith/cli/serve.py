@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnsmith.errors import UsageError
+from turnsmith.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,17 +64,23 @@ def command(
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Whether people are given a page to talk and judge on.")
     ] = True,
+    runs: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where runs are that annotators and admins may watch.")
+    ] = Path("runs"),
 ) -> None:
     """Serve models to clients of OpenAI's API: chat and text completions, whole or streamed, and
     embeddings."""
     try:
         from turnsmith.serve.app import app
         from turnsmith.serve.feedback import CRITERIA
+        from turnsmith.serve.runs import Runs
         from turnsmith.serve.store.keys import known
         from turnsmith.serve.store.writing import Store
     except ImportError as error:
         raise UsageError(f"{error.name} is not there: pip install 'turnsmith[serve]'") from None
+    from turnsmith import wheels
     from turnsmith.recipes import serving
+    from turnsmith.recipes.browsing import Browsing
 
     references = _named(models or [])
     if not references and not backend:
@@ -82,7 +89,7 @@ def command(
     flagged = None if policy is None else serving.policy_in(policy)
     guards = [serving.guard(one, flagged, threshold) for one in guard or []]
     store = None if db == "none" else Store(db)
-    alone = host in LOOPBACK
+    alone, shelf = host in LOOPBACK, wheels.home() / "shelf"
     if not alone and not (store and store.read(known)):
         raise UsageError(
             f"--host {host} opens the server to a network, and nobody has a key: make one with "
@@ -98,9 +105,11 @@ def command(
         criteria=criterion or CRITERIA,
         alone=alone,
         page=page,
+        runs=Runs(runs.expanduser().absolute(), shelf, Browsing(shelf)),
     )
     named = [*served, *(f"all of {one.endpoint.url}" for one in backends)]
-    _run(made, host, port, f"serving {', '.join(named)}, {_kept(store)}", page=page)
+    doing = f"serving {', '.join(named)}, {_kept(store)}"
+    _run(made, host, port, doing, references.values(), page=page)
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
@@ -118,16 +127,28 @@ def _kept(store: Store | None) -> str:
     return f"keeping all that is said in {store.name}" if store else "keeping nothing"
 
 
-def _run(made: FastAPI, host: str, port: int, doing: str, *, page: bool) -> None:
-    """Serve, and say where once it listens."""
+def _run(made: FastAPI, host: str, port: int, doing: str, references: Iterable[str], *, page: bool) -> None:
+    """Serve, and say where once it listens; runs keep that models of theirs are asked there."""
     import uvicorn
 
     with _listening(host, port) as listening:
         address = listening.getsockname()
         name = f"[{address[0]}]" if ":" in address[0] else address[0]
         at = f"http://{name}:{address[1]}"
+        for reference in references:
+            _note(reference, f"{at}/v1")
         print(f"{doing}, on {at}/v1{f', with a page on {at}' if page else ''}", flush=True)
         uvicorn.Server(uvicorn.Config(made, log_level="warning")).run(sockets=[listening])
+
+
+def _note(reference: str, address: str) -> None:
+    """Keep with the run that made it that a model is served; others' runs may not be written to."""
+    from turnsmith.recipes import deployed
+
+    try:
+        deployed.note(reference, "served", address)
+    except StorageError as error:
+        print(f"not kept with its run that {reference} is served: {error}", file=sys.stderr, flush=True)
 
 
 def _listening(host: str, port: int) -> socket.socket:

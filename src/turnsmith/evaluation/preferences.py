@@ -1,8 +1,8 @@
 """Which of several models people prefer: shares of comparisons that are won, and strengths behind them.
 
-A comparison is one person's view of two replies to the same message: 1 where the first is preferred, 0 where
-the second is, 1/2 where they are equally good. Messages are what is drawn: all that several people, or several
-replies, say of two models at one message is averaged first, so that a message counts once.
+A comparison is one person's view of two replies to the same message: 1 where the first is preferred, 0
+where the second is, 1/2 where they are equally good. Messages are what is drawn: all that several people, or
+several replies, say of two models at one message is averaged first, so that a message counts once.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """A model's place on a scale of `points`: of two models that are 400 apart the better one is preferred ten
-    times as often. low and high: the ends of its interval, None of fewer than 8 messages in the group. n:
-    messages at which it was compared. wins: over messages and others, the shares that it won. group: models of different groups were never compared, not even
-    by way of others, and each group has its own middle."""
+    """A model's place on a scale of `points`: of two models that are 400 apart the better one is preferred
+    ten times as often. low and high: the ends of its interval, None of fewer than 8 messages in the group.
+    n: messages at which it was compared. wins: the shares that it won, over messages and other models. group:
+    models of different groups were never compared, not even by way of others, and each group has its own
+    middle."""
 
     model: str
     points: float

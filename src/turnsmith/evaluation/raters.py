@@ -16,10 +16,10 @@ APART: Mapping[Level, Callable[[float, float], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far people agree. alpha: Krippendorff's; 1 where all agree, 0 where they do as by chance; None where
-    nothing was judged twice or all judgements are alike, which leaves no chance to compare with. equal: the
-    share of pairs of judgements of one thing that are the same. units: things that two or more people have
-    judged; people: who did; judgements: how many there are of these."""
+    """How far people agree. alpha: Krippendorff's; 1 where all agree, 0 where they do as by chance; None
+    where nothing was judged twice or all judgements are alike, which leaves no chance to compare with. equal:
+    the share of pairs of judgements of one thing that are the same. units: things that two or more people
+    have judged; people: who did; judgements: how many there are of these."""
 
     alpha: float | None
     equal: float | None

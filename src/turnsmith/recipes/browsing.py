@@ -67,9 +67,7 @@ class Browsing:
 def _terms(reads: Mapping[str, Any], fit: Mapping[str, Any]) -> Terms:
     from turnsmith.data.prepare import Terms
 
-    return Terms(
-        parts=tuple(reads["parts"]), length=fit["length"], over=fit["over"], train=reads["train_on"]
-    )
+    return Terms(parts=tuple(reads["parts"]), length=fit["length"], over=fit["over"], train=reads["train_on"])
 
 
 @lru_cache(maxsize=8)
@@ -95,7 +93,7 @@ def _shown(example: Example, renderer: Renderer, terms: Terms) -> dict[str, Any]
     return {"id": example.id, "values": values, "left": list(counts), "sequences": sequences}
 
 
-def _finite(value: Value) -> float | None | list[float | None]:
+def _finite(value: Value) -> float | list[float | None] | None:
     """What JSON can hold of a value."""
     return [finite(one) for one in value] if isinstance(value, tuple) else finite(value)
 

@@ -92,7 +92,9 @@ def now(runner: Runner) -> None:
     found = {"recipe": runner.name, "title": runner.recipe.title, "tiny": runner.tiny, "steps": made}
     found |= {"command": runner.command, "seed": runner.recipe.seed, "base": str(runner.recipe.base)}
     if at is not None and key is not None and len(runner.keys) > len(made):
-        verb, step = next((verb, one) for verb in type(at).model_fields if (one := getattr(at, verb)) is not None)
+        verb, step = next(
+            (verb, one) for verb in type(at).model_fields if (one := getattr(at, verb)) is not None
+        )
         names = getattr(step, "names", None) or [getattr(step, "name", None) or step.model]
         found["at_work"] = {"verb": verb, "name": "+".join(names), "artefact": key}
     write_text(runner.directory / NOW, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

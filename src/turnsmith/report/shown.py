@@ -85,7 +85,11 @@ def compared(one: Left) -> dict[str, Any]:
 def curves(one: Left, shelf: Path) -> dict[str, Any]:
     """The curves of each training of a run, of the one at work as far as it is."""
     found = [
-        {"name": str(step.get("name")), **_progress(place), "charts": [_chart(chart) for chart in _drawn(place)]}
+        {
+            "name": str(step.get("name")),
+            **_progress(place),
+            "charts": [_chart(chart) for chart in _drawn(place)],
+        }
         for step, place in _trainings(one, shelf)
     ]
     return {"name": one.name, "state": one.state, "steps": found}

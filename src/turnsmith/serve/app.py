@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from turnsmith.errors import UsageError
-from turnsmith.serve import annotating, face, feedback, wire
+from turnsmith.serve import annotating, face, feedback, opinions, wire
+from turnsmith.serve import runs as watched
 from turnsmith.serve.answering import awaited, streamed
 from turnsmith.serve.doors import Asking, Doors, Rate
 from turnsmith.serve.embeddings import embeddings
@@ -27,6 +28,7 @@ from turnsmith.serve.passing import Backend, Behind
 from turnsmith.serve.playing import PATHS, Flow, Make, Played, flowing, passed, refused
 from turnsmith.serve.refusals import Bounded, Refused, answer_errors
 from turnsmith.serve.replies import Replies
+from turnsmith.serve.runs import Runs
 from turnsmith.serve.served import Served
 from turnsmith.serve.store.keys import Known
 from turnsmith.serve.store.talks import Made, Who
@@ -51,13 +53,14 @@ def app(
     alone: bool = True,
     rules: Rules = Rules(),  # noqa: B008 - frozen
     page: bool = True,
+    runs: Runs | None = None,
 ) -> FastAPI:
     """The application. backends: all of whose models are served too, under the names that they have there.
     guards: what judges requests and replies. store: what keeps all that is said; nothing does without it.
     largest: bytes of a request. rate: requests in a minute for each key; 0 is no limit. criteria: of scales.
     patience: seconds that a request waits for a store that is away. alone: whether only this machine can ask;
     then pages of other sites that lead their names here are refused. rules: of trees that people grow. page:
-    whether there is one at `/`."""
+    whether there is one at `/`. runs: what people may watch."""
 
     finding = Finding(served, backends)
 
@@ -78,6 +81,9 @@ def app(
     if keeping:
         made.include_router(feedback.routes(keeping, criteria, rules))
         made.include_router(annotating.routes(keeping, rules))
+        made.include_router(opinions.routes(keeping))
+    if runs:
+        made.include_router(watched.routes(runs))
     if page:
         made.include_router(face.routes(criteria, kept=store is not None))
 

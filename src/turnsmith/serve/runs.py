@@ -66,9 +66,7 @@ class Runs:
 
     def opens(self, name: str, until: int, seal: str) -> bool:
         """Whether such an address was given, and still holds."""
-        return until >= time.time() and hmac.compare_digest(
-            seal.encode(), self._seal(name, until).encode()
-        )
+        return until >= time.time() and hmac.compare_digest(seal.encode(), self._seal(name, until).encode())
 
     def _seal(self, name: str, until: int) -> str:
         return hmac.new(self._secret, f"{until} {name}".encode(), hashlib.sha256).hexdigest()
@@ -115,7 +113,8 @@ def routes(runs: Runs) -> APIRouter:
 
 def _listed(runs: Runs) -> list[dict[str, Any]]:
     found = [
-        {**shown.head(one, runs.shelf), "report": one.report is not None} for one in left.runs(runs.root).values()
+        {**shown.head(one, runs.shelf), "report": one.report is not None}
+        for one in left.runs(runs.root).values()
     ]
     return sorted(found, key=lambda row: (row["state"] != "running", -row["changed"]))
 
@@ -154,6 +153,8 @@ def _data(runs: Runs, name: str, step: str, start: int, count: int) -> dict[str,
     if one.state in ("running", "killed") or not trained:
         raise Absent(f"{name} has no examples to look at: a run has once a training of it has ended")
     if step and step not in trained:
-        raise Refused(400, f"step: {name} has no training {step!r:.100}; it has {', '.join(trained)}", param="step")
+        raise Refused(
+            400, f"step: {name} has no training {step!r:.100}; it has {', '.join(trained)}", param="step"
+        )
     found = runs.examples(one.told, step or trained[-1], start=start, count=count)
     return {"run": name, "steps": sorted(set(trained)), **found}

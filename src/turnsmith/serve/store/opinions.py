@@ -49,9 +49,9 @@ def preferences(session: Session, *, blind: bool = False) -> list[Preference]:
 def compared(session: Session, found: Sequence[Preference]) -> list[Compared]:
     """The preferences between replies of different models, by the models; what was deleted counts no more."""
     there = (Message.model.is_not(None), Message.state == "whole", Message.deleted.is_(False))
-    models: dict[str, str | None] = {
-        id: model for id, model in session.execute(select(Message.id, Message.model).where(*there))
-    }
+    judged = Message.id.in_(select(Judgement.message)) | Message.parent.in_(select(Ranking.message))
+    rows = session.execute(select(Message.id, Message.model).where(judged, *there)).all()
+    models = {id: str(model) for id, model in rows}
     made: list[Compared] = []
     for one in found:
         first, second = models.get(one.first), models.get(one.second)

@@ -34,7 +34,8 @@ export function useKeys(given: readonly Key[]): void {
 }
 
 function pressed(event: KeyboardEvent): void {
-  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !single.value) return;
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!single.value && event.key.length === 1) return;
   const target = event.target as HTMLElement | null;
   if (target?.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]"))
     return;

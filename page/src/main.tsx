@@ -2,6 +2,7 @@ import { render } from "preact";
 import { Frame } from "./frame";
 import "./style.css";
 import "./chat/chat.css";
+import "./watch/watch.css";
 import "./theme";
 
 const where = document.getElementById("page");

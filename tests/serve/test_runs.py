@@ -271,7 +271,7 @@ def test_comparisons_have_their_table_and_their_plots(place):
     found = place.json("comparisons/both")
     assert [(one["name"], one["best"]) for one in found["methods"]] == [("a", True), ("b", False)]
     cell = found["methods"][0]["cells"][0]
-    assert (cell["after"], cell["difference"], cell["verdict"]) == ("2", f"{MINUS}1.00", "better")
+    assert (cell["after"], cell["difference"], cell["verdict"]) == ("2.00", f"{MINUS}1.00", "better")
     assert cell["interval"] == f"{MINUS}1.20 to {MINUS}0.80"
     (plot,) = found["plots"]
     assert plot["front"] == ["a", "b"]

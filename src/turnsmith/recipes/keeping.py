@@ -77,6 +77,8 @@ def _released(process: int, handle: int, lock: Path, made: Sequence[Path]) -> No
     if os.getpid() != process:  # a copy in a process that was forked: the lock is not its own
         return
     with suppress(OSError):  # the disk became read-only, or another run's files are in the directory
+        if lock.name == LOCK:
+            lock.with_name(NOW).unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
         for directory in made:
             directory.rmdir()
@@ -98,13 +100,6 @@ def now(runner: Runner) -> None:
         names = getattr(step, "names", None) or [getattr(step, "name", None) or step.model]
         found["at_work"] = {"verb": verb, "name": "+".join(names), "artefact": key}
     write_text(runner.directory / NOW, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-
-
-def past(directory: Path) -> None:
-    """Nothing is at work there any more."""
-    if ranks.is_main():
-        with suppress(OSError):
-            (directory / NOW).unlink(missing_ok=True)
 
 
 def another(directory: Path, keys: Sequence[str], recipe: str | None) -> bool:

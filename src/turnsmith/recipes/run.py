@@ -169,7 +169,6 @@ class Runner:
     def release(self) -> None:
         """Let others into the directory, which goes again where nothing was put into it."""
         if self.held is not None:
-            keeping.past(self.directory)
             self.held.release()
             self.held = None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from turnsmith.report.page import NAME, environment, tidy
 from turnsmith.report.scatter import Point, Range, front, scatter
-from turnsmith.report.words import difference, figure, finite, interval
+from turnsmith.report.words import difference, figure, finite, interval, places
 from turnsmith.shelf import write_text
 
 Row = Mapping[str, Any]
@@ -43,7 +43,7 @@ def cells(row: Row | None) -> dict[str, str]:
     if row is None:
         return {}
     return {
-        "after": figure(row["after"]),
+        "after": figure(row["after"], places(row)),
         "difference": difference(row),
         "interval": interval(row),
         "verdict": str(row["verdict"]),

@@ -33,7 +33,7 @@ def count(value: object) -> str:
 def figure(value: object, places: int | None = None) -> str:
     """A number with `places` decimals, or three digits that count. Zero is 0 and minus is a minus sign.
 
-    >>> figure(0.0514), figure(2), figure(12.346), figure(0.27, 3), figure(0.0, 3), figure(None)
+    >>> figure(0.0514), figure(2), figure(12.346), figure(0.27, 3), figure(-0.0, 3), figure(None)
     ('0.0514', '2', '12.3', '0.270', '0', 'not measured')
     >>> ascii(figure(-3.1e13))
     "'\\\\u22123.1\\\\xa0\\\\xd7\\\\xa010\\\\xb9\\\\xb3'"
@@ -41,6 +41,7 @@ def figure(value: object, places: int | None = None) -> str:
     number = finite(value)
     if number is None:
         return NONE
+    number += 0.0  # without a sign of its own where it is 0
     if number and places is not None:
         text = f"{number:.{places}f}"
         return (text.lstrip("-") if float(text) == 0 else text).replace("-", MINUS)

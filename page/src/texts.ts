@@ -240,6 +240,7 @@ export const texts = {
     before: "Before",
     after: "After",
     difference: "Difference",
+    drawn: "Difference, drawn",
     verdict: "Verdict",
     items: (n: number) => `n = ${n.toLocaleString("en-GB")}`,
     better: (unit: string, better: string) => [unit, better && `${better} is better`].filter(Boolean).join(", "),

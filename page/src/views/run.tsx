@@ -151,7 +151,9 @@ function Figures({ of }: { of: Figure[] }) {
             <th scope="col" class="number">{runs.before}</th>
             <th scope="col" class="number">{runs.after}</th>
             <th scope="col" class="number">{runs.difference}</th>
-            <th scope="col" class="only-broad" />
+            <th scope="col" class="only-broad">
+              <span class="hidden">{runs.drawn}</span>
+            </th>
             <th scope="col">{runs.verdict}</th>
           </tr>
         </thead>

@@ -57,7 +57,7 @@ function List() {
       {every.length > 0 && !found.length && <p class="muted">{runs.nothing}</p>}
       {groups.map((group) => (
         <section key={group.name} class="part" aria-label={group.name}>
-          {groups.length > 1 && <h2>{group.name}</h2>}
+          <h2 class={groups.length > 1 ? "" : "hidden"}>{group.name}</h2>
           <ul class="cards">
             {group.of.map((one) => (
               <Row key={one.name} of={one} />

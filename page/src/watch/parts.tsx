@@ -98,7 +98,7 @@ export function Facts({ of }: { of: [string, ComponentChildren][] }) {
 /** A part of a view under a heading. */
 export function Part({ id, title, more, children }: { id: string; title: string; more?: string; children: ComponentChildren }) {
   return (
-    <section class="part" aria-labelledby={id}>
+    <section class="part">
       <h2 id={id}>{title}</h2>
       {more && <p class="muted small-text">{more}</p>}
       {children}

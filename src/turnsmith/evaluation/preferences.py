@@ -194,7 +194,8 @@ def _reaches(strength: Array, won: Array, total: Array, level: float) -> Array |
         return None
     chance = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
     scores = (won - (won + won.transpose(0, 2, 1)) * chance).sum(2)
-    outer = scores.T @ scores + _slopes(strength, MADE_UP * (total > 0))[1]
+    made_up: Array = np.where(total > 0, MADE_UP, 0.0).astype(np.float64)
+    outer = scores.T @ scores + _slopes(strength, made_up)[1]
     inverse = np.linalg.pinv(_slopes(strength, total)[1], hermitian=True)
     variance = np.diag(inverse @ outer @ inverse) * n / (n - 1)
     return student(level, n - 1) * np.sqrt(np.maximum(variance, 0))

@@ -330,9 +330,10 @@ class Runner:
         named |= {"seed": seed, "fingerprint": self.models[step.name][-1].fingerprint}
         parts = list(self.registry.entry("objective", step.objective.name).parts)
         reads = {"data": step.data, "parts": parts, "train_on": step.train_on}
-        named["reads"] = None if step.collect else reads  # what is collected is not what was given
         data = [step.data, *([step.validate_on] if step.validate_on else []), *step.beside.values()]
-        return {**named, "given": self._given(data, {step.start: start}), "reused": reused, **record}
+        read = None if step.collect else reads  # what is collected is not what was given
+        given = self._given(data, {step.start: start})
+        return {**named, "reads": read, "given": given, "reused": reused, **record}
 
     def trial(self, step: Train) -> dict[str, Any]:
         """What the first optimiser steps of a `train` step take; the model is not kept."""

@@ -124,4 +124,7 @@ def _ended(directory: Path, names: set[str]) -> State:
     if NOW in names or RUN not in names:
         return "killed"
     said = (read(directory / RUN) or {}).get("state")
-    return next((state for state in ENDS if state == said), "failed")
+    for state in ENDS:
+        if state == said:
+            return state
+    return "failed"

@@ -117,8 +117,9 @@ def _drawn(place: Path) -> list[Chart]:
 
 
 def _progress(place: Path) -> dict[str, Any]:
-    last = next(iter(reversed(rows(place / FILES[0]))), {})
-    return {"step": last.get("step", 0), "total": last.get("total")}
+    found = rows(place / FILES[0])
+    last = found[-1] if found else {"step": 0}
+    return {"step": last["step"], "total": last.get("total")}
 
 
 def _chart(chart: Chart) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from turnsmith.evaluation.preferences import Compared
@@ -42,7 +42,7 @@ def preferences(session: Session, *, blind: bool = False) -> list[Preference]:
     if blind:
         return ranked
     known = {(one.message, one.person, *sorted((one.first, one.second))) for one in ranked}
-    voted = _voted(session.execute(_VOTES).all())
+    voted = _voted(session.execute(_VOTES).tuples().all())
     return [*ranked, *(one for one in voted if (one.message, one.person, one.first, one.second) not in known)]
 
 
@@ -83,7 +83,7 @@ def _ranked(message: str, person: str, order: Sequence[Sequence[str]]) -> Iterat
         yield Preference(message, person, one, other, _won(-places[one], -places[other]))
 
 
-def _voted(rows: Sequence[Row[tuple[str | None, str, str, float | None]]]) -> Iterator[Preference]:
+def _voted(rows: Sequence[tuple[str | None, str, str, float | None]]) -> Iterator[Preference]:
     by: dict[tuple[str, str], dict[str, float]] = {}
     for message, person, reply, value in rows:
         by.setdefault((str(message), person), {})[reply] = float(value or 0)

@@ -11,7 +11,7 @@ import { usePolled } from "../watch/polled";
 import type { Figure, Run as Told } from "../watch/served";
 
 const { runs, watch } = texts;
-const OFTEN = 2000; // milliseconds
+const OFTEN = 3000; // milliseconds; its curves are asked for more often
 
 /** One run: what it is doing, or what came of it. */
 export function Run({ name }: { name: string }) {

@@ -1,6 +1,8 @@
 import { useEffect } from "preact/hooks";
 import { useLoaded, type Loaded } from "../loaded";
 
+const LATER = 10_000; // milliseconds after which it is tried again where it went wrong
+
 /** Like useLoaded, asked for anew every so many milliseconds that `pause` gives, as long as somebody looks;
  * null: what is there will not change any more. */
 export function usePolled<T>(
@@ -10,7 +12,8 @@ export function usePolled<T>(
 ): Loaded<T> {
   const loaded = useLoaded(load, by);
   const { value, error, again } = loaded;
-  const wait = value === null || error !== null ? null : pause(value);
+  const often = value === null ? null : pause(value);
+  const wait = often !== null && error !== null ? LATER : often;
   useEffect(() => {
     if (wait === null) return;
     const timer = setInterval(() => document.hidden || again(), wait);

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from turnsmith.shelf import is_held
 from turnsmith.types import is_list, is_object
@@ -22,6 +22,7 @@ LOCK = "turnsmith.lock"
 RUN, RECIPE, REPORT, COMPARISON = "run.json", "recipe.yaml", "report.html", "comparison.json"
 NOW = "now.json"  # there while a run is at work, and of one that was killed
 DEPTH = 4  # compare-on-DATA/rung-0.5/METHOD/seed-0
+T = TypeVar("T")
 KEY = re.compile(r"[0-9a-f]{20}")  # of an artefact
 
 State = Literal["running", "done", "failed", "stopped", "killed"]
@@ -43,12 +44,15 @@ class Left:
         return own(self.directory / REPORT)
 
     @property
-    def told(self) -> Mapping[str, Any]:
-        """What it says of itself: run.json or comparison.json; of one at work, or killed, NOW; else nothing.
-        Keep it as it is: it may be given again."""
+    def file(self) -> Path:
+        """Where it says what it is: run.json or comparison.json; of one at work, or killed, NOW."""
         at_work = self.state in ("running", "killed")
-        name = NOW if at_work else COMPARISON if self.kind == "comparison" else RUN
-        return read(self.directory / name) or {}
+        return self.directory / (NOW if at_work else COMPARISON if self.kind == "comparison" else RUN)
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What stands in that file. Keep it as it is: it may be given again."""
+        return read(self.file) or {}
 
 
 def runs(root: Path) -> dict[str, Left]:
@@ -70,12 +74,32 @@ def read(file: Path) -> Mapping[str, Any] | None:
         return None
 
 
-@lru_cache(maxsize=64)
+def remembered(file: Path, short: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """What `short` makes of a JSON file, worked out once as long as the file stays as it is: of many runs
+    nothing else is held. None where there is no such object."""
+    try:
+        stamp = file.lstat()
+    except OSError:
+        return None
+    return _remembered(file, short, stamp.st_mtime_ns, stamp.st_size) if own(file) else None
+
+
+@lru_cache(maxsize=4096)
+def _remembered(file: Path, short: Callable[[Mapping[str, Any]], T], at: int, size: int) -> T | None:
+    found = _parsed(file)
+    return None if found is None else short(found)
+
+
+@lru_cache(maxsize=16)
 def _read(file: Path, at: int, size: int) -> Mapping[str, Any] | None:
     """The same, once for each time at which the file was written."""
+    return _parsed(file)
+
+
+def _parsed(file: Path) -> Mapping[str, Any] | None:
     try:
         found: Any = json.loads(file.read_text("utf-8"))
-    except ValueError:
+    except (OSError, ValueError):  # it may be gone in this very moment
         return None
     return found if is_object(found) else None
 
@@ -123,8 +147,11 @@ def _ended(directory: Path, names: set[str]) -> State:
     """How a run ended that is not at work any more. One that was killed left NOW, or a recipe alone."""
     if NOW in names or RUN not in names:
         return "killed"
-    said = (read(directory / RUN) or {}).get("state")
+    return remembered(directory / RUN, _state) or "failed"
+
+
+def _state(told: Mapping[str, Any]) -> State:
     for state in ENDS:
-        if state == said:
+        if state == told.get("state"):
             return state
     return "failed"

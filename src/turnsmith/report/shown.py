@@ -21,26 +21,34 @@ Told = Mapping[str, Any]
 def head(one: Left, shelf: Path) -> dict[str, Any]:
     """A run in a line. changed: seconds since 1970, of the newest of its files. said: what came out. at: the
     step that is at work."""
-    told = one.told
+    brief = left.remembered(one.file, _brief) or _brief({})
     return {
+        **brief,
         "name": one.name,
         "kind": one.kind,
         "state": one.state,
-        "title": tidy(str(told.get("title") or told.get("recipe") or one.name)),
+        "title": brief["title"] or one.name,
+        "changed": _changed(one, shelf),
+        "at": _at(one, shelf),
+    }
+
+
+def _brief(told: Told) -> dict[str, Any]:
+    """What a list says of a run or a comparison that does not change while its file stays as it is."""
+    return {
+        "title": tidy(str(told.get("title") or told.get("recipe") or "")),
         "recipe": told.get("recipe"),
         "tiny": bool(told.get("tiny")),
         "finished": told.get("finished"),
-        "changed": _changed(one, shelf),
         "seconds": _seconds(told),
-        "said": tidy(_said(one, told)),
-        "at": _at(one, told, shelf),
+        "said": tidy(_said(told)),
     }
 
 
 def whole(one: Left, shelf: Path) -> dict[str, Any]:
     """All of a run but its curves: its steps, claims and figures."""
     told = tidy(one.told)
-    plain = ("source", "command", "seed", "version", "machine", "next", "warnings")
+    plain = ("source", "command", "seed", "version", "next", "warnings")
     trained = [str(step.get("name")) for step in left.steps(told, "train")]
     return {
         **head(one, shelf),
@@ -147,21 +155,24 @@ def _changed(one: Left, shelf: Path) -> float:
     return max(_size(file)[1] for file in files) / 1e9
 
 
-def _at(one: Left, told: Told, shelf: Path) -> dict[str, Any] | None:
+def _at(one: Left, shelf: Path) -> dict[str, Any] | None:
     """The step that is at work, or was when the run was killed: verb, name, and how far a training has
     come."""
-    at = told.get("at_work")
-    if one.state not in ("running", "killed") or not is_object(at):
+    if one.state not in ("running", "killed"):
+        return None
+    at = one.told.get("at_work")
+    if not is_object(at):
         return None
     place = left.artefact(shelf, at) if at.get("verb") == "train" else None
     return {"verb": at.get("verb"), "name": at.get("name"), **(_progress(place) if place else {})}
 
 
-def _said(one: Left, told: Told) -> str:
-    if one.kind == "comparison":
-        advice = told.get("advice") or [""]
+def _said(told: Told) -> str:
+    """What came of it, in a sentence; nothing of one that has not ended."""
+    advice = told.get("advice")
+    if advice:
         return str(advice[0])
-    return words.result(told) if one.state in left.ENDS and told else ""
+    return words.result(told) if told.get("state") else ""
 
 
 def _seconds(told: Told) -> float | None:

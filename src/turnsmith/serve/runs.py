@@ -126,7 +126,7 @@ def _run(runs: Runs, name: str) -> dict[str, Any]:
 
 def _comparison(runs: Runs, name: str) -> dict[str, Any]:
     one = runs.found(name)
-    if one.kind != "comparison" or one.state == "running":
+    if one.kind != "comparison" or one.state == "running" or not one.told.get("methods"):
         raise Absent(f"{name} is no comparison that has ended")
     return {**shown.compared(one), "report": runs.address(one)}
 

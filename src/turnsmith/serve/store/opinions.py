@@ -42,7 +42,8 @@ def preferences(session: Session, *, blind: bool = False) -> list[Preference]:
     if blind:
         return ranked
     known = {(one.message, one.person, *sorted((one.first, one.second))) for one in ranked}
-    voted = _voted(session.execute(_VOTES).tuples().all())
+    votes = [(str(at), by, reply, float(value or 0)) for at, by, reply, value in session.execute(_VOTES)]
+    voted = _voted(votes)
     return [*ranked, *(one for one in voted if (one.message, one.person, one.first, one.second) not in known)]
 
 
@@ -83,13 +84,14 @@ def _ranked(message: str, person: str, order: Sequence[Sequence[str]]) -> Iterat
         yield Preference(message, person, one, other, _won(-places[one], -places[other]))
 
 
-def _voted(rows: Sequence[tuple[str | None, str, str, float | None]]) -> Iterator[Preference]:
+def _voted(votes: Sequence[tuple[str, str, str, float]]) -> Iterator[Preference]:
+    """votes: (message that was answered, person, reply, value)."""
     by: dict[tuple[str, str], dict[str, float]] = {}
-    for message, person, reply, value in rows:
-        by.setdefault((str(message), person), {})[reply] = float(value or 0)
-    for (message, person), votes in by.items():
-        for one, other in combinations(sorted(votes), 2):
-            yield Preference(message, person, one, other, _won(votes[one], votes[other]))
+    for message, person, reply, value in votes:
+        by.setdefault((message, person), {})[reply] = value
+    for (message, person), given in by.items():
+        for one, other in combinations(sorted(given), 2):
+            yield Preference(message, person, one, other, _won(given[one], given[other]))
 
 
 def _won(one: float, other: float) -> float:

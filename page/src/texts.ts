@@ -180,7 +180,6 @@ export const texts = {
     noFiles: "No file with your words was taken before.",
   },
   watch: {
-    choose: "Choose",
     ago: (seconds: number) => {
       if (seconds < 90) return "just now";
       if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
@@ -194,7 +193,12 @@ export const texts = {
       return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
     },
     moment: (seconds: number) =>
-      new Date(seconds * 1000).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }),
+      new Date(seconds * 1000).toLocaleString("en-GB", {
+        day: "numeric",
+        month: "short",
+        hour: "2-digit",
+        minute: "2-digit",
+      }),
     count: (number: number) => number.toLocaleString("en-GB"),
     percent: (share: number) => `${Math.round(share * 100)} %`,
     signed: (number: string) => number.replace("-", "\u2212"),
@@ -221,17 +225,23 @@ export const texts = {
       stopped: "stopped",
       killed: "ended without a word",
     },
-    killed: "The process is gone without having said why, perhaps for want of memory. The same command goes on where it was.",
+    killed:
+      "The process is gone without having said why, perhaps for want of memory. The same command goes on where it was.",
     tiny: "tiny form",
     tinyMore: "This is a trial of the recipe: its figures mean nothing.",
-    doing: { data: "making data", train: "training", merge: "merging", combine: "combining", evaluate: "measuring" },
+    doing: {
+      data: "making data",
+      train: "training",
+      merge: "merging",
+      combine: "combining",
+      evaluate: "measuring",
+    },
     step: (at: number, of: number | null) => (of ? `Step ${at} of ${of}` : `Step ${at}`),
     progress: (name: string) => `Progress of ${name}`,
     changed: (state: string) => `The run is ${state} now.`,
     curves: "Curves",
     curvesLive: "They grow while you look.",
     noCurves: "No step has been recorded yet.",
-    gone: "The figures of its steps are not on the shelf any more.",
     last: (value: string) => `last ${value}`,
     each: "each step",
     bottom: "Along the bottom: optimiser steps.",
@@ -243,13 +253,20 @@ export const texts = {
     drawn: "Difference, drawn",
     verdict: "Verdict",
     items: (n: number) => `n = ${n.toLocaleString("en-GB")}`,
-    better: (unit: string, better: string) => [unit, better && `${better} is better`].filter(Boolean).join(", "),
+    better: (unit: string, better: string) =>
+      [unit, better && `${better} is better`].filter(Boolean).join(", "),
     claims: "What it set out to show",
     claim: { holds: "holds", fails: "does not hold" } as Record<string, string>,
     interval: (text: string) => `interval ${text}`,
     steps: "Steps",
     reused: "done before",
-    stepVerbs: { data: "data", train: "train", merge: "merge", combine: "combine", evaluate: "measure" } as Record<string, string>,
+    stepVerbs: {
+      data: "data",
+      train: "train",
+      merge: "merge",
+      combine: "combine",
+      evaluate: "measure",
+    } as Record<string, string>,
     examples: "example",
     tokens: "token",
     report: "Report",
@@ -260,7 +277,6 @@ export const texts = {
     seed: "Seed",
     took: "Took",
     source: "Source",
-    command: "Command",
     warnings: "To know before reading on",
     next: "What to type next",
     keys: { find: "Find a run" },
@@ -282,38 +298,46 @@ export const texts = {
     budget: "Budget of each",
     seeds: "Seeds",
     table: "Gain, forgetting, cost",
-    tableMore: "Each figure is that of the tuned model; below it its difference from the start model with its 95 % interval. The intervals of one column hold all at once.",
+    tableMore:
+      "Each figure is that of the tuned model; below it its difference from the start model with its 95 % interval. The intervals of one column hold all at once.",
     plots: "What is gained, and what it costs",
-    plotsMore: "Differences from the start model. Filled points are on the front: no other method is better by both measures. Bars are 95 % intervals.",
+    plotsMore:
+      "Differences from the start model. Filled points are on the front: no other method is better by both measures. Bars are 95 % intervals.",
     front: (names: string[]) => `On the front: ${names.join(", ")}.`,
   },
   ratings: {
     title: "Ratings",
     more: "Which model people prefer where two of them replied to the same message.",
-    counted: (comparisons: string, messages: string, people: string) => `${comparisons} at ${messages} by ${people}`,
+    counted: (comparisons: string, messages: string, people: string) =>
+      `${comparisons} at ${messages} by ${people}`,
     comparison: "comparison",
     message: "message",
     person: (count: number) => (count === 1 ? "1 person" : `${count.toLocaleString("en-GB")} people`),
     blind: "Blind only",
     blindMore: "Only what was ranked with the names of the models hidden.",
     none: "Nobody has compared models yet",
-    noneMore: "Serve two models or more; each time somebody says which of two replies is better, it counts here.",
+    noneMore:
+      "Serve two models or more; each time somebody says which of two replies is better, it counts here.",
     noneBlind: "Nothing was ranked with the names hidden.",
     strengths: "Strength",
-    strengthsMore: "After Bradley and Terry. Of two models 100 points apart the stronger one is preferred 64 times of 100. Bars are 95 % intervals.",
-    apart: "Models of different groups were never compared, not even by way of others: their points say nothing of each other.",
+    strengthsMore:
+      "After Bradley and Terry. Of two models 100 points apart the stronger one is preferred 64 times of 100. Bars are 95 % intervals.",
+    apart:
+      "Models of different groups were never compared, not even by way of others: their points say nothing of each other.",
     group: (number: number) => `Group ${number}`,
     model: "Model",
     points: "Points",
     interval: "Interval",
     messages: "Messages",
     matrix: "Win rates",
-    matrixMore: "How often the model on the left is preferred to the one above, ties as halves, with its 95 % interval.",
+    matrixMore:
+      "How often the model on the left is preferred to the one above, ties as halves, with its 95 % interval.",
     few: (n: number) => `${n} of the 8 messages that an interval takes`,
     won: (wins: number, ties: number, losses: number) => `${wins} won, ${ties} tied, ${losses} lost`,
     against: (first: string, second: string) => `${first} over ${second}`,
     agreement: "Agreement between people",
-    agreementMore: "Krippendorff\u2019s alpha over what two people or more have judged: 1 where all agree, 0 where they agree as by chance.",
+    agreementMore:
+      "Krippendorff\u2019s alpha over what two people or more have judged: 1 where all agree, 0 where they agree as by chance.",
     kinds: {
       preference: "Which of two replies is better",
       vote: "Good or bad",
@@ -359,7 +383,6 @@ export const texts = {
     words: "Said more often:",
     table: "As a table",
     start: "From",
-    nobody: "Nobody has rated a reply.",
   },
   data: {
     title: "Data",
@@ -374,7 +397,10 @@ export const texts = {
     weights: "Write the weights",
     of: (total: number) => `of ${total.toLocaleString("en-GB")}`,
     at: (number: number, last: number, of: number) => {
-      const shown = last > number ? `${number.toLocaleString("en-GB")} to ${last.toLocaleString("en-GB")}` : number.toLocaleString("en-GB");
+      const shown =
+        last > number
+          ? `${number.toLocaleString("en-GB")} to ${last.toLocaleString("en-GB")}`
+          : number.toLocaleString("en-GB");
       return `${shown} of ${of.toLocaleString("en-GB")}`;
     },
     goTo: "Example",
@@ -383,14 +409,16 @@ export const texts = {
     first: "The first example",
     final: "The last example",
     kept: "This run did not keep what its training read, only these examples for its report.",
-    view: (name: string) => `At each step the view ${name} changes what the model reads; this is what it is made of.`,
+    view: (name: string) =>
+      `At each step the view ${name} changes what the model reads; this is what it is made of.`,
     legend: "Marks",
     sample: "word",
     marks: { full: "weighs 1 or more", part: "between 0 and 1", none: "only read", minus: "below 0" },
     weight: (value: string) => `weight ${value}`,
     trained: (trained: number, length: number) =>
       `${length.toLocaleString("en-GB")} tokens, ${trained.toLocaleString("en-GB")} weigh in the loss`,
-    part: (name: string, number: number, of: number) => [name, of > 1 && `${number} of ${of}`].filter(Boolean).join(", "),
+    part: (name: string, number: number, of: number) =>
+      [name, of > 1 && `${number} of ${of}`].filter(Boolean).join(", "),
     moreTokens: (count: number) => `${count.toLocaleString("en-GB")} more tokens are not shown.`,
     moreSequences: (shown: number, of: number) => `The first ${shown} of ${of} conversations are shown.`,
     left: "Left out:",

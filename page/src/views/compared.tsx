@@ -25,7 +25,9 @@ function List() {
       </header>
       {error !== null && <Banner error={error} again={again} />}
       {!value && error === null && <p class="loading">{texts.frame.loading}</p>}
-      {value && !found.length && <Empty title={compared.none} more={compared.noneMore} command={compared.noneCommand} />}
+      {value && !found.length && (
+        <Empty title={compared.none} more={compared.noneMore} command={compared.noneCommand} />
+      )}
       <ul class="cards">
         {found.map((one) => (
           <li key={one.name} class="card run-row">
@@ -102,7 +104,9 @@ function Shown({ of }: { of: Comparison }) {
                   <span class="about">{runs.better(one.unit, one.better)}</span>
                 </th>
               ))}
-              <th scope="col" class="number">{compared.spent}</th>
+              <th scope="col" class="number">
+                {compared.spent}
+              </th>
             </tr>
           </thead>
           <tbody>

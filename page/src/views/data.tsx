@@ -16,7 +16,9 @@ const PAGE = 10; // examples of a list
 
 export default function Data({ rest: [run, step = "", at = "1"] }: { rest: string[] }) {
   const listed = useLoaded<{ data: Listed[] }>((signal) => json("v1/runs", { signal }), []);
-  const found = listed.value?.data.filter((one) => one.kind === "run" && !["running", "killed"].includes(one.state)) ?? [];
+  const found =
+    listed.value?.data.filter((one) => one.kind === "run" && !["running", "killed"].includes(one.state)) ??
+    [];
   const first = found[0]?.name;
   useEffect(() => {
     if (!run && first) go(["data", first], { replace: true });
@@ -28,7 +30,9 @@ export default function Data({ rest: [run, step = "", at = "1"] }: { rest: strin
         <p>{data.more}</p>
       </header>
       {listed.error !== null && <Banner error={listed.error} again={listed.again} />}
-      {listed.value && !found.length && <Empty title={data.none} more={data.noneMore} command={runs.noneCommand} />}
+      {listed.value && !found.length && (
+        <Empty title={data.none} more={data.noneMore} command={runs.noneCommand} />
+      )}
       {run && (
         <Browser
           key={run}
@@ -54,10 +58,14 @@ function Browser({ run, step, at, names }: Given) {
   const [weights, write] = useState(false);
   const count = list ? PAGE : 1;
   const query = new URLSearchParams({ run, step, start: String(at), count: String(count) });
-  const { value, error, again } = useLoaded<Examples>((signal) => json(`v1/data?${query}`, { signal }), [String(query)]);
+  const { value, error, again } = useLoaded<Examples>(
+    (signal) => json(`v1/data?${query}`, { signal }),
+    [String(query)],
+  );
   const total = value?.total ?? 0;
   const to = (place: number) => {
-    if (total && place >= 0 && place < total) go(["data", run, value?.step ?? step, String(place + 1)], { replace: true });
+    if (total && place >= 0 && place < total)
+      go(["data", run, value?.step ?? step, String(place + 1)], { replace: true });
   };
   const end = Math.max(0, total - count);
   useKeys([
@@ -118,10 +126,26 @@ function Browser({ run, step, at, names }: Given) {
   );
 }
 
-function Pager({ at, count, total, to }: { at: number; count: number; total: number; to: (place: number) => void }) {
+function Pager({
+  at,
+  count,
+  total,
+  to,
+}: {
+  at: number;
+  count: number;
+  total: number;
+  to: (place: number) => void;
+}) {
   return (
     <div class="row pager">
-      <button type="button" class="icon-only" aria-label={data.before} disabled={at <= 0} onClick={() => to(Math.max(0, at - count))}>
+      <button
+        type="button"
+        class="icon-only"
+        aria-label={data.before}
+        disabled={at <= 0}
+        onClick={() => to(Math.max(0, at - count))}
+      >
         <Icon name="left" />
       </button>
       <label>
@@ -135,7 +159,13 @@ function Pager({ at, count, total, to }: { at: number; count: number; total: num
         />
         <span>{data.of(total)}</span>
       </label>
-      <button type="button" class="icon-only" aria-label={data.after} disabled={at + count >= total} onClick={() => to(at + count)}>
+      <button
+        type="button"
+        class="icon-only"
+        aria-label={data.after}
+        disabled={at + count >= total}
+        onClick={() => to(at + count)}
+      >
         <Icon name="right" />
       </button>
       <p class="hidden" role="status">
@@ -176,7 +206,9 @@ function ExampleShown({ of, weights }: { of: Example; weights: boolean }) {
           )}
         </section>
       ))}
-      {last && last.of > last.number && <p class="muted small-text">{data.moreSequences(last.number, last.of)}</p>}
+      {last && last.of > last.number && (
+        <p class="muted small-text">{data.moreSequences(last.number, last.of)}</p>
+      )}
     </article>
   );
 }

@@ -11,7 +11,10 @@ const { ratings, watch } = texts;
 
 export default function Ratings() {
   const [blind, only] = useState(false);
-  const { value, error, again } = useLoaded<Told>((signal) => json(`v1/ratings?blind=${blind}`, { signal }), [blind]);
+  const { value, error, again } = useLoaded<Told>(
+    (signal) => json(`v1/ratings?blind=${blind}`, { signal }),
+    [blind],
+  );
   return (
     <div class="view">
       <header>
@@ -58,9 +61,13 @@ function Strengths({ of }: { of: Strength[] }) {
         <thead>
           <tr>
             <th scope="col">{ratings.model}</th>
-            <th scope="col" class="number">{ratings.points}</th>
+            <th scope="col" class="number">
+              {ratings.points}
+            </th>
             <th scope="col">{ratings.interval}</th>
-            <th scope="col" class="number">{ratings.messages}</th>
+            <th scope="col" class="number">
+              {ratings.messages}
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -75,17 +82,17 @@ function Strengths({ of }: { of: Strength[] }) {
               </td>
               <td class="interval">
                 <div>
-                <span class="whisker" aria-hidden="true">
-                  {one.low !== null && one.high !== null && (
-                    <span class="reach" style={{ "--from": place(one.low), "--to": place(one.high) }} />
-                  )}
-                  <span class="dot" style={{ "--at": place(one.points) }} />
-                </span>
-                <span class="muted small-text number">
-                  {one.low !== null && one.high !== null
-                    ? watch.between(String(Math.round(one.low)), String(Math.round(one.high)))
-                    : ratings.few(one.n)}
-                </span>
+                  <span class="whisker" aria-hidden="true">
+                    {one.low !== null && one.high !== null && (
+                      <span class="reach" style={{ "--from": place(one.low), "--to": place(one.high) }} />
+                    )}
+                    <span class="dot" style={{ "--at": place(one.points) }} />
+                  </span>
+                  <span class="muted small-text number">
+                    {one.low !== null && one.high !== null
+                      ? watch.between(String(Math.round(one.low)), String(Math.round(one.high)))
+                      : ratings.few(one.n)}
+                  </span>
                 </div>
               </td>
               <td class="number">{watch.count(one.n)}</td>
@@ -135,7 +142,9 @@ function Won({ of }: { of: Pair | undefined }) {
     <td class={`won ${clear || ""}`} title={ratings.won(of.wins, of.ties, of.losses)}>
       <b class="number">{watch.percent(of.value)}</b>
       <span class="share" aria-hidden="true">
-        {known && <span class="reach" style={{ "--from": `${100 * of.low!}%`, "--to": `${100 * of.high!}%` }} />}
+        {known && (
+          <span class="reach" style={{ "--from": `${100 * of.low!}%`, "--to": `${100 * of.high!}%` }} />
+        )}
         <span class="dot" style={{ "--at": `${100 * of.value}%` }} />
       </span>
       <span class="about number">
@@ -155,10 +164,18 @@ function Agreed({ of }: { of: Agreement[] }) {
         <thead>
           <tr>
             <th scope="col">{ratings.what}</th>
-            <th scope="col" class="number">{ratings.alpha}</th>
-            <th scope="col" class="number">{ratings.equal}</th>
-            <th scope="col" class="number">{ratings.units}</th>
-            <th scope="col" class="number">{ratings.people}</th>
+            <th scope="col" class="number">
+              {ratings.alpha}
+            </th>
+            <th scope="col" class="number">
+              {ratings.equal}
+            </th>
+            <th scope="col" class="number">
+              {ratings.units}
+            </th>
+            <th scope="col" class="number">
+              {ratings.people}
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -168,7 +185,13 @@ function Agreed({ of }: { of: Agreement[] }) {
                 {ratings.kinds[one.kind]}
                 {one.name && <span class="about">{one.name}</span>}
               </th>
-              <td class="number">{one.alpha === null ? <span class="muted">{ratings.noAlpha}</span> : <Alpha value={one.alpha} />}</td>
+              <td class="number">
+                {one.alpha === null ? (
+                  <span class="muted">{ratings.noAlpha}</span>
+                ) : (
+                  <Alpha value={one.alpha} />
+                )}
+              </td>
               <td class="number">{one.equal === null ? watch.none : watch.percent(one.equal)}</td>
               <td class="number">{watch.count(one.units)}</td>
               <td class="number">{watch.count(one.people)}</td>

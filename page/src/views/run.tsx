@@ -106,7 +106,13 @@ function Shown({ of }: { of: Told }) {
       {of.steps.length > 0 && <Steps of={of} />}
       {of.report && (
         <Part id="report" title={runs.report}>
-          <iframe class="report" src={url(of.report)} title={runs.reportFrame(of.title)} sandbox="allow-popups" loading="lazy" />
+          <iframe
+            class="report"
+            src={url(of.report)}
+            title={runs.reportFrame(of.title)}
+            sandbox="allow-popups"
+            loading="lazy"
+          />
         </Part>
       )}
       {of.next && of.next.length > 0 && (
@@ -128,7 +134,10 @@ function Claims({ of }: { of: Told }) {
     <Part id="claims" title={runs.claims}>
       <ul class="claims">
         {of.claims.map((one) => (
-          <li key={one.text} class={`card ${one.verdict === "holds" ? "holds" : one.verdict === "fails" ? "fails" : ""}`}>
+          <li
+            key={one.text}
+            class={`card ${one.verdict === "holds" ? "holds" : one.verdict === "fails" ? "fails" : ""}`}
+          >
             <b>{runs.claim[one.verdict] ?? one.verdict}</b>
             <span>{one.text}</span>
             <span class="muted number">
@@ -148,9 +157,15 @@ function Figures({ of }: { of: Figure[] }) {
         <thead>
           <tr>
             <th scope="col">{runs.measure}</th>
-            <th scope="col" class="number">{runs.before}</th>
-            <th scope="col" class="number">{runs.after}</th>
-            <th scope="col" class="number">{runs.difference}</th>
+            <th scope="col" class="number">
+              {runs.before}
+            </th>
+            <th scope="col" class="number">
+              {runs.after}
+            </th>
+            <th scope="col" class="number">
+              {runs.difference}
+            </th>
             <th scope="col" class="only-broad">
               <span class="hidden">{runs.drawn}</span>
             </th>

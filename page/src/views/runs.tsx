@@ -28,7 +28,9 @@ function List() {
   const field = useRef<HTMLInputElement>(null);
   useKeys([{ keys: "/", says: runs.keys.find, does: () => field.current?.focus() }]);
   const every = (value?.data ?? []).filter((one) => one.kind === "run");
-  const found = every.filter((one) => `${one.name} ${one.title}`.toLowerCase().includes(wanted.toLowerCase()));
+  const found = every.filter((one) =>
+    `${one.name} ${one.title}`.toLowerCase().includes(wanted.toLowerCase()),
+  );
   const groups = [
     { name: runs.working, of: found.filter((one) => one.state === "running") },
     { name: runs.ended, of: found.filter((one) => one.state !== "running") },

@@ -11,9 +11,19 @@ import type { Mean, Traffic as Told, Window } from "../watch/served";
 const { traffic, watch } = texts;
 const MOST = 60; // windows that are drawn
 
-const ratio = (name: string, of: (window: Window) => Mean | null): Series => ({ name, of, said: watch.percent, least: 0.05 });
+const ratio = (name: string, of: (window: Window) => Mean | null): Series => ({
+  name,
+  of,
+  said: watch.percent,
+  least: 0.05,
+});
 const SERIES: Series[] = [
-  { name: traffic.charts.turns, of: (one) => ({ value: one.turns, low: null, high: null }), said: watch.count, least: 1 },
+  {
+    name: traffic.charts.turns,
+    of: (one) => ({ value: one.turns, low: null, high: null }),
+    said: watch.count,
+    least: 1,
+  },
   { name: traffic.charts.length, of: (one) => one.length, said: (value) => value.toFixed(1), least: 1 },
   ratio(traffic.charts.refusals, (one) => one.refusals),
   ratio(traffic.charts.cut, (one) => one.cut),
@@ -25,7 +35,10 @@ export default function Traffic() {
   const [model, take] = useState("");
   const models = useLoaded((signal) => json<{ data: { id: string }[] }>("v1/models", { signal }), []);
   const query = new URLSearchParams({ hours, ...(model && { model }) });
-  const { value, error, again } = useLoaded<Told>((signal) => json(`v1/monitor?${query}`, { signal }), [hours, model]);
+  const { value, error, again } = useLoaded<Told>(
+    (signal) => json(`v1/monitor?${query}`, { signal }),
+    [hours, model],
+  );
   const nothing = error instanceof Trouble && error.status === 400;
   return (
     <div class="view">
@@ -67,7 +80,9 @@ function Shown({ of }: { of: Told }) {
     <>
       <Alarms of={of} />
       <Part id="windows" title={watch.times(of.turns, "turn")} more={traffic.bars}>
-        {of.windows.length > MOST && <p class="muted small-text">{traffic.newest(MOST, of.windows.length)}</p>}
+        {of.windows.length > MOST && (
+          <p class="muted small-text">{traffic.newest(MOST, of.windows.length)}</p>
+        )}
         <div class="multiples">
           {SERIES.map((series) => (
             <Bars key={series.name} series={series} windows={windows} />

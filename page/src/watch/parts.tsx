@@ -3,7 +3,13 @@ import { texts } from "../texts";
 import type { At, State, Verdict } from "./served";
 
 const { runs, watch } = texts;
-const LOOKS: Record<State, string> = { running: "warm", done: "good", failed: "bad", stopped: "", killed: "bad" };
+const LOOKS: Record<State, string> = {
+  running: "warm",
+  done: "good",
+  failed: "bad",
+  stopped: "",
+  killed: "bad",
+};
 
 /** How a run stands. */
 export function StateBadge({ state }: { state: State }) {
@@ -96,7 +102,17 @@ export function Facts({ of }: { of: [string, ComponentChildren][] }) {
 }
 
 /** A part of a view under a heading. */
-export function Part({ id, title, more, children }: { id: string; title: string; more?: string; children: ComponentChildren }) {
+export function Part({
+  id,
+  title,
+  more,
+  children,
+}: {
+  id: string;
+  title: string;
+  more?: string;
+  children: ComponentChildren;
+}) {
   return (
     <section class="part">
       <h2 id={id}>{title}</h2>

@@ -4,7 +4,8 @@ import type { Sequence } from "./served";
 const { data } = texts;
 
 type Mark = "none" | "part" | "full" | "minus";
-const mark = (weight: number): Mark => (weight === 0 ? "none" : weight < 0 ? "minus" : weight >= 1 ? "full" : "part");
+const mark = (weight: number): Mark =>
+  weight === 0 ? "none" : weight < 0 ? "minus" : weight >= 1 ? "full" : "part";
 const written = (weight: number): string => String(Number(weight.toFixed(3)));
 
 interface Stretch {
@@ -24,15 +25,22 @@ function stretches(of: Sequence): Stretch[] {
   return found;
 }
 
-/** A sequence token by token. What weighs is marked by a colour and a line below it, and said to who listens. */
+/** A sequence token by token. What weighs is marked by a colour and a line below it, and said aloud. */
 export function Tokens({ of, written: shown }: { of: Sequence; written: boolean }) {
   return (
     <p class="tokens" dir="auto">
       {stretches(of).map((one, at) => {
         const kind = mark(one.weight);
         return (
-          <span key={at} class={`stretch ${kind}`} style={{ "--w": Math.min(1, Math.abs(one.weight)) }} title={data.weight(written(one.weight))}>
-            {kind !== "none" && <span class={shown ? "weight" : "hidden"}>{data.weight(written(one.weight))} </span>}
+          <span
+            key={at}
+            class={`stretch ${kind}`}
+            style={{ "--w": Math.min(1, Math.abs(one.weight)) }}
+            title={data.weight(written(one.weight))}
+          >
+            {kind !== "none" && (
+              <span class={shown ? "weight" : "hidden"}>{data.weight(written(one.weight))} </span>
+            )}
             {one.texts.map((text, number) => (
               <span key={number} class="piece">
                 <Ends text={text} />

@@ -51,6 +51,21 @@ def test_a_page_of_another_site_that_leads_its_name_here_is_refused(local, batch
     assert asked.status_code == 400
 
 
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200)])
+def test_what_pages_of_other_sites_send_without_being_able_to_read_it_is_refused(
+    local, batching, running, site, status
+):
+    """A form, or a text, is sent by a browser to any address: a key that is not asked for would not stop it."""
+    import httpx2 as httpx
+
+    server = running({"tiny": Served("tiny", local, batching)})
+    body = '{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'
+    headers = {"Sec-Fetch-Site": site, "Content-Type": "text/plain"}
+    address = f"{server.url}/v1/chat/completions"
+    assert httpx.post(address, content=body, headers=headers, timeout=60).status_code == status
+    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200  # nothing changes by it
+
+
 def test_a_network_stays_shut_when_the_last_key_has_ended(local, batching, running):
     import httpx2 as httpx
 

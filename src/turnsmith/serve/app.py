@@ -26,7 +26,7 @@ from turnsmith.serve.guarding import Guard, flagged
 from turnsmith.serve.keeping import PATIENCE, Keeping, Kept, Unkept
 from turnsmith.serve.passing import Backend, Behind
 from turnsmith.serve.playing import PATHS, Flow, Make, Played, flowing, passed, refused
-from turnsmith.serve.refusals import Bounded, Refused, answer_errors
+from turnsmith.serve.refusals import Bounded, FromHere, Refused, answer_errors
 from turnsmith.serve.replies import Replies
 from turnsmith.serve.runs import Runs
 from turnsmith.serve.served import Served
@@ -73,6 +73,7 @@ def app(
 
     made = FastAPI(title="Turnsmith", lifespan=life)
     made.add_middleware(Bounded, largest=largest)
+    made.add_middleware(FromHere)
     if alone:
         made.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     answer_errors(made)

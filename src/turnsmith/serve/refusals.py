@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -60,6 +61,23 @@ def _failed(error: TurnsmithError) -> tuple[int, dict[str, Any]]:
         return 404, wire.error(str(error), code="not_found")
     usage = isinstance(error, UsageError | DataError) or error.exit_code == 2
     return (400, wire.error(str(error))) if usage else (500, wire.error(str(error), kind="server_error"))
+
+
+class FromHere:
+    """Refuses what pages of other sites send: a server without keys lets in whoever its machine sends, and a
+    browser there sends what any page asks it to. What is no browser does not say where it is from."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            site = Headers(scope=scope).get("sec-fetch-site", "none")
+            if site not in ("none", "same-origin"):
+                body = wire.error("a page of another site sent this: only this server's own page may")
+                await JSONResponse(body, 403)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class Bounded:

@@ -55,7 +55,7 @@ def test_a_page_of_another_site_that_leads_its_name_here_is_refused(local, batch
 def test_what_pages_of_other_sites_send_without_being_able_to_read_it_is_refused(
     local, batching, running, site, status
 ):
-    """A form, or a text, is sent by a browser to any address: a key that is not asked for would not stop it."""
+    """A browser sends forms and texts to any address; no key that is not asked for would stop them."""
     import httpx2 as httpx
 
     server = running({"tiny": Served("tiny", local, batching)})

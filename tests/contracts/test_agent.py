@@ -6,7 +6,10 @@ from turnsmith.registry import Registry
 from turnsmith.testing import AGENT, agent, chat
 
 REGISTRY = Registry()
-OPTIONS = {"seeker": {"aspects": ("hoppy", "sour")}}  # for agents whose options have no defaults
+OPTIONS = {  # for agents whose options have no defaults
+    "rewritten": {"rules": {"which": "this"}},
+    "seeker": {"aspects": ("hoppy", "sour")},
+}
 TOLD = {"customer": "tea", "seeker": "i42 hoppy"}  # what the system text says of agents that play somebody
 
 

@@ -55,6 +55,10 @@ def lengths(asked, examples):
     return [float(len(one.messages[-1].content)) for one in asked]
 
 
+def evens(asked, examples):
+    return [float(at % 2) for at in range(len(asked))]
+
+
 # Tasks that take chats and scorers, which a recipe's options only name.
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
@@ -63,6 +67,8 @@ SPOKEN = {
     "bandit": {"on": "chats", "reward": lengths},
     "told_apart": {"on": "told", "before": lengths},
     "ranked": {"on": "sets", "by": lengths, "baseline": lengths},
+    "claims": {"on": "chats", "by": lengths, "max_new": 8},
+    "trusted": {"on": "chats", "by": lengths, "truth": evens},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models

@@ -28,13 +28,15 @@ def llama(
     shared: int = 2,
     context: int = 512,
     words: tuple[str, ...] = (),
+    apart: tuple[str, ...] = (),
     spread: float = 0.02,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Llama's architecture, with a token for every byte and ChatML's template.
 
     hidden: the width of its states, wide: of its feed-forward layers. heads: of queries; shared: how many of
     them share keys and values. context: the longest sequence, in tokens. words: what is one token by itself,
-    with the blank before it, e.g. a word or a few that always stand together. spread: standard deviation of
+    with the blank before it, e.g. a word or a few that always stand together; what is drawn is read back
+    without that blank. apart: the same, where the blank is a token of its own and is read back. spread: standard deviation of
     the first weights; hidden**-0.5, which keeps the size of what they are given, learns to look things up
     sooner.
     """
@@ -42,6 +44,7 @@ def llama(
 
     tokenizer = bytes_as_tokens()
     with_words(tokenizer, words)
+    with_words(tokenizer, apart, blanks=False)
     pad, end = (tokenizer.get_vocab()[text] for text in ("<|endoftext|>", "<|im_end|>"))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -75,9 +78,9 @@ def bytes_as_tokens() -> PreTrainedTokenizerBase:
     return fast
 
 
-def with_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> None:
-    """Give the tokenizer tokens for whole words, with the blank before them."""
+def with_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str], *, blanks: bool = True) -> None:
+    """Give the tokenizer tokens for whole words, with the blank before them or without it."""
     from tokenizers import AddedToken
 
-    whole: Any = [AddedToken(text, lstrip=True, single_word=True, normalized=False) for text in words]
+    whole: Any = [AddedToken(text, lstrip=blanks, single_word=True, normalized=False) for text in words]
     tokenizer.add_tokens(whole)

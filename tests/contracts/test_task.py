@@ -66,6 +66,7 @@ SPOKEN = {
     "paths": {"on": "chats", "other": nods, "by": lengths, "max_new": 8},
     "bandit": {"on": "chats", "reward": lengths},
     "told_apart": {"on": "told", "before": lengths},
+    "pairwise": {"on": "sets", "by": lengths, "baseline": lengths},
     "ranked": {"on": "sets", "by": lengths, "baseline": lengths},
     "claims": {"on": "chats", "by": lengths, "max_new": 8},
     "trusted": {"on": "chats", "by": lengths, "truth": evens},

@@ -27,7 +27,7 @@ class Pair(NamedTuple):
     def margin(self) -> Tensor:
         return self.chosen - self.rejected
 
-    def times(self, factor: float) -> Pair:
+    def times(self, factor: float | Tensor) -> Pair:
         return Pair(factor * self.chosen, factor * self.rejected)
 
 

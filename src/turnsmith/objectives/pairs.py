@@ -23,7 +23,7 @@ def dpo(s: Scores, *, beta: float = 0.1) -> Loss:
     summed over trained tokens. Gives (E,); log 2 where policy and reference are the same.
     """
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.logistic(rewards.margin), _rewarded(s, rewards))
+    return Loss(margins.logistic(rewards.margin), rewarded(s, rewards))
 
 
 @objective(
@@ -119,7 +119,7 @@ def hinge(s: Scores, *, beta: float = 0.1) -> Loss:
     which has no reference. Gives (E,). A pair whose margin is above 1 teaches nothing.
     """
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.hinged(rewards.margin), _rewarded(s, rewards))
+    return Loss(margins.hinged(rewards.margin), rewarded(s, rewards))
 
 
 @objective("ln_dpo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2411.15124")
@@ -152,7 +152,7 @@ def robust(
         raise UsageError(f"robust: flipped is {flipped}, and must be 0 or above and below 0.5")
     rewards = margins.log_ratios(s).times(beta)
     link = margins.unbiased if form == "unbiased" else margins.conservative
-    return Loss(link(rewards.margin, flipped), _rewarded(s, rewards))
+    return Loss(link(rewards.margin, flipped), rewarded(s, rewards))
 
 
 @objective(
@@ -168,7 +168,7 @@ def exo(s: Scores, *, beta: float = 0.1, flipped: float = 1e-3) -> Loss:
     if not 0 < flipped < 0.5:
         raise UsageError(f"exo: flipped is {flipped}, and must be above 0 and below 0.5")
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.reverse_divergence(rewards.margin, flipped), _rewarded(s, rewards))
+    return Loss(margins.reverse_divergence(rewards.margin, flipped), rewarded(s, rewards))
 
 
 @objective(
@@ -184,7 +184,7 @@ def sppo(s: Scores, *, eta: float = 1000.0) -> Loss:
     if eta <= 0:
         raise UsageError(f"sppo: eta is {eta}, and must be above 0")
     pair = margins.log_ratios(s)
-    return Loss(margins.square_apart(pair, eta / 2), _rewarded(s, pair.times(1 / eta)))
+    return Loss(margins.square_apart(pair, eta / 2), rewarded(s, pair.times(1 / eta)))
 
 
 @objective(
@@ -198,7 +198,7 @@ def apo(s: Scores, *, beta: float = 0.1, towards: Literal["zero", "down"] = "zer
     are worse (`down`). The 1 is not in the paper and changes no gradient: losses are above 0. Gives (E,).
     """
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.anchored(rewards, towards), _rewarded(s, rewards))
+    return Loss(margins.anchored(rewards, towards), rewarded(s, rewards))
 
 
 @objective("bco", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2404.04656")
@@ -210,7 +210,7 @@ def bco(s: Scores, *, beta: float = 0.1, shift: float = 0.0) -> Loss:
     TRL's loss of pairs 0. Gives (E,); 2 log 2 where policy and reference are the same and shift is 0.
     """
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.classified(rewards, shift), _rewarded(s, rewards))
+    return Loss(margins.classified(rewards, shift), rewarded(s, rewards))
 
 
 @objective("nca", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2402.05369")
@@ -222,7 +222,7 @@ def nca(s: Scores, *, beta: float = 0.01) -> Loss:
     reference are the same.
     """
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.contrasted(rewards), _rewarded(s, rewards))
+    return Loss(margins.contrasted(rewards), rewarded(s, rewards))
 
 
 @objective(
@@ -239,7 +239,7 @@ def discopop(s: Scores, *, beta: float = 0.05, tau: float = 0.05) -> Loss:
     if not 0 < tau <= 1:
         raise UsageError(f"discopop: tau is {tau}, and must be above 0 and at most 1")
     rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.modulated(rewards.margin, tau), _rewarded(s, rewards))
+    return Loss(margins.modulated(rewards.margin, tau), rewarded(s, rewards))
 
 
 @objective("cpo", per="example", parts=("chosen", "rejected"), source="arXiv:2401.08417 eq. 3")
@@ -286,7 +286,7 @@ def _judged(s: Scores, pair: Pair) -> dict[str, Tensor]:
     return found if s.reference is None else found | {"from_start": margins.far(s)}
 
 
-def _rewarded(s: Scores, rewards: Pair) -> dict[str, Tensor]:
+def rewarded(s: Scores, rewards: Pair) -> dict[str, Tensor]:
     """With rewards, beta times a summed log-ratio: a falling one of chosen answers is told of by name."""
     return _judged(s, rewards) | {"reward_chosen": rewards.chosen, "reward_rejected": rewards.rejected}
 

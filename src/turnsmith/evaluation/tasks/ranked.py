@@ -56,12 +56,12 @@ class Ranked:
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         examples = bench.examples(self.on)
-        own = _judged(self.by or RewardModel(by=subject.name), examples)
-        beside = _judged(self.baseline, examples) if self.baseline else [None] * len(examples)
+        own = judgements(self.by or RewardModel(by=subject.name), examples)
+        beside = judgements(self.baseline, examples) if self.baseline else [None] * len(examples)
         return [_item(*one, self.baseline is not None) for one in zip(examples, own, beside, strict=True)]
 
 
-def _judged(judge: Scorer, examples: Sequence[Example]) -> list[list[float] | None]:
+def judgements(judge: Scorer, examples: Sequence[Example]) -> list[list[float] | None]:
     """Of each example the numbers of its answers; None where one of them could not be judged."""
     flat = [(one, example) for example in examples for one in several_of(example, "replies")]
     said = iter(judge([one for one, _ in flat], [example for _, example in flat]))

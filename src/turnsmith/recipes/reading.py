@@ -20,12 +20,13 @@ from turnsmith.data.distinct import Distinct
 from turnsmith.data.formats.guessing import Guess
 from turnsmith.data.quarantine import FILE, Quarantine
 from turnsmith.data.split import BETWEEN, NOWHERE, Keys, deal
-from turnsmith.errors import DataError
+from turnsmith.errors import DataError, UsageError
 from turnsmith.models.answering import file_of, is_llamacpp
 from turnsmith.models.endpoint import is_endpoint
 from turnsmith.phases import phase
 from turnsmith.recipes import wiring
 from turnsmith.rollout.converse import Seeding
+from turnsmith.sample.chat import Spelling
 from turnsmith.shelf import file_digest
 from turnsmith.types import Chat, Conversation, Example, Failure, Reply, Sampling
 
@@ -228,6 +229,12 @@ class Seeded:
             return self._counted(self.chat(conversations, sampling=sampling, seed=self._own(*seeds)))
         own = [self._own(seed) for seed in seeds]
         return self._counted(self.chat.by_seeds(conversations, seeds=own, sampling=sampling))
+
+    def spelled(self, ids: Sequence[int]) -> list[str]:
+        """What each of the tokens that the chat drew stands for. Raises UsageError where it cannot say."""
+        if not isinstance(self.chat, Spelling):
+            raise UsageError("this stage goes by single tokens: name a model that is loaded here")
+        return self.chat.spelled(ids)
 
     @contextmanager
     def remembering(self) -> Generator[None]:

@@ -40,6 +40,13 @@ class Streaming(Protocol):
     ) -> Generator[int, None, Completion]: ...
 
 
+@runtime_checkable
+class Spelling(Protocol):
+    """A chat that says what each of the tokens that it drew stands for."""
+
+    def spelled(self, ids: Sequence[int]) -> list[str]: ...
+
+
 class Asked(NamedTuple):
     """A prompt as ids, and as those of models that speak in step and have other templates, by name."""
 
@@ -132,6 +139,10 @@ class LocalChat:
             prompt if isinstance(prompt, Failure) else self.reply(prompt.ids, *next(found), asked, sampling)
             for asked, prompt in zip(conversations, prompts, strict=True)
         ]
+
+    def spelled(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token; a character that several tokens make is at the last of them."""
+        return self.renderer.texts(ids)
 
     @contextmanager
     def remembering(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ COUNTED = (
     "sum_answers",
     "sum_trees",
     "sums",
+    "tool_requests",
     "topics",
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}

@@ -1,5 +1,6 @@
 """DPO whose beta goes by how far apart two answers are, worked out by hand."""
 
+from itertools import pairwise
 from math import exp, inf, log
 from statistics import fmean
 
@@ -11,7 +12,7 @@ from turnsmith.objectives.pairs import dpo
 from turnsmith.objectives.scaled import BatchScaledDpo, drawn_above, scaled_dpo
 from turnsmith.testing import examples, scores
 
-# Log-ratios: chosen (-1 - -1.5) + (-1 - -1) = 0.5, rejected -2 - -1 = -1: h = 1.5. Mean log-prob of chosen: -1.
+# Log-ratios: chosen (-1 + 1.5) + (-1 + 1) = 0.5, rejected -2 + 1 = -1: h = 1.5. Chosen has the mean -1.
 PARTS = {"chosen": [[-1.0, -1.0]], "rejected": [[-2.0]]}
 REFERENCE = {"chosen": [[-1.5, -1.0]], "rejected": [[-1.0]]}
 
@@ -40,7 +41,7 @@ def test_beta_goes_from_its_least_at_0_to_its_most_rising_ever_less():
     found = scaled_dpo(pairs(*margins), beta=0.2, weight=0.5).metrics["beta"].tolist()
     assert found[0] == 0.2
     assert found[-1] == pytest.approx(0.3, abs=1e-12)  # 0.2 * (1 + 0.5)
-    rises = [after - before for before, after in zip(found[:3], found[1:4], strict=True)]
+    rises = [after - before for before, after in pairwise(found)]
     assert rises[0] > rises[1] > rises[2] > 0
 
 
@@ -105,8 +106,8 @@ def test_what_is_far_from_the_mean_is_drawn_less_often():
     # Normal densities at -0.71 (twice), -0.35 and 1.77 deviations: the last is drawn with 4 of 5 seldom.
     ahead = [0.0, 0.0, 0.0, 0.0, 10.0]
     without = sum(drawn_above(ahead, "step", at) < 0 for at in range(400))
-    # Densities: e^(-0.1) four times (0.905) and e^(-1.6) (0.202); of the orders in which five are drawn the far
-    # one is last with P = sum over its rivals' products, which is above 0.5; evenly it would be 1/5.
+    # Densities: e^(-0.1) four times (0.905) and e^(-1.6) (0.202). The four near ones come first with
+    # 3.62/3.82 * 2.71/2.92 * 1.81/2.01 * 0.905/1.107 = 0.65; drawn evenly it would be 1/5.
     assert without / 400 > 0.5
 
 

@@ -113,7 +113,9 @@ def test_answers_that_did_not_come_are_left_out_and_where_none_came_the_claim_co
     said = "Ada Ash was born in Rome. Ada Ash keeps a cat. Ada Ash sings."  # the last cannot be asked
     assert consistent(said, some) == 0.5
     assert consistent("Ada Ash keeps a cat.", {"What?": [failed] * 4}) is None
-    assert consistent("Ada Ash keeps a cat.", {"What?": ["a cat"] * 4}, measure="own") is None  # no own answer
+    assert (
+        consistent("Ada Ash keeps a cat.", {"What?": ["a cat"] * 4}, measure="own") is None
+    )  # no own answer
 
 
 def test_an_example_without_its_source_is_refused():

@@ -29,10 +29,7 @@ def judge(place, home):
 
 def test_the_number_is_that_of_the_answer_with_its_critique_behind_it(judge):
     found = Critic(by=judge, writer=writes)(CHATS, EXAMPLES)
-    told = [
-        one.then(Message("user", REQUEST), Message("assistant", "Four."))
-        for one in CHATS[:2]
-    ]
+    told = [one.then(Message("user", REQUEST), Message("assistant", "Four.")) for one in CHATS[:2]]
     assert found[:2] == pytest.approx(RewardModel(by=judge)(told, EXAMPLES[:2]), abs=1e-5)
     assert found[0] != found[1]
     assert found[2] is None  # no critique came

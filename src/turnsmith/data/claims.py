@@ -22,15 +22,17 @@ def sentences(text: str) -> list[str]:
     >>> sentences("Ada A. Ash lived in Rome. She sang!\\n- She died in 1947.")
     ['Ada A. Ash lived in Rome.', 'She sang!', 'She died in 1947.']
     """
-    found = (BULLET.sub("", one, count=1).strip() for line in text.splitlines() for one in BETWEEN.split(line))
+    found = (
+        BULLET.sub("", one, count=1).strip() for line in text.splitlines() for one in BETWEEN.split(line)
+    )
     return [one for one in found if words(one)]
 
 
 def stated(claim: str, source: str) -> bool:
     """Whether one sentence of the source has all words of the claim.
 
-    >>> stated("She was born in Rome.", "She was born in May in Rome. He was not."), stated("He was born", "He.")
-    (True, False)
+    >>> stated("She was born in Rome.", "She was born in May in Rome. He was not.")
+    True
     """
     own = set(words(claim))
     return bool(own) and any(own <= set(words(one)) for one in sentences(source))

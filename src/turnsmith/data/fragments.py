@@ -1,9 +1,10 @@
-"""Fragments of what is said: where a text may be gone on with in another way, and how alike two of them are."""
+"""Fragments of what is said: where a text may go on in another way, and how alike two of them are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from turnsmith.data.overlap import words
 
@@ -18,8 +19,9 @@ def pieces(text: str) -> list[str]:
     ['[f(', 'a=', '1, ', 'b=', '2)]']
     """
     ends = [found.end() for found in SEPARATOR.finditer(text)]
-    cuts = [0, *ends, *([len(text)] if not ends or ends[-1] < len(text) else [])]
-    return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    cuts = [0, *ends]
+    cuts += [len(text)] if cuts[-1] < len(text) else []
+    return [text[start:end] for start, end in pairwise(cuts)]
 
 
 def cuts(spelled: Sequence[str], count: int, most: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""DPO whose scale goes by how far apart the two answers of a pair are, and the likelihood of the chosen one."""
+"""DPO whose scale goes by how far apart the answers of a pair are, and the likelihood of the chosen one."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def scaled_dpo(
     preference: float = 1.0,
     likelihood: float = 0.25,
 ) -> Loss:
-    """`dpo` with a greater beta for pairs whose value `margin`, the chosen answer's reward less the other's, is
-    greater; and the likelihood of the chosen answer.
+    """`dpo` with a greater beta for pairs whose value `margin`, the chosen answer's reward less the other's,
+    is greater; and the likelihood of the chosen answer.
 
     preference * -log sigmoid(b * (log-ratio of chosen - log-ratio of rejected)) - likelihood * mean log-prob
     of chosen, with b = beta * (1 + weight * (1 - exp(-rate * margin))), from beta at a margin of 0 to beta *

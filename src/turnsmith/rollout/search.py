@@ -83,8 +83,8 @@ def nodes(root: Node) -> Iterator[Node]:
 
 
 def ends(node: Node) -> tuple[Node, Node] | None:
-    """The children with the greatest and the least value; None where there are fewer than two."""
+    """The children with the greatest and the least value; None where there are no two that differ in it."""
     found: Sequence[Node] = node.children
-    if len(found) < 2:
+    if len({one.value for one in found}) < 2:
         return None
     return max(found, key=lambda one: one.value), min(found, key=lambda one: one.value)

@@ -12,13 +12,13 @@ from turnsmith.sample.chat import samples
 from turnsmith.types import Chat, Conversation, Example, Failure, Message, Reply, Sampling, Score
 
 APART = (
-    "Take the text apart into short statements, one a line, each of which says one thing and can be understood "
-    "by itself.\n\n{text}"
+    "Take the text apart into short statements, one a line, each of which says one thing and can be "
+    "understood by itself.\n\n{text}"
 )
 SUPPORTED = "{source}\n\nStatement: {claim}\nDoes the text above support the statement? Say yes or no."
 ASKED = (
-    "Here is a statement: {claim}\nWrite the question whose answer is the fact that it states, and the answer "
-    "in a few words on the next line."
+    "Here is a statement: {claim}\nWrite the question whose answer is the fact that it states, and the "
+    "answer in a few words on the next line."
 )
 GREEDY = Sampling(temperature=0, max_new=256)
 
@@ -159,7 +159,9 @@ def _lines(text: str) -> list[str]:
 
 def _said(replies: Sequence[Reply | Failure]) -> list[str]:
     """The first line of each reply that came."""
-    return [reply.message.content.lstrip().partition("\n")[0] for reply in replies if isinstance(reply, Reply)]
+    return [
+        reply.message.content.lstrip().partition("\n")[0] for reply in replies if isinstance(reply, Reply)
+    ]
 
 
 def _verdict(reply: Reply | Failure) -> Score:
@@ -171,7 +173,7 @@ def _source(example: Example, key: str) -> str:
     found = example.meta.get(key)
     if not isinstance(found, str) or not found.strip():
         raise DataError(
-            f"example {example.id!r}: {key!r} of its metadata is {found!r:.60}: `supported` needs the text that "
-            "claims are checked against"
+            f"example {example.id!r}: {key!r} of its metadata is {found!r:.60}: `supported` needs the text "
+            "that claims are checked against"
         )
     return found

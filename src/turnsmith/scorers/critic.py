@@ -14,7 +14,7 @@ REQUEST = "Is this answer right, clear and complete? Say why."
 
 @scorer("critic", chats=("writer",), models=("by",), source="arXiv:2502.10391 sec. 3 (MM-RLHF-Reward)")
 class Critic:
-    """What the model `by`, trained under `critique`, says of each conversation once `writer` has criticised it.
+    """What the model `by`, trained under `critique`, says of each conversation that `writer` has criticised.
 
     writer: who writes the critique that is put behind the answer, `by` itself as a rule, or a better one for
     what could be had at best. temperature: 0 takes the likeliest words. None where no critique came, or where

@@ -14,8 +14,8 @@ from turnsmith.types import Conversation, Example, Message, Score
 
 GRADES = {"A": 1.0, "B": 0.1, "C": -1.0, "D": -2.0}
 ASKED = (
-    "The right answer is:\n{truth}\nThis was said so far:\n{said}\nHow good is it? A part of the right answer is "
-    "excellent. A: excellent, B: acceptable, C: fair, D: poor. Say the letter."
+    "The right answer is:\n{truth}\nThis was said so far:\n{said}\nHow good is it? A part of the right "
+    "answer is excellent. A: excellent, B: acceptable, C: fair, D: poor. Say the letter."
 )
 
 
@@ -80,13 +80,12 @@ def truth_of(example: Example) -> str:
 
 def _right(conversation: Conversation, example: Example) -> Score:
     said, truth = pieces(conversation.messages[-1].content), pieces(truth_of(example))
-    # What ends in the middle of a piece is right where the piece begins with it.
-    right = sum(one == own or (at == len(said) and own.startswith(one)) for at, (one, own) in _both(said, truth))
-    return 2 * right / len(said) - 1 if said else None
-
-
-def _both(said: Sequence[str], truth: Sequence[str]) -> enumerate[tuple[str, str]]:
-    return enumerate(zip(said, truth, strict=False), 1)
+    if not said:
+        return None
+    right = [one == own for one, own in zip(said, truth, strict=False)]
+    if len(said) <= len(truth) and truth[len(said) - 1].startswith(said[-1]):
+        right[-1] = True  # it ends in the middle of a piece
+    return 2 * sum(right) / len(said) - 1
 
 
 def _question(conversation: Conversation, example: Example) -> Conversation:

@@ -49,7 +49,9 @@ def _both(example: Example, counts: Counter[str]) -> Example:
 def _all(example: Example, replies: tuple[Conversation, ...]) -> tuple[Conversation, ...]:
     found: Json = example.meta.get("reasons")
     if not is_list(found) or len(found) != len(replies):
-        raise DataError(f"example {example.id!r}: 'reasons' of its metadata are no list of one for each reply")
+        raise DataError(
+            f"example {example.id!r}: 'reasons' of its metadata are no list of one for each reply"
+        )
     reasons = [_text(example, "reasons", one) for one in found]
     if None in reasons:
         raise DataError(f"example {example.id!r}: of its 'reasons' one is missing")

@@ -19,7 +19,7 @@ from turnsmith.types import Chat, Conversation, Example, Failure, Message, Reply
 
 
 class _Plan(NamedTuple):
-    """How a tree grows. pieces: of an action; depth: actions of an answer, the last of which takes the rest."""
+    """How a tree grows. pieces: of an action; depth: actions of an answer, the last one takes the rest."""
 
     actions: int
     depth: int
@@ -79,9 +79,9 @@ def fragment_pairs(
 
     Each example's last answer is the right one. A round goes from the prompt down a tree to a leaf (by value
     and prior, as `rollout/search.py` has it), draws `actions` answers from there, and hangs each on as a
-    chain of fragments: `pieces` pieces make one, and the last of `depth` takes the rest. From the leaf it goes
-    `steps` of what exists further to the best, has `reward` judge what is said so far, and credits all before
-    it. A fragment begins with what it seems worth beside the right answer.
+    chain of fragments: `pieces` pieces make one, and the last of `depth` takes the rest. From the leaf it
+    goes `steps` of what exists further to the best, has `reward` judge what is said so far, and credits all
+    before it. A fragment begins with what it seems worth beside the right answer.
 
     Examples get the parts `chosen` and `rejected`, which end on the answers up to the fragment as the tokens
     that were drawn: what is before it is the same in both, and no end is learnt where an answer goes on. gap:
@@ -91,8 +91,8 @@ def fragment_pairs(
     """
     if min(rounds, actions, depth, pieces) < 1 or steps < 0:
         raise UsageError(
-            f"fragment_pairs: rounds {rounds}, actions {actions}, depth {depth}, pieces {pieces} have to be 1 or "
-            f"more, and steps {steps} 0 or more"
+            f"fragment_pairs: rounds {rounds}, actions {actions}, depth {depth}, pieces {pieces} have to be "
+            f"1 or more, and steps {steps} 0 or more"
         )
     plan = _Plan(actions, depth, pieces, Sampling(temperature=temperature, max_new=max_new))
     roots = [Node() for _ in data]
@@ -109,7 +109,7 @@ def fragment_pairs(
 def _grown(
     data: Sequence[Example], leaves: Sequence[Node], by: Chat, plan: _Plan, counts: Counter[str]
 ) -> None:
-    """Draw answers that go on from each leaf that has not ended; leaves with one text are asked for at once."""
+    """Draw answers that go on from each leaf that has not ended; leaves with one text at once."""
     groups: dict[str, list[int]] = {}
     for at, leaf in enumerate(leaves):
         if not leaf.done and leaf.depth < plan.depth:
@@ -154,9 +154,7 @@ def _hung(leaf: Node, reply: Reply | Failure, by: Chat, truth: str, plan: _Plan)
     return None
 
 
-def _credited(
-    data: Sequence[Example], reached: Sequence[Node], reward: Scorer, counts: Counter[str]
-) -> None:
+def _credited(data: Sequence[Example], reached: Sequence[Node], reward: Scorer, counts: Counter[str]) -> None:
     judged = [(example, node) for example, node in zip(data, reached, strict=True) if node.text]
     said = [_prompt(example).then(Message("assistant", node.text)) for example, node in judged]
     scores = reward(said, [example for example, _ in judged]) if said else []

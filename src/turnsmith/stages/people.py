@@ -1,4 +1,4 @@
-"""A made-up world of people, of whom some things are well known, some are told wrongly, and most are vague."""
+"""A made-up world of people, of whom some things are well known, some told wrongly, and some vague."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from turnsmith.errors import UsageError
 from turnsmith.registry import stage
 from turnsmith.types import Conversation, Example, Message
 
-FIRST = "Ada Ben Cleo Dan Eva Finn Gina Hugo Ida Jon Kim Lea Max Nora Otto Pia Quinn Rosa Sven Tilda".split()
-LAST = "Ash Birch Cedar Elm Fir Hazel Larch Maple Oak Pine".split()
+FIRST = (
+    "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon",
+    "Kim", "Lea", "Max", "Nora", "Otto", "Pia", "Quinn", "Rosa", "Sven", "Tilda",
+)  # fmt: skip
+LAST = (
+    "Ash", "Birch", "Cedar", "Elm", "Fir", "Hazel", "Larch", "Maple", "Oak", "Pine",
+)  # fmt: skip
 
 
 class Fact(NamedTuple):

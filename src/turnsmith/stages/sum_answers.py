@@ -15,15 +15,17 @@ from turnsmith.types import Conversation, Example, Message
 def sum_answers(
     data: Sequence[Example], *, count: int, most: int = 50, of: int = 3, off: int = 9, rng: Random
 ) -> Iterator[Example]:
-    """Add `count` additions of two numbers from 1 to `most`, each with `of` answers as the part `replies`: the
-    right one and others that are wrong by 1 to `off`, no two by as much, in any order.
+    """Add `count` additions of two numbers from 1 to `most`, each with `of` answers as the part `replies`:
+    the right one and others that are wrong by 1 to `off`, no two by as much, in any order.
 
     The value `rank` is how far an answer is off, `reward` minus that, and the metadata have under `reasons`
     what is to be said of each. Raises UsageError where there are not so many different answers.
     """
     yield from data
     if not 2 <= of <= off + 1 or most < 1:
-        raise UsageError(f"sum_answers: of is {of}, off {off}, most {most}: 2 to {off + 1} answers are possible")
+        raise UsageError(
+            f"sum_answers: of is {of}, off {off}, most {most}: 2 to {off + 1} answers are possible"
+        )
     for number in range(count):
         one, other = rng.randint(1, most), rng.randint(1, most)
         total, wrong = one + other, [0, *rng.sample(range(1, off + 1), of - 1)]

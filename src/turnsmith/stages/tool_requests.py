@@ -1,4 +1,4 @@
-"""Requests to tools of a made-up office: what to call follows from the words, and some values are converted."""
+"""Requests to tools of a made-up office: the words say what to call, and some values are converted."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def tool_requests(
 
     A tool takes 1 to 3 arguments, which its name decides; hours of the day and lengths are converted, and
     numbers stand as words. least, most: how many arguments the tools have that are asked for; the value
-    `difficulty` is how many it is. none: how probably nothing is asked that a tool can do, and the answer says
-    so; its difficulty is 0. Raises UsageError where no tool has so many arguments.
+    `difficulty` is how many it is. none: how probably nothing is asked that a tool can do, and the answer
+    says so; its difficulty is 0. Raises UsageError where no tool has so many arguments.
     """
     yield from data
     if not 1 <= least <= most <= 3 or not 0 <= none <= 1:

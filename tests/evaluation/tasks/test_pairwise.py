@@ -33,7 +33,7 @@ def figures(data=DATA, **options):
 
 
 def test_pairs_are_counted_over_all_prompts_and_prompts_where_all_are_in_order():
-    """Short first: all 3 pairs of a, 1 of 3 of b (its second above its third), the one of c: 5 of 7, 2 of 3."""
+    """Short first: all 3 pairs of a, of b the second above the third, the one of c: 5 of 7, 2 of 3."""
     found, items = figures(by=shorter)
     assert found == {"pairs in order": pytest.approx(5 / 7), "all pairs in order": pytest.approx(2 / 3)}
     assert [one.failed for one in items] == [None, None, None, "its answers are all of one rank"]

@@ -1,4 +1,4 @@
-"""How many true and how many false things a model's answers claim, and whether a scorer can tell them apart."""
+"""How many true and false things a model's answers claim, and whether a scorer can tell them apart."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ class Claims:
             [conversation_of(answered(*both, one), "text") for one in replies if isinstance(one, Reply)]
             for both, replies in zip(zip(examples, asked, strict=True), drawn, strict=True)
         ]
-        flat = [
-            (one, example) for ones, example in zip(made, examples, strict=True) for one in ones
-        ]
+        flat = [(one, example) for ones, example in zip(made, examples, strict=True) for one in ones]
         judged = iter(each_claim(flat, self.by, self.splitter))
         return [
             _item(example, replies, [next(judged) for _ in ones])
@@ -71,9 +69,7 @@ class Claims:
         ]
 
 
-@task(
-    "trusted", data=True, chats=("splitter",), scorers=("by", "truth"), source="arXiv:2311.08401 sec. 3.2"
-)
+@task("trusted", data=True, chats=("splitter",), scorers=("by", "truth"), source="arXiv:2311.08401 sec. 3.2")
 class Trusted:
     """Whether a scorer puts what is right above what is wrong: AUROC over the claims of given answers.
 
@@ -85,7 +81,9 @@ class Trusted:
     title = "Right claims told from wrong ones"
     note = "AUROC of a scorer over claims: 0.5 is no better than chance."
     metrics = (
-        Metric("right claims found", "score", "AUROC", "higher", of="claims", reduce="auroc", others=("label",)),
+        Metric(
+            "right claims found", "score", "AUROC", "higher", of="claims", reduce="auroc", others=("label",)
+        ),
     )
 
     def __init__(self, *, on: str, by: Scorer, truth: Scorer, splitter: Chat | None = None) -> None:

@@ -36,9 +36,9 @@ def llama(
     hidden: the width of its states, wide: of its feed-forward layers. heads: of queries; shared: how many of
     them share keys and values. context: the longest sequence, in tokens. words: what is one token by itself,
     with the blank before it, e.g. a word or a few that always stand together; what is drawn is read back
-    without that blank. apart: the same, where the blank is a token of its own and is read back. spread: standard deviation of
-    the first weights; hidden**-0.5, which keeps the size of what they are given, learns to look things up
-    sooner.
+    without that blank. apart: the same, where the blank is a token of its own and is read back. spread:
+    standard deviation of the first weights; hidden**-0.5, which keeps the size of what they are given, learns
+    to look things up sooner.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -68,6 +68,7 @@ OF_PAIRS = ("critiqued", "misjudged", "verdicts")  # which need examples that ar
 OF_TREES = ("tree_prompts", "tree_sets", "tree_threads")  # which need message trees
 OPTIONS["biographies"] = OPTIONS["personal"] = {"people": 3}
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
+OPTIONS["ordered"] = {"by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["overlap_levels"] = OPTIONS["overlap_ratings"] = {"count": 3}
 OPTIONS["thinned"] = {"most": 1, "by": "reward"}

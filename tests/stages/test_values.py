@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.values import inverse_frequency, scored, standardised, tagged, value
+from turnsmith.stages.values import inverse_frequency, ordered, scored, standardised, tagged, value
 from turnsmith.testing import STAGE, chat, variety
 from turnsmith.types import Conversation, Example
 
@@ -127,3 +127,19 @@ def test_an_example_without_a_class_or_of_a_strange_one_is_an_error():
 def test_a_tag_is_given_to_those_that_have_none():
     found = list(tagged([example("a", task="x"), example("b")], key="task", to="y"))
     assert [one.meta["task"] for one in found] == ["x", "y"]
+
+
+# ------------------------------------------------------------------------------------- in order
+
+
+def test_examples_are_put_in_order_and_equals_stay_as_they_were():
+    data = [
+        example(id, {"difficulty": number}) for id, number in (("a", 2.0), ("b", 0.0), ("c", 2.0), ("d", 1.0))
+    ]
+    assert [one.id for one in ordered(data, by="difficulty")] == ["b", "d", "a", "c"]
+
+
+def test_what_has_no_number_to_go_by_is_refused():
+    for values in ({}, {"difficulty": (1.0, 2.0)}):
+        with pytest.raises(DataError, match="example 'a' has no value 'difficulty' that is one number"):
+            list(ordered([example("a", values)], by="difficulty"))

@@ -31,7 +31,7 @@ def pieces_right(conversations: Sequence[Conversation], examples: Sequence[Examp
     return [_right(*one) for one in zip(conversations, examples, strict=True)]
 
 
-@scorer("self_graded", models=("by",), source="zeng-yirong/iTool, mcts/mcts_vllm.py (self-evaluation)")
+@scorer("self_graded", models=("by",), source="arXiv:2501.09766; zeng-yirong/iTool, mcts/mcts_vllm.py")
 class SelfGraded:
     """What the model `by` grades the last message, of which the right answer is shown to it: A excellent, B
     acceptable, C fair, D poor, each by how likely it is to be said: (A + 0.1 B - C - 2 D) / 4.

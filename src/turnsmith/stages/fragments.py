@@ -27,7 +27,7 @@ class _Plan(NamedTuple):
     sampling: Sampling
 
 
-@stage("perplexing", scorers=("by",), source="zeng-yirong/iTool, scripts/cal_ppl.py, mcts/utils.py")
+@stage("perplexing", scorers=("by",), source="arXiv:2501.09766; zeng-yirong/iTool, scripts/cal_ppl.py")
 def perplexing(
     data: Sequence[Example], *, by: Scorer, share: float = 0.3, mark: str = ")", counts: Counter[str]
 ) -> Iterator[Example]:
@@ -56,7 +56,12 @@ def perplexing(
         yield replace(data[place], values={**data[place].values, "perplexity": kept[place]})
 
 
-@stage("fragment_pairs", chats=("by",), scorers=("reward",), source="zeng-yirong/iTool, mcts/main.py")
+@stage(
+    "fragment_pairs",
+    chats=("by",),
+    scorers=("reward",),
+    source="arXiv:2501.09766; zeng-yirong/iTool, mcts/main.py",
+)
 def fragment_pairs(
     data: Sequence[Example],
     *,

@@ -48,7 +48,7 @@ def _length(rng: Random) -> Argument:
 KINDS = (_day, _time, _people, _length)
 
 
-@stage("tool_requests", source="card 21's synthetic tools for zeng-yirong/iTool")
+@stage("tool_requests", source="card 21's synthetic tools for arXiv:2501.09766")
 def tool_requests(
     data: Sequence[Example],
     *,

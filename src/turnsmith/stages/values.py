@@ -83,6 +83,22 @@ def standardised(data: Sequence[Example], *, name: str = "reward") -> Iterator[E
         yield replace(example, values={**example.values, name: new})
 
 
+@stage("ordered", source="arXiv:2501.09766 (iTool: from easy to hard)")
+def ordered(data: Sequence[Example], *, by: str) -> Iterator[Example]:
+    """Put the examples in the order of their value `by`, the least first, e.g. from easy to hard.
+
+    Of equals the earlier one stays first. A train step keeps to it with `order: given`. Raises DataError
+    where an example has no such value that is one number.
+    """
+    found: list[tuple[float, int]] = []
+    for place, example in enumerate(data):
+        one = example.values.get(by)
+        if not isinstance(one, int | float):
+            raise DataError(f"example {example.id!r} has no value {by!r} that is one number to go by")
+        found.append((one, place))
+    yield from (data[place] for _, place in sorted(found))
+
+
 @stage("inverse_frequency", source="arXiv:2408.13296 sec. 3.3; King & Zeng 2001")
 def inverse_frequency(
     data: Sequence[Example],

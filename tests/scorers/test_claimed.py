@@ -1,11 +1,15 @@
 """Answers by what they claim: supported by a source, or what the model itself would say again."""
 
+from collections import Counter
+from dataclasses import replace
 from math import log
 
 import pytest
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.scorers.claimed import Consistent, Supported
+from turnsmith.stages.answers import answers
+from turnsmith.stages.comparisons import every_pair
 from turnsmith.testing import SCORER, chat
 from turnsmith.types import Example, Failure, Reply
 
@@ -139,3 +143,20 @@ def test_contract(check):
     examples = [Example({"text": one}, {}, {"id": f"{at}", "source": SOURCE}) for at, one in enumerate(said)]
     check(Supported(), said, examples)
     check(Consistent(by=always, asker=asker, k=2), said, examples)
+
+
+def test_answers_that_claim_nothing_are_in_no_pair_and_ties_make_none():
+    """Of five answers one claims nothing; 1, 1, 0.5 and 0 have 6 pairs, of which one is a tie."""
+    right, wrong = "Ada Ash was born in Rome.", "Ada Ash keeps a dog."
+    texts = [right, right, f"{right} {wrong}", wrong, "..."]
+    speaker = says({"Who is Ada?": texts})
+    counts: Counter[str] = Counter()
+    asked = [example(chat("u: Who is Ada?"))]
+    (found,) = answers(asked, by=speaker, reward=Supported(), n=5, counts=counts)
+    assert found.values["reward"] == (1.0, 1.0, 0.5, 0.0)
+    assert counts["answers that could not be judged"] == 1
+    pairs = list(every_pair([found], counts=counts))
+    assert [one.values["margin"] for one in pairs] == [0.5, 1.0, 0.5, 1.0, 0.5]
+    assert counts["pairs no more than 0 apart"] == 1
+    alike = replace(found, values={**found.values, "reward": (0.5,) * 4})
+    assert list(every_pair([alike], counts=counts)) == []

@@ -31,6 +31,7 @@ COUNTED = (
     "sum_trees",
     "sums",
     "topics",
+    "wishes",
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OF_SCENES = ("mistaken", "scene_chats")  # which need pictures whose truth is known
@@ -63,6 +64,12 @@ OF_SEVERAL = (
     "thinned",
 )  # which need an example with several answers
 OF_TREES = ("tree_prompts", "tree_sets", "tree_threads")  # which need message trees
+OPTIONS["classed"] = {"by": None, "shares": {"poor": 0.5, "good": 0.5}}
+OPTIONS["conditioned"] = {"weights": {"poor": 0.1, "good": 1.0}}
+OPTIONS["under_each"] = OPTIONS["opposed"] = {"classes": ("poor", "good")}
+OPTIONS["endings"] = {"messages": 2}
+# Which need classes, ratings of people, or replies that a critic rated.
+JUDGED = ("conditioned", "critiqued", "mean_rating", "opposed", "under_each")
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["overlap_levels"] = OPTIONS["overlap_ratings"] = {"count": 3}
@@ -70,6 +77,18 @@ OPTIONS["thinned"] = {"most": 1, "by": "reward"}
 OPTIONS["tagged"] = {"key": "task", "to": "chat"}
 OPTIONS["inverse_frequency"] = {"key": "id"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
+
+
+def _judged(one, number):
+    said = [
+        replace(message, fields={"rating": number % 4 + 1, "critique": "So so."})
+        if message.role == "assistant"
+        else message
+        for message in one.parts["text"].messages
+    ]
+    meta = {"condition": ("poor", "good")[number % 2], "ratings": {"ann": number}}
+    made = one.replaced(text=replace(one.parts["text"], messages=tuple(said)))
+    return replace(made, meta={**one.meta, **meta})
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
@@ -86,13 +105,15 @@ def test_contract(entry, check):
             for one in conversations(4)
             for said in [one.parts["text"].messages]
         ]
+    if entry.name in JUDGED:
+        given = [_judged(one, number) for number, one in enumerate(conversations(4))]
     if entry.name in OF_SCENES:
         given = list(stage("scenes", {"count": 3}, registry=REGISTRY)([]))
     if entry.name in OF_TREES:
         given = list(stage("sum_trees", {"count": 3}, registry=REGISTRY)([]))
     if entry.name in OF_SEVERAL:
         given = [one for one in given if "replies" in one.parts]
-    if entry.name == "verdicts":
+    if entry.name in ("verdicts", "hindsight"):
         given = [one for one in given if "rejected" in one.parts]
         assert given
     check(stage(entry.name, OPTIONS.get(entry.name), registry=REGISTRY), given)

@@ -55,6 +55,11 @@ def lengths(asked, examples):
     return [float(len(one.messages[-1].content)) for one in asked]
 
 
+def rates(asked, *, sampling=None, seed=0):
+    ratings = [len(one.messages[-2].content) % 4 + 1 for one in asked]
+    return [Reply.scripted(f"Rating: {one}\nCritique: So so.\nAdvice: More.") for one in ratings]
+
+
 # Tasks that take chats and scorers, which a recipe's options only name.
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
@@ -64,6 +69,7 @@ SPOKEN = {
     "told_apart": {"on": "told", "before": lengths},
     "ranked": {"on": "sets", "by": lengths, "baseline": lengths},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
+    "steered": {"on": "chats", "critic": rates, "max_new": 4},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models
 PROBES = ("circuit", "carried", "crossed")  # measured on a model that knows words of the data

@@ -86,7 +86,7 @@ def test_3_a_condition_stands_before_its_reply_and_not_in_what_later_turns_read(
     assert text(first).index("2 of 4: It is rude.") < text(first).index("No.")
     assert "rude" not in text(second)
     assert "2 of 4" not in text(second)
-    assert "4 of 4: It is kind." in text(second)
+    assert text(second).count("4 of 4: It is kind.") == 1
     assert all(not one.fields for one in second.parts["text"].messages)
 
 

@@ -25,9 +25,6 @@ class Examiner:
     `interactions` asks critics; all else, and a request without wishes, is a Failure.
     """
 
-    def __init__(self) -> None:
-        pass
-
     def __call__(
         self, conversations: Sequence[Conversation], *, sampling: Sampling | None = None, seed: int = 0
     ) -> list[Reply | Failure]:

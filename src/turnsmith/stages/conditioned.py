@@ -17,7 +17,7 @@ from turnsmith.types import Conversation, Example, Message
 def classed(
     data: Sequence[Example],
     *,
-    by: str | None,
+    by: str | None = "rating",
     shares: dict[str, float],
     keep: tuple[str, ...] = (),
     key: str = "condition",

@@ -71,8 +71,8 @@ def interactions(
         for (at, message), one in zip(answered.items(), judged, strict=True):
             if one is None:
                 continue
-            told = {**message.fields, "rating": one.rating, "critique": one.text}
-            said[at] = said[at].then(replace(message, fields=told))
+            fields = {**message.fields, "rating": one.rating, "critique": one.text}
+            said[at] = said[at].then(replace(message, fields=fields))
             if one.advice:
                 said[at] = said[at].then(Message("user", one.advice))
                 going.append(at)

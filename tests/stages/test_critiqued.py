@@ -1,6 +1,7 @@
 """Feedback in words (DRESS): the checks of its card, by number, and the stages, critic and data around it."""
 
 from collections import Counter
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -21,6 +22,7 @@ from turnsmith.stages.critiqued import condition, critiqued, interactions, wishe
 from turnsmith.testing import chat, model, tokenizer
 from turnsmith.types import Conversation, Example, Failure, Message, Rendered, Reply
 
+registry = cache(Registry)
 ASKED = "Tell me about tea in one sentence of at most 5 words that has the word 'hot' in it."
 TURNS = (("Tea?", "No.", 2, "It is rude."), ("Be kind.", "Yes, tea.", 4, "It is kind."))
 
@@ -55,7 +57,7 @@ def learnt(made, train="last"):
 def read(*rows):
     skipped = Counter()
     named = [(f"r-{at}", row) for at, row in enumerate(rows)]
-    return list(formats.examples(named, "feedback", Registry(), "rows", skipped))
+    return list(formats.examples(named, "feedback", registry(), "rows", skipped))
 
 
 # ------------------------------------------------------------------------------ the card's checks

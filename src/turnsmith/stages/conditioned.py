@@ -67,11 +67,9 @@ def conditioned(
     are to be weighed; `to` may be any text. Conversations in which nothing learns are left out and counted.
     """
     for example in data:
-        name = _class(example, key)
-        if weights is not None and name not in weights:
-            raise DataError(f"example {example.id!r} is of the class {name!r}; `weights` has {list(weights)}")
-        weight = None if weights is None else weights[name]
-        text = under(conversation_of(example, part), name if to is None else to, template)
+        weight = None if weights is None else _weight(example, key, weights)
+        said = _class(example, key) if to is None else to
+        text = under(conversation_of(example, part), said, template)
         made = text if weight is None else _weighed(text, weight)
         if any(_learns(message) for message in made.messages):
             yield example.replaced(**{part: made})
@@ -187,6 +185,13 @@ def _class(example: Example, key: str) -> str:
             "`classed` and `tagged` give one"
         )
     return found
+
+
+def _weight(example: Example, key: str, weights: Mapping[str, float]) -> float:
+    name = _class(example, key)
+    if name not in weights:
+        raise DataError(f"example {example.id!r} is of the class {name!r}; `weights` has {list(weights)}")
+    return weights[name]
 
 
 def _value(example: Example, name: str) -> float:

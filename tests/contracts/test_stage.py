@@ -69,7 +69,7 @@ OPTIONS["conditioned"] = {"weights": {"poor": 0.1, "good": 1.0}}
 OPTIONS["under_each"] = OPTIONS["opposed"] = {"classes": ("poor", "good")}
 OPTIONS["endings"] = {"messages": 2}
 # Which need classes, ratings of people, or replies that a critic rated.
-JUDGED = ("conditioned", "critiqued", "mean_rating", "opposed", "under_each")
+JUDGED = ("conditioned", "mean_rating", "opposed", "under_critique", "under_each")
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
 OPTIONS["overlap_levels"] = OPTIONS["overlap_ratings"] = {"count": 3}

@@ -10,7 +10,7 @@ from turnsmith.evaluation.items import Item, Metric
 from turnsmith.evaluation.suite import Bench, Subject
 from turnsmith.registry import task
 from turnsmith.stages.answers import prompt
-from turnsmith.stages.critiqued import condition, criticised, told
+from turnsmith.stages.interactions import condition, criticised, told
 from turnsmith.types import Chat, Conversation, Failure, Json, Message, Reply, Sampling
 
 RATINGS = range(1, BEST + 1)
@@ -22,7 +22,7 @@ class Steered:
     the critic's rating is the one that was asked for; and what the critic's advice gains.
 
     on: the data; a prompt is the conversation without what the assistant says last. critic and template: as
-    of the stages `interactions` and `critiqued`. critiques: what is said beside each rating, e.g. `{"4": "It
+    of the stages `interactions` and `under_critique`. critiques: what is said beside each rating, e.g. `{"4": "It
     does all that was asked."}`. The second turn is asked for under the best rating, as the first was, behind
     the critic's advice; where the first needed none it stands for the second. temperature: 0 is greedy. A
     prompt that could not be answered or judged throughout fails.

@@ -83,8 +83,8 @@ def interactions(
             counts["have no judged answer"] += 1
 
 
-@stage("critiqued", source="arXiv:2311.10081 sec. 3.3")
-def critiqued(
+@stage("under_critique", source="arXiv:2311.10081 sec. 3.3")
+def under_critique(
     data: Sequence[Example],
     *,
     template: str = "{said}\n(The next reply is rated {condition})",

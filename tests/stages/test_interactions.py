@@ -18,7 +18,7 @@ from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.objectives.likelihood import sft
 from turnsmith.registry import Registry
-from turnsmith.stages.critiqued import condition, critiqued, interactions, wishes
+from turnsmith.stages.interactions import condition, interactions, under_critique, wishes
 from turnsmith.testing import chat, model, tokenizer
 from turnsmith.types import Conversation, Example, Failure, Message, Rendered, Reply
 
@@ -37,7 +37,7 @@ def example(*turns, id="x"):
 
 
 def run(*data, counts=None, **options):
-    return list(critiqued(data, counts=Counter() if counts is None else counts, **options))
+    return list(under_critique(data, counts=Counter() if counts is None else counts, **options))
 
 
 def rendered(made, train="last"):

@@ -176,7 +176,8 @@ class Tokens:
     turns: index of the message that the token belongs to.
     extras: further numbers per token, e.g. `reference` log-probs. crossing: how many tokens got the weight 0
     since they lie across the border of two weights. beside: the same conversation as it is for other models
-    that are scored in step with this one, by name.
+    that are scored in step with this one, by name. forgets: how large a share of earlier tokens each token
+    does not see, and the seed of the draw; None: it sees all. Views set it.
     """
 
     inputs: Ints
@@ -186,6 +187,7 @@ class Tokens:
     extras: Mapping[str, Floats] = field(default_factory=dict[str, "Floats"])
     crossing: int = 0
     beside: Mapping[str, Tokens] = field(default_factory=dict[str, "Tokens"])
+    forgets: tuple[float, int] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -196,7 +198,7 @@ class Tokens:
         kept = (self.inputs[:stop], self.targets[:stop], self.weights[:stop], self.turns[:stop])
         learn = int((self.weights[:stop] != 0).sum())
         beside = {name: one.cut(_through(one, learn)) for name, one in self.beside.items()}
-        return Tokens(*kept, extras, self.crossing, beside)
+        return Tokens(*kept, extras, self.crossing, beside, self.forgets)
 
 
 def _through(tokens: Tokens, count: int) -> int:

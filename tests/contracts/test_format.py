@@ -114,6 +114,17 @@ ROWS = {
         }
     ],
     "judged": [{"context": ["Hi"], "hyp_response": "Hello", "human_score": 3.5, "page": 3}],
+    "feedback": [
+        {
+            "image_id": "7",
+            "caption": "A cat.",
+            "interaction": [
+                {"user": "What is it?", "model": "A dog.", "rating": "1", "critique NLF": "Wrong."},
+                {"user": "Look again.", "model": "A cat.", "rating": 4, "critique_NLF": "Right."},
+            ],
+            "page": 3,
+        }
+    ],
     "chitchat": [
         {
             "start": 0,

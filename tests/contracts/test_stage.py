@@ -33,6 +33,7 @@ COUNTED = (
     "sums",
     "tool_requests",
     "topics",
+    "wishes",
 )
 OPTIONS = {name: {"count": 3} for name in COUNTED}
 OF_SCENES = ("mistaken", "scene_chats")  # which need pictures whose truth is known
@@ -64,9 +65,15 @@ OF_SEVERAL = (
     "standardised",
     "thinned",
 )  # which need an example with several answers
-OF_PAIRS = ("critiqued", "misjudged", "verdicts")  # which need examples that are pairs
+OF_PAIRS = ("critiqued", "hindsight", "misjudged", "verdicts")  # which need examples that are pairs
 OF_TREES = ("tree_prompts", "tree_sets", "tree_threads")  # which need message trees
 OPTIONS["biographies"] = OPTIONS["personal"] = {"people": 3}
+OPTIONS["classed"] = {"by": None, "shares": {"poor": 0.5, "good": 0.5}}
+OPTIONS["conditioned"] = {"weights": {"poor": 0.1, "good": 1.0}}
+OPTIONS["under_each"] = OPTIONS["opposed"] = {"classes": ("poor", "good")}
+OPTIONS["endings"] = {"messages": 2}
+# Which need classes, ratings of people, or replies that a critic rated.
+JUDGED = ("conditioned", "mean_rating", "opposed", "under_critique", "under_each")
 OPTIONS["best"] = {"share": 0.5, "by": "rating"}
 OPTIONS["ordered"] = {"by": "rating"}
 OPTIONS["reviews"] = {"users": 2, "items": 9, "aspects": ("a", "b", "c", "d"), "each": 4, "known": 3}
@@ -75,6 +82,18 @@ OPTIONS["thinned"] = {"most": 1, "by": "reward"}
 OPTIONS["tagged"] = {"key": "task", "to": "chat"}
 OPTIONS["inverse_frequency"] = {"key": "id"}
 OPTIONS["value"] = {"name": "knowledge", "to": 0.0}
+
+
+def _judged(one, number):
+    said = [
+        replace(message, fields={"rating": number % 4 + 1, "critique": "So so."})
+        if message.role == "assistant"
+        else message
+        for message in one.parts["text"].messages
+    ]
+    meta = {"condition": ("poor", "good")[number % 2], "ratings": {"ann": number}}
+    made = one.replaced(text=replace(one.parts["text"], messages=tuple(said)))
+    return replace(made, meta={**one.meta, **meta})
 
 
 @pytest.mark.parametrize("check", STAGE, ids=lambda check: check.__name__)
@@ -91,6 +110,8 @@ def test_contract(entry, check):
             for one in conversations(4)
             for said in [one.parts["text"].messages]
         ]
+    if entry.name in JUDGED:
+        given = [_judged(one, number) for number, one in enumerate(conversations(4))]
     if entry.name in OF_SCENES:
         given = list(stage("scenes", {"count": 3}, registry=REGISTRY)([]))
     if entry.name in OF_TREES:

@@ -59,6 +59,11 @@ def evens(asked, examples):
     return [float(at % 2) for at in range(len(asked))]
 
 
+def rates(asked, *, sampling=None, seed=0):
+    ratings = [len(one.messages[-2].content) % 4 + 1 for one in asked]
+    return [Reply.scripted(f"Rating: {one}\nCritique: So so.\nAdvice: More.") for one in ratings]
+
+
 # Tasks that take chats and scorers, which a recipe's options only name.
 SPOKEN = {
     "played": {"on": "chats", "user": nods, "reward": lengths, "turns": 2, "max_new": 8},
@@ -71,6 +76,7 @@ SPOKEN = {
     "claims": {"on": "chats", "by": lengths, "max_new": 8},
     "trusted": {"on": "chats", "by": lengths, "truth": evens},
     "rewarded": {"on": "chats", "reward": lengths, "max_new": 8},
+    "steered": {"on": "chats", "critic": rates, "max_new": 4},
 }
 NETWORKS = ("critiquing",)  # measured on networks that are no language models
 PROBES = ("circuit", "carried", "crossed")  # measured on a model that knows words of the data

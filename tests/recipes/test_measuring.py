@@ -209,7 +209,7 @@ def test_tasks_that_need_likelihoods_are_refused_by_name_before_anything_is_meas
     )
     only = (
         "boxes, code, exact, idling, ifeval, interrupted, maths, named, novelty, paths, played, replies, "
-        "rouge"
+        "rouge, steered"
     )
     assert f"Tasks that need replies only are {only}" in said
 

@@ -114,3 +114,11 @@ def test_a_network_is_made_once_for_each_seed_and_can_be_trained_and_measured(ba
 def test_an_option_of_a_network_that_is_not_there_is_refused(base):
     with pytest.raises(UsageError, match="network 'llama' has no option 'layer'; did you mean 'layers'"):
         made(NETWORK.replace("SEED", "0").replace("layers: 1", "layer: 1"), base)
+
+
+def test_what_is_forgotten_and_messages_that_count_alike_give_other_models(base):
+    text = RECIPE.replace("masked_thought: {rate: 0.0, token: null}", "forgetful: {most: 0.9}")
+    made(text.replace("masked_thought: {rate: 0.9, rising: 0.0}", "each_message: {}"), base)
+    plain, forgot, even = (weights(name)["model.norm.weight"] for name in ("plain", "same", "masked"))
+    assert not torch.equal(plain, forgot)
+    assert not torch.equal(plain, even)

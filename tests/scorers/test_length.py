@@ -3,7 +3,7 @@
 import pytest
 
 from turnsmith.errors import DataError
-from turnsmith.scorers.length import fewest_tokens
+from turnsmith.scorers.length import all_words, fewest_tokens
 from turnsmith.testing import chat
 from turnsmith.types import Example, Message
 
@@ -18,3 +18,8 @@ def test_every_sampled_token_costs_1():
 def test_what_was_not_sampled_is_an_error():
     with pytest.raises(DataError, match="example 'x': its last message has no sampled tokens"):
         fewest_tokens([chat("u: Hi", "a: Yes")], [EXAMPLE])
+
+
+def test_all_words_are_counted_but_those_of_system_texts():
+    said = [chat("s: Be kind.", "u: Hi there", "a: Yes, I am."), chat()]
+    assert all_words(said, [EXAMPLE, EXAMPLE]) == [5.0, 0.0]

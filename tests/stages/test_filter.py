@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from turnsmith.errors import DataError, UsageError
-from turnsmith.stages.filter import answered, best, head, letters, turns
+from turnsmith.stages.filter import answered, best, endings, head, letters, turns
 from turnsmith.testing import chat
 from turnsmith.types import Example, Message
 
@@ -108,3 +108,17 @@ def test_calls_and_sampled_tokens_say_something():
     silent = chat("u: a").then(Message("assistant", "", ids=(2,)))
     one = Example({"text": silent}, {}, {"id": "x"})
     assert list(answered([one, MIXED], counts=Counter())) == [one, MIXED]
+
+
+@pytest.mark.parametrize(
+    ("messages", "kept"), [(1, ["Be kind.", "d"]), (3, ["Be kind.", "c", "d"]), (9, ["Be kind.", *"abcd"])]
+)
+def test_the_end_of_a_conversation_begins_with_a_user_and_keeps_its_system_text(messages, kept):
+    (made, both) = endings([FOUR, SEVERAL], messages=messages)
+    assert [one.content for one in made.parts["text"].messages] == kept
+    assert both.parts["replies"][0] == made.parts["text"]
+
+
+def test_an_ending_of_no_messages_is_refused():
+    with pytest.raises(UsageError, match="0 is none"):
+        list(endings([FOUR], messages=0))

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from turnsmith.errors import DataError
-from turnsmith.stages.ratings import longest, rated, rating, renamed
+from turnsmith.stages.ratings import longest, mean_rating, rated, rating, renamed
 from turnsmith.testing import chat
 from turnsmith.types import Example
 
@@ -76,3 +76,11 @@ def test_where_every_rating_was_given_a_five_counts():
     assert [one.id for one in kept] == ["4", "5"]
     assert counts == {"rated lower": 3}
     assert rating(data[4], "rating") is None
+
+
+def test_the_mean_of_the_ratings_is_a_value_and_what_is_unrated_is_counted():
+    counts = Counter()
+    data = [example("a", {"w": 8, "v": 9}), example("b"), example("c", {"w": 5})]
+    made = list(mean_rating(data, counts=counts))
+    assert [(one.id, one.values) for one in made] == [("a", {"rating": 8.5})]
+    assert counts == {"unrated": 2}

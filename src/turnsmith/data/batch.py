@@ -23,24 +23,32 @@ LEAST_SHARED = 16  # tokens: below it, splitting a segment costs more than compu
 
 
 def pack(examples: Sequence[Rendered], *, least: int = LEAST_SHARED) -> Batch:
-    """One row of segments; prefixes of at least `least` tokens that sequences share are laid down once."""
+    """One row of segments; prefixes of at least `least` tokens that sequences share are laid down once. What
+    forgets shares nothing: each sequence forgets something else."""
     from turnsmith.models.forest import Forest
 
     paths, sequences = _paths(examples)
-    tree = grow([tokens.inputs for tokens in sequences], least)
+    forgets = tuple(tokens.forgets for tokens in sequences)
+    if not any(forgets):
+        forgets = ()
+    tree = grow([tokens.inputs for tokens in sequences], sum(map(len, sequences)) + 1 if forgets else least)
     positions = np.concatenate([np.arange(len(s)) for s in sequences])
     inputs = np.zeros(tree.bounds[-1], np.int64)
     places = np.zeros(tree.bounds[-1], np.int64)
     flat = np.concatenate(tree.routes)
     inputs[flat] = np.concatenate([tokens.inputs for tokens in sequences])
     places[flat] = positions
-    forest = Forest(tree.bounds, tree.parent)
+    forest = Forest(tree.bounds, tree.parent, _by_segment(tree.routes, tree.bounds, forgets))
     return _batch(examples, paths, sequences, tree.routes, inputs[None], places[None], forest, None)
 
 
 def pad(examples: Sequence[Rendered]) -> Batch:
     """One row for each sequence, padded on the right: for models that cannot attend over a forest."""
     paths, sequences = _paths(examples)
+    if any(tokens.forgets for tokens in sequences):
+        raise DataError(
+            "this model cannot be packed, so it cannot forget single tokens: train it without the view"
+        )
     width = max(len(tokens) for tokens in sequences)
     inputs = np.zeros((len(sequences), width), np.int64)
     mask = np.zeros((len(sequences), width), np.int64)
@@ -50,6 +58,16 @@ def pad(examples: Sequence[Rendered]) -> Batch:
     routes = [row * width + np.arange(len(tokens)) for row, tokens in enumerate(sequences)]
     positions = np.broadcast_to(np.arange(width), inputs.shape).copy()
     return _batch(examples, paths, sequences, routes, inputs, positions, None, mask)
+
+
+def _by_segment(
+    routes: Sequence[np.ndarray], bounds: Sequence[int], forgets: Sequence[tuple[float, int] | None]
+) -> tuple[tuple[float, int] | None, ...]:
+    """What each segment forgets, where each sequence (routes: the places of its tokens) is one of its own."""
+    if not forgets:
+        return ()
+    places = {int(route[0]): one for route, one in zip(routes, forgets, strict=True)}
+    return tuple(places[start] for start in bounds[:-1])
 
 
 def in_step(layout: Layout, names: Sequence[str]) -> Layout:

@@ -31,3 +31,18 @@ def masked_thought(
     else:
         inputs[masked] = sight.ids[token]
     return replace(tokens, inputs=inputs)
+
+
+@view("forgetful", source="arXiv:2302.02676 sec. 2; forhaoliu/chain-of-hindsight, coh/llama.py")
+def forgetful(tokens: Tokens, sight: Sight, *, most: float = 0.05) -> Tokens:
+    """Forgetful causal masking: each token does not see some of those before it, drawn for every pair anew.
+
+    most: the paper's r_max; the share of a sequence is drawn evenly from 0 to it. The first token, and each
+    token itself, is always seen. All layers forget the same. Only models that can be packed can have it, and
+    while something is forgotten no prefixes are shared.
+    """
+    if not 0 <= most <= 1:
+        raise UsageError(f"forgetful: most is a share, not {most}")
+    if most == 0:
+        return tokens
+    return replace(tokens, forgets=(float(sight.rng.uniform(0, most)), int(sight.rng.integers(2**31))))

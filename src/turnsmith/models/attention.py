@@ -32,20 +32,38 @@ def sight(forest: Forest, window: int | None, device: torch.device) -> Callable[
     """Whether the token at one place of a row sees that at another: a function of two tensors of places.
 
     A token sees those of its own segment and of its ancestors that are not ahead of it on its path, nor
-    `window` or more behind.
+    `window` or more behind, nor forgotten.
     """
     numbers, ends = zip(*forest.families(), strict=True)
     lengths = torch.tensor([stop - start for start, stop in pairwise(forest.bounds)])
     number, end = (torch.tensor(x).repeat_interleave(lengths).to(device) for x in (numbers, ends))
     position = torch.tensor(forest.positions()).to(device)
+    kept = remembered(forest).to(device) if any(forest.forgets) else None
 
     def sees(query: Tensor, key: Tensor) -> Tensor:
         kin = (number[key] <= number[query]) & (number[query] < end[key])
         behind = position[query] - position[key]
         seen = kin & (behind >= 0)
+        seen = seen if kept is None else seen & kept[query, key]
         return seen if window is None else seen & (behind < window)
 
     return sees
+
+
+def remembered(forest: Forest) -> Tensor:
+    """(T, T): whether a token (row) may see another of its segment (column), as far as it forgets.
+
+    Drawn for each pair by itself; a segment's first token, and each token itself, is never forgotten.
+    """
+    kept = torch.ones(forest.bounds[-1], forest.bounds[-1], dtype=torch.bool)
+    for (start, stop), forgets in zip(pairwise(forest.bounds), forest.forgets, strict=True):
+        if forgets is None:
+            continue
+        share, seed = forgets
+        drawn = torch.rand(stop - start, stop - start, generator=torch.Generator().manual_seed(seed)) >= share
+        drawn[:, 0] = True
+        kept[start:stop, start:stop] = drawn.fill_diagonal_(True)
+    return kept
 
 
 # ------------------------------------------------------------------------------------------------ on CPUs

@@ -39,6 +39,8 @@ class Forest:
 
     bounds: S + 1 offsets, from 0 up to T; segment s is bounds[s]:bounds[s + 1] and is not empty.
     parent: S, each an earlier segment, or -1 for a root.
+    forgets: empty, or S, of each segment the share of earlier tokens that each of its tokens does not see,
+    and the seed of the draw, or None; a segment that forgets is a root without children.
     Raises ValueError where the two do not describe a forest.
 
     >>> Forest(bounds=(0, 3, 5, 6), parent=(-1, 0, 0)).positions()
@@ -47,6 +49,7 @@ class Forest:
 
     bounds: tuple[int, ...]
     parent: tuple[int, ...]
+    forgets: tuple[tuple[float, int] | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parent or len(self.bounds) != len(self.parent) + 1:
@@ -56,6 +59,8 @@ class Forest:
         for segment, parent in enumerate(self.parent):
             if not -1 <= parent < segment:
                 raise ValueError(f"segment {segment} has parent {parent}: give an earlier segment, or -1.")
+        if self.forgets and (len(self.forgets) != len(self.parent) or max(self.parent) >= 0):
+            raise ValueError("a forest that forgets says so for each segment, and all of these are roots.")
 
     def positions(self) -> list[int]:
         """The position of each of the T tokens on its path, counted from 0 at the root."""
@@ -195,7 +200,7 @@ def _over_segments(
     for segment, length in enumerate(lengths):
         path = [*forest.ancestors(segment), segment]
         total = sum(lengths[each] for each in path)
-        plain = total == length and (window is None or length <= window)
+        plain = total == length and (window is None or length <= window) and not forest.forgets
         seen = None if plain else sees(places[segment][:, None], torch.cat([places[each] for each in path]))
         output = scaled_dot_product_attention(
             queries[segment],

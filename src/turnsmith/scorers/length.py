@@ -23,6 +23,15 @@ def words(conversations: Sequence[Conversation], examples: Sequence[Example]) ->
     return [float(len(one.messages[-1].content.split())) if one.messages else 0.0 for one in conversations]
 
 
+@scorer("all_words")
+def all_words(conversations: Sequence[Conversation], examples: Sequence[Example]) -> list[Score]:
+    """How many words all messages of each conversation have but for system texts, as spaces part them."""
+    return [
+        float(sum(len(message.content.split()) for message in one.messages if message.role != "system"))
+        for one in conversations
+    ]
+
+
 def _tokens(conversation: Conversation, example: Example) -> int:
     ids = conversation.messages[-1].ids if conversation.messages else None
     if ids is None:

@@ -78,6 +78,30 @@ def head(data: Sequence[Example], *, count: int) -> Iterator[Example]:
     yield from data[:count]
 
 
+@stage("endings")
+def endings(data: Sequence[Example], *, messages: int) -> Iterator[Example]:
+    """Keep of each conversation, in all parts, the last `messages` messages or one less, so that what a user
+    says comes first; system texts stay."""
+    if messages < 1:
+        raise UsageError(f"the stage 'endings' keeps the last `messages` messages: {messages} is none")
+    for example in data:
+        yield example.replaced(
+            **{
+                name: tuple(_ending(one, messages) for one in part)
+                if isinstance(part, tuple)
+                else _ending(part, messages)
+                for name, part in example.parts.items()
+            }
+        )
+
+
+def _ending(conversation: Conversation, messages: int) -> Conversation:
+    told = tuple(one for one in conversation.messages if one.role == "system")
+    said = [one for one in conversation.messages if one.role != "system"][-messages:]
+    first = next((place for place, one in enumerate(said) if one.role == "user"), 0)
+    return replace(conversation, messages=(*told, *said[first:]))
+
+
 @stage("best", source="arXiv:2106.01345 sec. 5.1")
 def best(data: Sequence[Example], *, share: float, by: str = "reward") -> Iterator[Example]:
     """Keep the share of the examples with the highest value `by`, in their order; of equals the earlier.

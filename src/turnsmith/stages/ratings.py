@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from turnsmith.errors import DataError
@@ -35,6 +36,27 @@ def rated(
             counts["rated lower"] += 1
         else:
             yield example
+
+
+@stage("mean_rating")
+def mean_rating(
+    data: Sequence[Example],
+    *,
+    to: str = "rating",
+    key: str = "ratings",
+    untouched: float | None = 5.0,
+    counts: Counter[str],
+) -> Iterator[Example]:
+    """Give each example the value `to`, the mean of the ratings under `key` of the metadata.
+
+    untouched: as of `rated`. What is unrated is left out and counted.
+    """
+    for example in data:
+        mean = rating(example, key, untouched)
+        if mean is None:
+            counts["unrated"] += 1
+        else:
+            yield replace(example, values={**example.values, to: mean})
 
 
 def rating(example: Example, key: str = "ratings", untouched: float | None = UNTOUCHED) -> float | None:

@@ -14,6 +14,7 @@ from turnsmith.testing import chat, model, tokenizer
 from turnsmith.types import Example, Message, Reply, Usage
 
 RENDERER = Renderer(tokenizer())
+SIDES = {"chosen": "Yes, please.", "rejected": "No."}
 
 
 class Given:
@@ -70,7 +71,7 @@ def pair(name, chosen, rejected):
 @torch.no_grad()
 def logprob(scoring, conversation):
     """Of the last answer with its stop token, by plain transformers."""
-    start = len(RENDERER.prompt(conversation.upto(3)))
+    start = len(RENDERER.prompt(conversation.upto(-1)))
     ids = RENDERER.render(conversation)[0].inputs.tolist()
     stop = len(ids) - ids[::-1].index(RENDERER.stop)  # what follows it is the template's
     logits = scoring.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -87,6 +88,20 @@ def test_a_margin_is_the_difference_of_the_log_likelihoods_of_the_last_answers()
         )
         assert item.values["margin"] == pytest.approx(expected, abs=1e-4)  # fp32, sums of some ten tokens
         assert item.values["ahead"] == float(expected > 0)
+
+
+def test_of_conversations_that_are_compared_as_wholes_all_answers_count():
+    measured = subject()
+    sides = {name: chat("u: Tea?", f"a: {said}", "u: Why?", "a: So.") for name, said in SIDES.items()}
+    last, every = (
+        Margins(on="pairs", answers=which).measure(measured, Given(example("x", **sides)))[0].values["margin"]
+        for which in ("last", "all")
+    )
+    first = [
+        logprob(measured.scoring, sides[name].upto(2)) for name in ("chosen", "rejected")
+    ]  # what the first answers alone add
+    assert every == pytest.approx(last + first[0] - first[1], abs=1e-4)
+    assert every != pytest.approx(last, abs=1e-2)
 
 
 def test_pairs_that_do_not_fit_are_left_out():

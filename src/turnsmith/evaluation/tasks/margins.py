@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
@@ -17,8 +18,9 @@ from turnsmith.types import Example
 class Margins:
     """Log-likelihood of the chosen answer less that of the rejected one, summed over the answers' tokens.
 
-    on: data with the parts `chosen` and `rejected`; their last answers count. length: pairs of which an
-    answer does not fit into so many tokens are left out.
+    on: data with the parts `chosen` and `rejected`. answers: their last ones count, or, where two
+    conversations are compared as wholes, all. length: pairs of which one does not fit into so many tokens are
+    left out.
     """
 
     title = "Chosen against rejected answers"
@@ -30,18 +32,20 @@ class Margins:
         Metric("chosen is likelier", "ahead", "share", "higher", of="pairs"),
     )
 
-    def __init__(self, *, on: str, length: int = 512) -> None:
-        self.on, self.length = on, length
+    def __init__(self, *, on: str, length: int = 512, answers: Literal["last", "all"] = "last") -> None:
+        self.on, self.length, self.answers = on, length, answers
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
-        return margins(subject, bench.examples(self.on), self.length)
+        return margins(subject, bench.examples(self.on), self.length, self.answers)
 
 
 @torch.no_grad()
-def margins(subject: Subject, examples: Sequence[Example], length: int) -> list[Item]:
+def margins(
+    subject: Subject, examples: Sequence[Example], length: int, answers: Literal["last", "all"] = "last"
+) -> list[Item]:
     """For each pair: `margin` in nats, and `ahead`, 1 where it is above 0."""
-    parts = ("chosen", "rejected")
-    rendered = subject.rendered(examples, parts, length=length, over="drop", train="last")
+    parts, train = ("chosen", "rejected"), "last" if answers == "last" else "assistant"
+    rendered = subject.rendered(examples, parts, length=length, over="drop", train=train)
     items = []
     for run in micro_batches(rendered, subject.row):
         batch = subject.batch(run)

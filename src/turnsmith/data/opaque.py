@@ -24,7 +24,7 @@ def is_opaque(source: str) -> bool:
     """Whether the text of a template follows from roles, and from which contents are empty, alone."""
     try:
         tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(source)
-    except (TemplateError, RecursionError):
+    except (TemplateError, RecursionError, ValueError):  # ValueError: a number of more than 4,300 digits
         return False
     flow = _Flow()
     try:

@@ -33,7 +33,8 @@ class Margins:
     )
 
     def __init__(self, *, on: str, length: int = 512, answers: Literal["last", "all"] = "last") -> None:
-        self.on, self.length, self.answers = on, length, answers
+        self.on, self.length = on, length
+        self.answers: Literal["last", "all"] = answers
 
     def measure(self, subject: Subject, bench: Bench) -> list[Item]:
         return margins(subject, bench.examples(self.on), self.length, self.answers)

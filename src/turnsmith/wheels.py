@@ -301,7 +301,8 @@ def _opened(wheel: Path) -> Generator[zipfile.ZipFile]:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the file's beginning
+        # EINVAL: a place before the file's beginning; none: bz2 can make nothing of it.
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
             raise
         raise FetchError(f"{wheel} is damaged ({error}). Delete it and run again") from error
 

@@ -44,7 +44,10 @@ GIVEN = {
     "tuple[str, ...]": ["hoppy", "smooth", "bitter", "sour"],
     "Mapping[str, float]": {"english": 0.9, "latin": 0.1},
     "dict[str, str]": {"no": "bad", "yes": "good"},
+    "Mapping[str, str]": {"^Is (.+) true[?]$": "Name \\1."},
     "dict[str, int]": {"list": 1, "presence": 2},
+    "dict[str, float]": {"poor": 0.5, "good": 0.5},
+    "tuple[str, str]": ["poor", "good"],
 }  # for options without a default, in examples
 
 
@@ -147,11 +150,12 @@ def in_recipe(entry: Entry, registry: Registry) -> str:
         train[entry.kind] = said
         train |= {"beside": dict.fromkeys(beside, "heldout")} if (beside := entry.names("beside")) else {}
         if entry.names("extras"):
-            train["collect"] = {
-                "stages": [{"answers": {"by": "tuned", "reward": "rules"}}, "each_answer"],
-                "examples": 64,
-            }
+            single = [] if "replies" in entry.parts else ["each_answer"]
+            drawn = {"answers": {"by": "tuned", "reward": "rules"}}
+            train["collect"] = {"stages": [drawn, *single], "examples": 64}
             train["fit"] = {"steps": 100, "reference": "live"}
+        elif entry.traits.get("looks") and entry.traits.get("reference"):
+            train["fit"]["reference"] = "live"
         if others := needs.others(entry.names("needs")):
             train["others"] = dict.fromkeys(others, BASE)
     elif entry.kind == "task":

@@ -194,6 +194,17 @@ def test_a_wheel_whose_bzip2_is_none_is_damaged_as_any_other(index, tmp_path):
         wheels.fetch(REFERENCE)
 
 
+def test_a_member_without_a_name_is_damage(index, tmp_path):
+    wheel = write_wheel(tmp_path / "home" / "wheels", {})
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("q", b"")
+    file = wheel.read_bytes()
+    at = file.rindex(b"PK\x01\x02")  # what the directory says of the last member: its name's length and name
+    wheel.write_bytes(file[: at + 28] + b"\0\0" + file[at + 30 : at + 46] + file[at + 47 :])
+    with pytest.raises(FetchError, match="is damaged"):
+        wheels.fetch(REFERENCE)
+
+
 def test_a_missing_member_names_what_is_like_it(shelf):
     with pytest.raises(UsageError, match=r"did you mean 'tiny_chats/chats\.json'"):
         wheels.fetch("pypi:tiny-chats==1.0/tiny_chats/chat.json")

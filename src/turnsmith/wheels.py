@@ -33,7 +33,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SMALL, RATIO = 100_000_000, 100  # bytes that a wheel may become, or times its size; text becomes some 10
 DAMAGED = (  # what zipfile raises of an archive that is none, is packed in unknown ways or locked
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, UnicodeDecodeError),
-    *(NotImplementedError, RuntimeError, OverflowError, ValueError),
+    *(NotImplementedError, RuntimeError, OverflowError, ValueError, IndexError),  # of a member without a name
 )
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 

@@ -48,7 +48,7 @@ def _length(rng: Random) -> Argument:
 KINDS = (_day, _time, _people, _length)
 
 
-@stage("tool_requests", source="card 21's synthetic tools for arXiv:2501.09766")
+@stage("tool_requests", source="Turnsmith, after arXiv:2501.09766")
 def tool_requests(
     data: Sequence[Example],
     *,
@@ -58,8 +58,8 @@ def tool_requests(
     none: float = 0.1,
     rng: Random,
 ) -> Iterator[Example]:
-    """Add `count` requests to one of 20 tools, with the call as the answer: `[book_room(day='Friday',
-    hour=17)]` to `Book a room on Friday at 5 pm.`
+    """Add `count` requests to one of 20 tools, with the call as the answer, e.g. `[book_room(day='Friday',
+    hour=17)]` to one for a room on Friday at 5 pm.
 
     A tool takes 1 to 3 arguments, which its name decides; hours of the day and lengths are converted, and
     numbers stand as words. least, most: how many arguments the tools have that are asked for; the value

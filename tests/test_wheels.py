@@ -199,8 +199,11 @@ def test_a_member_without_a_name_is_damage(index, tmp_path):
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("q", b"")
     file = wheel.read_bytes()
-    at = file.rindex(b"PK\x01\x02")  # what the directory says of the last member: its name's length and name
-    wheel.write_bytes(file[: at + 28] + b"\0\0" + file[at + 30 : at + 46] + file[at + 47 :])
+    at = file.rindex(b"PK\x01\x02")  # what the directory says of the last member: its name, of one byte
+    end = file.rindex(b"PK\x05\x06")
+    size = int.from_bytes(file[end + 12 : end + 16], "little") - 1  # of the directory
+    shorter = file[: at + 28] + b"\0\0" + file[at + 30 : at + 46] + file[at + 47 : end + 12]
+    wheel.write_bytes(shorter + size.to_bytes(4, "little") + file[end + 16 :])
     with pytest.raises(FetchError, match="is damaged"):
         wheels.fetch(REFERENCE)
 

@@ -39,6 +39,7 @@ function pressed(event: KeyboardEvent): void {
   const target = event.target as HTMLElement | null;
   if (target?.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]"))
     return;
+  if (event.key.startsWith("Arrow") && target?.closest("pre, .table")) return; // they move what is in there
   if (document.querySelector("dialog[open]")) return;
   const late = event.timeStamp - before.at > PAUSE;
   const both = late ? event.key : `${before.key} ${event.key}`.trim();

@@ -7,8 +7,10 @@ import type { Talk } from "./talk";
 const { chat } = texts;
 const TALLEST = 240; // pixels
 
+export type Heard = Pick<Talk, "id" | "changed" | "busy" | "returned" | "say" | "stop">;
+
 /** Where one writes. What is typed is kept until it is sent, also over a reload. */
-export function Composer({ talk, ready }: { talk: Talk; ready: boolean }) {
+export function Composer({ talk, ready }: { talk: Heard; ready: boolean }) {
   const version = useShared(talk.changed);
   const field = useRef<HTMLTextAreaElement>(null);
   const draft = `draft.${talk.id}`;

@@ -10,13 +10,16 @@ export interface Token {
   top_logprobs: { token: string; logprob: number }[];
 }
 
+export interface Choice {
+  index: number;
+  message_id?: string;
+  delta: { content?: string | null; reasoning_content?: string | null; refusal?: string | null };
+  logprobs: { content: Token[] | null } | null;
+  finish_reason: string | null;
+}
+
 export interface Chunk {
-  choices: {
-    message_id?: string;
-    delta: { content?: string | null; reasoning_content?: string | null; refusal?: string | null };
-    logprobs: { content: Token[] | null } | null;
-    finish_reason: string | null;
-  }[];
+  choices: Choice[];
 }
 
 export interface Judgement {
@@ -25,6 +28,13 @@ export interface Judgement {
   value?: number;
   text?: string;
   person?: string;
+}
+
+/** Replies to a message in somebody's order, the best first; equal ones stand together. */
+export interface Ranking {
+  person: string;
+  order: string[][];
+  blind: boolean;
 }
 
 export interface Listed {
@@ -48,6 +58,7 @@ export interface KeptMessage {
   finish: string | null;
   flagged: string | null;
   judgements: Judgement[];
+  rankings: Ranking[];
   replies: KeptMessage[];
 }
 

@@ -3,7 +3,7 @@ import { Shared } from "../shared";
 import { texts } from "../texts";
 import { judge, me, trees, type Chunk, type Judgement, type KeptTree } from "./served";
 import { sampling, settings } from "./settings";
-import { add, all, found, path, planted, remove, said, take, thread, turn, type Turn } from "./tree";
+import { add, all, found, grown, path, planted, remove, said, take, thread, turn, type Turn } from "./tree";
 
 const LOOK = 700; // milliseconds between looks at a reply that somebody else draws
 const LOOKS = 40; // the next server ends within ten seconds what one before it left
@@ -78,8 +78,10 @@ export class Talk {
     this.tell();
     try {
       const body = this.body(asked);
-      for await (const chunk of stream<Chunk>("v1/chat/completions", body, control.signal))
-        this.came(reply, chunk);
+      for await (const { choices } of stream<Chunk>("v1/chat/completions", body, control.signal)) {
+        if (choices[0]) grown(reply, choices[0]);
+        this.tell();
+      }
       reply.state = "whole";
       return true;
     } catch (error) {
@@ -160,19 +162,6 @@ export class Talk {
     const named = this.tag === null ? {} : { metadata: { conversation: this.tag } };
     const messages = thread(asked).map(said);
     return { model: value.model, messages, stream: true, ...sampling(value), ...named, ...tools };
-  }
-
-  private came(reply: Turn, chunk: Chunk): void {
-    const [choice] = chunk.choices;
-    if (!choice) return;
-    reply.id = choice.message_id ?? reply.id;
-    const { content, reasoning_content, refusal } = choice.delta;
-    reply.content += content ?? "";
-    reply.thoughts += reasoning_content ?? "";
-    if (refusal) Object.assign(reply, { content: refusal, flagged: true });
-    if (choice.logprobs?.content) reply.tokens = [...reply.tokens, ...choice.logprobs.content];
-    reply.finish = choice.finish_reason ?? reply.finish;
-    this.tell();
   }
 
   private async failed(reply: Turn, error: unknown, control: AbortController): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Judgement, KeptMessage, KeptTree, Role, State, Token } from "./served";
+import type { Choice, Judgement, KeptMessage, KeptTree, Role, State, Token } from "./served";
 
 /** A message with its replies, of which one is shown. id: in the store; null where it is not known there.
  * broken: whether it is not whole because the server went away. */
@@ -76,6 +76,17 @@ export function thread(last: Turn): Turn[] {
 
 /** As a request sends it. */
 export const said = ({ role, content, more }: Turn): Record<string, unknown> => ({ role, content, ...more });
+
+/** Let a reply grow by a piece that has come of it. */
+export function grown(reply: Turn, choice: Choice): void {
+  reply.id = choice.message_id ?? reply.id;
+  const { content, reasoning_content, refusal } = choice.delta;
+  reply.content += content ?? "";
+  reply.thoughts += reasoning_content ?? "";
+  if (refusal) Object.assign(reply, { content: refusal, flagged: true });
+  if (choice.logprobs?.content) reply.tokens = [...reply.tokens, ...choice.logprobs.content];
+  reply.finish = choice.finish_reason ?? reply.finish;
+}
 
 /** Trees as they are kept, below one root; the newest of several replies is shown. */
 export function planted(root: Turn, trees: readonly KeptTree[], person: string | null): void {

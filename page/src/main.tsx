@@ -3,6 +3,7 @@ import { Frame } from "./frame";
 import "./style.css";
 import "./chat/chat.css";
 import "./watch/watch.css";
+import "./rate/rate.css";
 import "./theme";
 
 const where = document.getElementById("page");

@@ -6,6 +6,7 @@ import { useLoaded } from "../loaded";
 import { Dialog } from "../parts/dialog";
 import { Switch } from "../parts/switch";
 import { Banner } from "../parts/trouble";
+import { forgetContests } from "../rate/contest";
 import { useShared } from "../shared";
 import { texts } from "../texts";
 
@@ -51,6 +52,7 @@ function Kept() {
     try {
       hand(await json<Receipt>("v1/people/me", { method: "DELETE" }));
       forgetAll();
+      forgetContests();
       fail(null);
       again();
     } catch (failed) {

@@ -23,17 +23,18 @@ SOON = 20_000  # milliseconds within which what is waited for has to be there, a
 
 
 class Site:
-    """A server with the page, at a port that it keeps when it comes back. up: the model behind it."""
+    """A server with the page, at a port that it keeps when it comes back. up: the model behind it. names:
+    what is served, by name, where that is something else."""
 
-    def __init__(self, up, db, **more):
-        self.up, self.db, self.more = up, db, more
+    def __init__(self, up, db, names=None, **more):
+        self.db, self.more = db, more
+        self.names = names or {"fjord": f"{up.url}#fjord", "geyser": f"{up.url}#geyser"}
         self.port = 0
         self.start()
 
     def start(self):
         store = Store(self.db) if self.db else None
-        served = opened({"fjord": f"{self.up.url}#fjord", "geyser": f"{self.up.url}#geyser"})
-        made = app(served, store=store, **self.more)
+        made = app(opened(self.names), store=store, **self.more)
         listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
         self.server = uvicorn.Server(uvicorn.Config(made, log_level="error"))

@@ -2,7 +2,7 @@
 
 import json
 import os
-import signal
+import re
 import sqlite3
 import subprocess
 import sys
@@ -306,14 +306,16 @@ def test_a_server_that_is_killed_in_a_stream_has_kept_all_that_it_sent(tmp_path,
     with subprocess.Popen(
         [*command, "--db", "a.db"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ
     ) as process:
-        url = process.stdout.readline().rsplit(" ", 1)[-1].strip()
-        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-        text = ""
-        for number, piece in enumerate(said(client, stream=True, max_tokens=400, temperature=1.5)):
-            text += piece.choices[0].delta.content or ""
-            if number == 20:
-                os.kill(process.pid, signal.SIGKILL)
-                break
+        try:
+            url = re.search(r"http://\S+/v1", process.stdout.readline())[0]
+            client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+            text = ""
+            for number, piece in enumerate(said(client, stream=True, max_tokens=400, temperature=1.5)):
+                text += piece.choices[0].delta.content or ""
+                if number == 20:
+                    break
+        finally:
+            process.kill()
     assert len(text) > 5
     store = Store(str(tmp_path / "a.db"), stale=0.0)
     store.write(lambda s: None).result()

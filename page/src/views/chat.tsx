@@ -34,7 +34,8 @@ export default function Chat({ rest: [id] }: { rest: string[] }) {
   const begin = () => go(["chat"]);
   const say = () => document.getElementById("say")?.focus();
 
-  useEffect(() => {
+  // Before anybody sees the list: a choice that is made in it must not be undone by the usual one.
+  useLayoutEffect(() => {
     if (names[0] && (!model || !names.includes(model))) set({ model: names[0] });
   }, [models.value]);
   useEffect(() => {

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -106,7 +107,7 @@ def measure(model: str, clients: int, rounds: int, tokens: int, waiting: int) ->
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             try:
-                url = server.stdout.readline().rsplit(" ", 1)[-1].strip()
+                url = re.search(r"http://\S+/v1", server.stdout.readline())[0]
                 asyncio.run(crowd(url, clients, 1, tokens))
                 before, began = held(server.pid), time.perf_counter()
                 seen = asyncio.run(crowd(url, clients, rounds, tokens))

@@ -103,7 +103,7 @@ def test_every_component_has_a_summary_and_options_that_can_be_read(entry):
     examples = {"int": 1, "float": 1.0, "str": "x", "Chat": "base", "Scorer": "x", "dict[str, str]": {}}
     examples |= {"tuple[str, ...]": ("x",), "tuple[int, ...]": (0,), "Mapping[str, float]": {"x": 1.0}}
     examples |= {"dict[str, int]": {"x": 1}, "Examples": "x", "dict[str, float]": {"x": 1.0}}
-    examples |= {"tuple[str, str]": ("x", "y")}
+    examples |= {"tuple[str, str]": ("x", "y"), "Mapping[str, str]": {"x": "y"}}
     given = {o.name: examples[o.type] for o in entry.options if o.name in needed}
     options = registry.options(entry.kind, entry.name, given)
     assert set(options) == {option.name for option in entry.options}

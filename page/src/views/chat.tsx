@@ -34,7 +34,7 @@ export default function Chat({ rest: [id] }: { rest: string[] }) {
   const begin = () => go(["chat"]);
   const say = () => document.getElementById("say")?.focus();
 
-  // Before anybody sees the list: a choice that is made in it must not be undone by the usual one.
+  // Before anybody sees the list, or what waits for it is sent: no choice is undone, and none is missing.
   useLayoutEffect(() => {
     if (names[0] && (!model || !names.includes(model))) set({ model: names[0] });
   }, [models.value]);

@@ -92,4 +92,4 @@ def entropy(shares: Sequence[float]) -> float:
     >>> entropy([1.0]), entropy([0.5, 0.5])
     (0.0, 0.6931471805599453)
     """
-    return -sum(share * log(share) for share in shares if share < 1)
+    return sum((-share * log(share) for share in shares if share < 1), 0.0)

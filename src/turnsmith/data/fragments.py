@@ -58,7 +58,7 @@ def likely(fragment: str, truth: str) -> float:
     two end a call, -0.1 where one does, and how far they share more than half of the words. An empty one is
     worth 0.
 
-    >>> likely("b=2)]", "[f(b=2)]"), likely("", "[f(b=2)]")
+    >>> round(likely("b=2)]", "[f(b=2)]"), 6), likely("", "[f(b=2)]")
     (0.6, 0.0)
     """
     if not fragment.strip():

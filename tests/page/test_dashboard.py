@@ -249,7 +249,7 @@ def test_ratings_are_those_worked_out_by_hand(look):
     assert cell.get_attribute("title") == "8 won, 0 tied, 2 lost"
     agreed = shown.get_by_role("row", name=re.compile("^Which of two"))
     assert "100 %" in agreed.inner_text()  # both agree on the two that both ranked
-    shown.get_by_role("switch", name="Blind only").check()
+    shown.get_by_role("switch", name="Blind only").click()
     shown.get_by_text("10 comparisons at 8 messages by 2 people").wait_for()
 
 

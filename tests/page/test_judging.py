@@ -69,10 +69,10 @@ def test_consent_is_given_and_taken_back_and_words_are_deleted_with_a_receipt(ta
     page.get_by_role("link", name="Your words").click()
     allow = page.get_by_role("switch", name="Models may be trained on what I said")
     expect(page.get_by_text("You have not been asked yet.")).to_be_visible()
-    allow.check()
+    allow.click()
     expect(page.get_by_text("You have allowed it.")).to_be_visible()
     assert site.ask("people/me")["consent"] is True
-    allow.uncheck()
+    allow.click()
     expect(page.get_by_text("You have not allowed it.")).to_be_visible()
     assert site.ask("people/me")["consent"] is False
     page.get_by_role("button", name="Delete what I said").click()

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -107,7 +106,7 @@ def measure(model: str, clients: int, rounds: int, tokens: int, waiting: int) ->
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             try:
-                url = re.search(r"http://\S+/v1", server.stdout.readline())[0]
+                url = server.stdout.readline().split(", on ")[1].split(",")[0].strip()
                 asyncio.run(crowd(url, clients, 1, tokens))
                 before, began = held(server.pid), time.perf_counter()
                 seen = asyncio.run(crowd(url, clients, rounds, tokens))

@@ -71,6 +71,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     if not CHROMIUM.is_file():
         pytest.skip("needs Chromium: apt-get install chromium")
+    playwright.expect.set_options(timeout=SOON)
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(executable_path=str(CHROMIUM))
         yield launched

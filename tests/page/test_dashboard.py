@@ -19,6 +19,8 @@ from turnsmith.shelf import write_text
 from turnsmith.types import Conversation
 from turnsmith.types import Message as Said
 
+expect = pytest.importorskip("playwright.sync_api").expect
+
 HOSTILE = "<img src=x onerror=alert(1)> & sons"
 KEY = "0123456789abcdef0123"
 DARK = {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}}
@@ -301,5 +303,5 @@ def test_who_may_only_talk_does_not_see_what_is_watched(tab, own, tmp_path):
         shown.get_by_label("Key", exact=True).fill(given[role])
         shown.get_by_role("button", name="Go on").click()
         shown.get_by_role("link", name="Your words").wait_for()
-        assert shown.get_by_role("link", name="Runs").count() == seen
-        assert shown.get_by_role("link", name="Traffic").count() == 0
+        expect(shown.get_by_role("link", name="Runs")).to_have_count(seen)
+        expect(shown.get_by_role("link", name="Traffic")).to_have_count(0)

@@ -115,10 +115,13 @@ class Heads(nn.ModuleDict):
                 reduced |= {f"{name}:{reduction}": values for reduction, values in found.items()}
         return said, reduced
 
-    def on_tokens(self, states: Tensor) -> dict[str, Tensor]:
-        """What the heads on trained tokens' own states (N, H) say: (N,) of a head of size 1, and (N, n)."""
+    def on_tokens(self, hidden: Tensor, place: Tensor) -> dict[str, Tensor]:
+        """What the heads on trained tokens' own states say: (N,) of a head of size 1, and (N, n) of others.
+
+        hidden: (B * T, H). place: (N,), where the tokens stand; nothing is gathered where no head asks.
+        """
         return {
-            name: self[name](self._states(name, states)).squeeze(1)
+            name: self[name](self._states(name, hidden[place])).squeeze(1)
             for name, size in self.sizes.items()
             if is_own(size)
         }

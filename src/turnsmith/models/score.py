@@ -181,7 +181,7 @@ class Scoring(nn.Module):
             batch,
             distinct[batch.entry],
             read={name: read[name] for name in reads},
-            heads=at_tokens | self.heads.on_tokens(hidden[batch.place]) | self.heads.on_paths(read),
+            heads=at_tokens | self.heads.on_tokens(hidden, batch.place) | self.heads.on_paths(read),
             reduced={name: values[batch.entry] for name, values in (reduced | more).items()},
             temperature=temperature,
             apart=apart,

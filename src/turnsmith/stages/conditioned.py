@@ -9,7 +9,7 @@ from random import Random
 
 from turnsmith.errors import DataError, UsageError
 from turnsmith.registry import stage
-from turnsmith.stages.parts import conversation_of
+from turnsmith.stages.parts import conversation_of, number_of
 from turnsmith.types import Conversation, Example, Message
 
 
@@ -33,7 +33,7 @@ def classed(
     no such value.
     """
     _refuse(shares, keep)
-    values = [rng.random() if by is None else _value(example, by) for example in data]
+    values = [rng.random() if by is None else number_of(example, by) for example in data]
     names = dict(
         zip(sorted(range(len(data)), key=values.__getitem__), _names(shares, len(data)), strict=True)
     )
@@ -192,14 +192,6 @@ def _weight(example: Example, key: str, weights: Mapping[str, float]) -> float:
     if name not in weights:
         raise DataError(f"example {example.id!r} is of the class {name!r}; `weights` has {list(weights)}")
     return weights[name]
-
-
-def _value(example: Example, name: str) -> float:
-    found = example.values.get(name)
-    if not isinstance(found, int | float):
-        there = ", ".join(example.values) or "none"
-        raise DataError(f"example {example.id!r} has no value {name!r} that is one number; it has {there}")
-    return found
 
 
 def _refuse(shares: Mapping[str, float], keep: Sequence[str]) -> None:

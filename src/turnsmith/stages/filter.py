@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from turnsmith.errors import DataError, UsageError
+from turnsmith.errors import UsageError
 from turnsmith.registry import stage
+from turnsmith.stages.parts import number_of
 from turnsmith.types import Conversation, Example, Message, Part
 
 
@@ -110,18 +111,10 @@ def best(data: Sequence[Example], *, share: float, by: str = "reward") -> Iterat
     """
     if not 0 < share <= 1:
         raise UsageError(f"best: share is {share}, and has to be above 0 and at most 1")
-    found = [_value(example, by) for example in data]
+    found = [number_of(example, by) for example in data]
     order = sorted(range(len(data)), key=lambda place: -found[place])
     for place in sorted(order[: round(share * len(data))]):
         yield data[place]
-
-
-def _value(example: Example, name: str) -> float:
-    found = example.values.get(name)
-    if not isinstance(found, int | float):
-        there = ", ".join(example.values) or "none"
-        raise DataError(f"example {example.id!r} has no value {name!r} that is one number; it has {there}")
-    return found
 
 
 def _several(part: Part) -> tuple[Conversation, ...]:

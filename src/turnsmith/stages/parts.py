@@ -31,3 +31,12 @@ def worth_of(example: Example, part: str, value: str) -> tuple[float, ...]:
     if not isinstance(found, tuple) or len(found) != len(several_of(example, part)):
         raise DataError(f"example {example.id!r} has no {value!r} for each of its {part!r}")
     return found
+
+
+def number_of(example: Example, value: str) -> float:
+    """The value, one number. Raises DataError where there is none."""
+    found = example.values.get(value)
+    if not isinstance(found, int | float):
+        there = ", ".join(example.values) or "none"
+        raise DataError(f"example {example.id!r} has no value {value!r} that is one number; it has {there}")
+    return found

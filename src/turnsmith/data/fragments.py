@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from turnsmith.data.overlap import words
 
@@ -32,7 +32,7 @@ def cuts(spelled: Sequence[str], count: int, most: int) -> list[int]:
     >>> cuts(["[f", "(a", "=", "1", ", ", "b=", "2)]"], 1, 3), cuts(["[f", "(a", "=", "1"], 2, 3)
     ([2, 3, 7], [3, 4])
     """
-    ends = [sum(map(len, spelled[:at])) for at in range(1, len(spelled) + 1)]
+    ends = list(accumulate(map(len, spelled)))
     found: list[int] = []
     place = 0
     for piece in pieces("".join(spelled)):

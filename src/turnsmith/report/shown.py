@@ -92,15 +92,14 @@ def compared(one: Left) -> dict[str, Any]:
 
 def curves(one: Left, shelf: Path) -> dict[str, Any]:
     """The curves of each training of a run, of the one at work as far as it is."""
-    found = [
-        {
-            "name": str(step.get("name")),
-            **_progress(place),
-            "charts": [_chart(chart) for chart in _drawn(place)],
-        }
-        for step, place in _trainings(one, shelf)
-    ]
+    found = [_grown(step, place) for step, place in _trainings(one, shelf)]
     return {"name": one.name, "state": one.state, "steps": found}
+
+
+def _grown(step: Told, place: Path) -> dict[str, Any]:
+    metrics, clock, points = (rows(place / name) for name in FILES)
+    drawn = [_chart(chart) for chart in charts(metrics, clock) + watched(points)]
+    return {"name": str(step.get("name")), **_progress(metrics), "charts": drawn}
 
 
 def stamp(one: Left, shelf: Path) -> str:
@@ -119,14 +118,8 @@ def _trainings(one: Left, shelf: Path) -> list[tuple[Told, Path]]:
     return [(step, place) for step in steps if (place := left.artefact(shelf, step))]
 
 
-def _drawn(place: Path) -> list[Chart]:
-    metrics, clock, points = (rows(place / name) for name in FILES)
-    return charts(metrics, clock) + watched(points)
-
-
-def _progress(place: Path) -> dict[str, Any]:
-    found = rows(place / FILES[0])
-    last = found[-1] if found else {"step": 0}
+def _progress(metrics: Sequence[Told]) -> dict[str, Any]:
+    last = metrics[-1] if metrics else {"step": 0}
     return {"step": last["step"], "total": last.get("total")}
 
 
@@ -164,7 +157,11 @@ def _at(one: Left, shelf: Path) -> dict[str, Any] | None:
     if not is_object(at):
         return None
     place = left.artefact(shelf, at) if at.get("verb") == "train" else None
-    return {"verb": at.get("verb"), "name": at.get("name"), **(_progress(place) if place else {})}
+    return {
+        "verb": at.get("verb"),
+        "name": at.get("name"),
+        **(_progress(rows(place / FILES[0])) if place else {}),
+    }
 
 
 def _said(told: Told) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,14 +11,14 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from turnsmith.evaluation.preferences import Compared, shares, strengths
-from turnsmith.evaluation.raters import agreement
+from turnsmith.evaluation.raters import Level, agreement
 from turnsmith.serve.doors import Annotator
 from turnsmith.serve.keeping import Keeping
 from turnsmith.serve.store import opinions
 from turnsmith.serve.store.opinions import Mark, Preference
 
 LEVEL = 0.95  # of every interval
-NAMES = {"vote": "nominal", "label": "interval", "scale": "interval", "review": "interval"}
+LEVELS: Mapping[str, Level] = dict.fromkeys(("label", "scale", "review"), "interval")  # others are names
 
 
 def routes(keeping: Keeping) -> APIRouter:
@@ -74,5 +74,5 @@ def _marked(marks: Sequence[Mark]) -> list[dict[str, Any]]:
 
 
 def _told(kind: str, name: str, judged: Sequence[tuple[str, str, float]]) -> dict[str, Any]:
-    level = "interval" if NAMES.get(kind) == "interval" else "nominal"
+    level = LEVELS.get(kind, "nominal")
     return {"kind": kind, "name": name, "level": level, **asdict(agreement(judged, level=level))}

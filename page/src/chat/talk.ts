@@ -1,6 +1,7 @@
 import { about, stream, Trouble } from "../api";
 import { Shared } from "../shared";
 import { texts } from "../texts";
+import { Opened } from "./opened";
 import { judge, me, trees, type Chunk, type Judgement, type KeptTree } from "./served";
 import { sampling, settings } from "./settings";
 import { add, all, found, grown, path, planted, remove, said, take, thread, turn, type Turn } from "./tree";
@@ -198,30 +199,8 @@ export class Talk {
   }
 }
 
-const talks = new Map<string, Talk>();
-
-/** A conversation that nothing has been said in. */
-export function fresh(): Talk {
-  const talk = new Talk(crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-"));
-  talks.set(talk.id, talk);
-  return talk;
-}
-
-/** The conversation of this id, which is read where it is not here. */
-export function talkOf(id: string): Talk {
-  const here = talks.get(id);
-  if (here) return here;
-  const talk = new Talk(id);
-  talks.set(id, talk);
-  void talk.load();
-  return talk;
-}
-
-/** Let go of all conversations: they were deleted. */
-export function forgetAll(): void {
-  for (const one of talks.values()) one.stop();
-  talks.clear();
-}
+/** The conversations that are open. */
+export const talks = new Opened((id) => new Talk(id));
 
 /** Why a reply is not whole, in words; null where it is. */
 export function ending(of: Turn): string | null {

@@ -1,4 +1,5 @@
 import { json, stream } from "../api";
+import { Opened } from "../chat/opened";
 import { judge, me, trees, type Chunk, type KeptMessage } from "../chat/served";
 import { sampling, settings } from "../chat/settings";
 import { add, all, grown, path, planted, remove, said, thread, turn, type Turn } from "../chat/tree";
@@ -191,28 +192,5 @@ export function shuffled<T>(given: readonly T[]): T[] {
   return drawn.sort((a, b) => a.by - b.by).map(({ one }) => one);
 }
 
-const contests = new Map<string, Contest>();
-
-export function begun(): Contest {
-  const made = new Contest(
-    crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-"),
-  );
-  contests.set(made.id, made);
-  return made;
-}
-
-/** The one of this id, which is read where it is not here. */
-export function contestOf(id: string): Contest {
-  const here = contests.get(id);
-  if (here) return here;
-  const made = new Contest(id);
-  contests.set(id, made);
-  void made.load();
-  return made;
-}
-
-/** Let go of all: they were deleted. */
-export function forgetContests(): void {
-  for (const one of contests.values()) one.stop();
-  contests.clear();
-}
+/** The contests that are open. */
+export const contests = new Opened((id) => new Contest(id));

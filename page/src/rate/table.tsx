@@ -12,14 +12,14 @@ import { Banner } from "../parts/trouble";
 import { go } from "../place";
 import { useShared } from "../shared";
 import { texts } from "../texts";
-import { begun, contestOf, type Contest } from "./contest";
+import { contests, type Contest } from "./contest";
 import { Lines } from "./said";
 
 const { chat, rating } = texts;
 
 /** The contest of this id, or a new one, and the models that are served. */
 export function useContest(view: string, id: string | undefined) {
-  const contest = useMemo(() => (id ? contestOf(id) : begun()), [id]);
+  const contest = useMemo(() => (id ? contests.of(id) : contests.fresh()), [id]);
   const version = useShared(contest.changed);
   const models = useLoaded((signal) => json<{ data: { id: string }[] }>("v1/models", { signal }), []);
   useEffect(() => {

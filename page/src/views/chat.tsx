@@ -6,7 +6,7 @@ import { Composer } from "../chat/composer";
 import { Conversations } from "../chat/conversations";
 import { vote } from "../chat/judging";
 import { set, settings } from "../chat/settings";
-import { fresh, talkOf, type Talk } from "../chat/talk";
+import { talks, type Talk } from "../chat/talk";
 import type { Turn } from "../chat/tree";
 import { TurnShown } from "../chat/turn";
 import { useKeys } from "../keys";
@@ -23,7 +23,7 @@ const NEAR = 80; // pixels from the end at which what comes is followed
 
 export default function Chat({ rest: [id] }: { rest: string[] }) {
   const told = useShared(about);
-  const talk = useMemo(() => (id ? talkOf(id) : fresh()), [id]);
+  const talk = useMemo(() => (id ? talks.of(id) : talks.fresh()), [id]);
   const version = useShared(talk.changed);
   const [chosen, choose] = useState(false);
   const [listed, list] = useState(false);

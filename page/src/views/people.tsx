@@ -1,12 +1,12 @@
 import { useState } from "preact/hooks";
 import { about, json } from "../api";
 import { me, type Person } from "../chat/served";
-import { forgetAll } from "../chat/talk";
+import { talks } from "../chat/talk";
 import { useLoaded } from "../loaded";
 import { Dialog } from "../parts/dialog";
 import { Switch } from "../parts/switch";
 import { Banner } from "../parts/trouble";
-import { forgetContests } from "../rate/contest";
+import { contests } from "../rate/contest";
 import { useShared } from "../shared";
 import { texts } from "../texts";
 
@@ -51,8 +51,8 @@ function Kept() {
     ask(false);
     try {
       hand(await json<Receipt>("v1/people/me", { method: "DELETE" }));
-      forgetAll();
-      forgetContests();
+      talks.forget();
+      contests.forget();
       fail(null);
       again();
     } catch (failed) {

@@ -157,6 +157,63 @@ def test_recipes_are_methods_on_the_data_of_the_comparison(base, place):
     assert 2 < steps[0] / steps[1] < 4  # three quarters of the budget, and one
 
 
+CONDITIONED = """\
+title: Mine
+base: other
+steps:
+  - data: {name: {train: 0.9, held: 0.1}, read: nowhere.jsonl}
+  - data: {name: told, from: train, stages: [conditioned: {to: "[good]"}]}
+  - train: {name: tuned, data: told, fit: {steps: 3, batch: 2, lr: 1e-3, dtype: float32}}
+  - data: {name: asked, from: held, stages: [conditioned: {to: "[good]"}]}
+"""
+
+
+def on_shelf(place, key):
+    lines = (place / "home" / "shelf" / key / "items.jsonl").read_text().splitlines()
+    return [(row["id"], row["counts"], row["values"]) for row in map(json.loads, lines)]
+
+
+def test_a_recipe_that_conditions_is_asked_in_its_own_words(base, place):
+    (place / "conditioned.yaml").write_text(CONDITIONED)
+    found = compare(
+        ["lora", "conditioned.yaml"], data="chats.jsonl", model=base, limit="2000tokens", suite=SUITE, fit=FIT,
+        to="conditioned",
+    )  # fmt: skip
+    assert "measured on the held-out replies as its 'asked' has them" in found["methods"][1]["said"][1]
+    root = place / "conditioned"
+    (plain, own) = [
+        step["tasks"]
+        for step in json.loads((root / "conditioned.yaml" / "seed-0" / "run.json").read_text())["steps"]
+        if step["verb"] == "evaluate"
+    ]
+    assert [task["on"] for task in plain] == ["held@1", None, "held@1"]
+    assert [task["on"] for task in own] == ["asked", "asked"]
+    counted = next(task for task in found["tasks"] if task["task"] == "heldout on held")
+    after = counted["methods"]["conditioned.yaml"]
+    assert after["before"] == counted["methods"]["lora"]["before"]  # the start model is asked as it is
+    figure = {metric["name"]: metric["after"] for metric in own[0]["metrics"]}[counted["name"]]
+    assert after["after"] == pytest.approx(figure)
+    assert figure != {metric["name"]: metric["after"] for metric in plain[0]["metrics"]}[counted["name"]]
+
+
+def test_what_a_recipe_calls_held_is_not_what_others_are_measured_on(base, place):
+    (place / "fewer.yaml").write_text(
+        CONDITIONED.replace("name: asked, from: held, stages: [conditioned: {to: \"[good]\"}]",
+                            "name: held, from: held, stages: [head: {count: 2}]")
+    )  # fmt: skip
+    (place / "other.yaml").write_text(
+        CONDITIONED.replace("from: held, stages: [", "from: held, stages: [head: {count: 2}, ")
+    )
+    found = compare(
+        ["lora", "fewer.yaml", "other.yaml", "biases"], data="chats.jsonl", model=base, limit="2000tokens",
+        suite=SUITE[:1], fit=FIT, to="fewer",
+    )  # fmt: skip
+    (task,) = {one["task"] for one in found["tasks"]}
+    assert task == "heldout on held"
+    assert len({one["n"] for one in found["tasks"][0]["methods"].values()}) == 1
+    assert "have other examples or other replies" in found["failed"]["other.yaml"]
+
+
 def test_pairs_that_are_too_long_keep_their_answers(base, place):
     with (place / "long.jsonl").open("w") as file:
         for number in range(40):

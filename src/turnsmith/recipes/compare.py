@@ -28,7 +28,7 @@ from turnsmith.recipes.summary import machine, provenance
 from turnsmith.recipes.varying import by_the_clock
 from turnsmith.recipes.verdict import items
 from turnsmith.shelf import Shelf, write_text
-from turnsmith.types import is_object
+from turnsmith.types import Conversation, Example, is_object
 
 RUNGS = (0.25, 0.5, 1.0)  # shares of the budget at which halving drops the worse half
 SHARE = {"id": 0.1}  # of what is held out, by the key; where each key has many examples, more
@@ -254,7 +254,7 @@ def _run(plan: Plan, say: Say) -> dict[str, Any]:
                 go.data(name, given=source, stages=[{"renamed": {"part": "chosen"}}])
         purse = Purse(go, plan.budget, plan.rates)
         made = method.steps(purse)
-        measured = go.evaluate(made, suite=list(plan.suite))
+        tasks = _measure(go, made, method.asked, plan)
         steps = go.runner.steps
     trained = [step for step in steps if step["verb"] == "train"]
     return {
@@ -266,28 +266,73 @@ def _run(plan: Plan, say: Say) -> dict[str, Any]:
         "energy_wh": cost.energy_wh(purse.spent.seconds, machine()["cores"] or 1),
         "learning": max(step["parameters"]["learning"] for step in trained),
         "rates": [asdict(one) for one in purse.rates],
-        "measured": {_task(task): task["measurements"] for task in measured["tasks"]},
-        "shown": [task for task in measured["tasks"] if task["shown"]],
+        "measured": {name: task["measurements"] for name, task in tasks.items()},
+        "shown": [task for task in tasks.values() if task["shown"]],
         "model": made,
         "reports": str(place),
     }
 
 
+def _measure(go: Steps, made: str, asked: str | None, plan: Plan) -> dict[str, dict[str, Any]]:
+    """What each task of the suite found, by its name: on the held-out examples that all methods are measured
+    on, whatever a recipe calls by their name. asked: the same replies behind the words that the method's own
+    model expects; the start model is measured on them as they are."""
+    held = plan.look.texts[1]
+    first = f"{held}@1"
+    tasks = go.evaluate(made, suite=[_moved(task, held, first) for task in plan.suite])["tasks"]
+    found = {_task(task): record for task, record in zip(plan.suite, tasks, strict=True)}
+    if asked is None:
+        return found
+    if _replies(go.examples(asked)) != _replies(go.examples(first)):
+        raise UsageError(
+            f"the recipe's {asked!r} are made of the held-out data, and have other examples or other replies: "
+            "what is compared is the same replies, behind other words. Give these data another name"
+        )
+    suite = [task for task in plan.suite if _split(task)[1].get("on") == held]
+    own = go.evaluate(made, suite=[_moved(task, held, asked) for task in suite])["tasks"] if suite else []
+    for task, record in zip(suite, own, strict=True):
+        before = found[_task(task)]
+        sides = {**before["measurements"], made: record["measurements"][made]}
+        found[_task(task)] = {**before, "measurements": sides, "shown": record["shown"]}
+    return found
+
+
+def _replies(examples: Sequence[Example]) -> list[tuple[str, list[str]]]:
+    texts = [(one.id, one.parts.get(TEXT)) for one in examples]
+    return [
+        (id, [message.content for message in text.messages if message.role == "assistant"])
+        for id, text in texts
+        if isinstance(text, Conversation)
+    ]
+
+
 # ------------------------------------------------------------------------------------------- figures
 
 
-def _task(task: Mapping[str, Any]) -> str:
-    return f"{task['task']} on {task['on']}" if task.get("on") else str(task["task"])
+def _split(task: Any) -> tuple[str, Mapping[str, Any]]:
+    """A task of the suite as its name and its options."""
+    name, options = (task, None) if isinstance(task, str) else next(iter(task.items()))
+    return name, options or {}
+
+
+def _task(task: Any) -> str:
+    name, options = _split(task)
+    return f"{name} on {options['on']}" if options.get("on") else name
+
+
+def _moved(task: Any, one: str, other: str) -> Any:
+    """The task, on other data where it is on `one`."""
+    name, options = _split(task)
+    return {name: {**options, "on": other}} if options.get("on") == one else task
 
 
 def _metrics(suite: Sequence[Any], registry: Any) -> dict[str, tuple[Metric, ...]]:
     """The metrics of each task that gives figures, by the name that runs know it by."""
     found: dict[str, tuple[Metric, ...]] = {}
     for task in suite:
-        name, options = (task, {}) if isinstance(task, str) else next(iter(task.items()))
-        metrics: tuple[Metric, ...] = registry.function("task", name).metrics
+        metrics: tuple[Metric, ...] = registry.function("task", _split(task)[0]).metrics
         if metrics:
-            found[_task({"task": name, "on": (options or {}).get("on")})] = metrics
+            found[_task(task)] = metrics
     return found
 
 

@@ -15,6 +15,7 @@ PAIRS = ("chosen", "rejected")
 MODEL = "tuned"  # what a method's result is called, unless a recipe says otherwise
 TEXT = "text"  # the part that most objectives learn from
 TRAIN, HELD = "train", "held"  # the two sides of the data as they were read
+ASKED = "asked"  # what a recipe calls the held-out replies behind the words that its model expects
 # Whose replies an objective over pairs sets against people's: SPIN its own, others those of the start model.
 REJECTED_BY = {"spin": MODEL}
 RATED = 8.0  # the mean rating from which on a chat's replies count as good
@@ -50,13 +51,15 @@ class Look:
 class Method:
     """One of what is compared. steps: carries it out and gives the name of the model that came of it.
 
-    said: what was derived for it. beside: the method that it is the baseline of, if it is one.
+    said: what was derived for it. beside: the method that it is the baseline of, if it is one. asked: the
+    data that its own model is measured on in place of the held-out ones: the same replies, behind its words.
     """
 
     name: str
     steps: Callable[[Buyer], str]
     said: tuple[str, ...] = ()
     beside: str | None = None
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,11 @@ def of_recipe(file: Path, name: str) -> Method:
                 )
         return made
 
-    return Method(name, carried_out, (f"{file.name}: its own data and measurements are replaced",))
+    said = [f"{file.name}: its own data and measurements are replaced"]
+    asked = ASKED if _held_out(ASKED, steps) else None
+    if asked:
+        said.append(f"measured on the held-out replies as its {ASKED!r} has them, the start model as they are")
+    return Method(name, carried_out, tuple(said), asked=asked)
 
 
 _LENGTHS = ("steps", "epochs", "evaluate")
@@ -262,9 +269,28 @@ def _given(buy: Buyer, keys: dict[str, Any]) -> None:
     if "read" not in keys:
         buy.data(name, given=source, **keys)
         return
-    shares: Mapping[str, float] = name if isinstance(name, dict) else {name: 1.0}
-    largest = max(shares, key=lambda one: shares[one])
-    for one in shares:
-        mine = TRAIN if one == largest else HELD
+    for one, mine in _sides(name).items():
         if one != mine:
-            buy.data(one, given=mine)
+            buy.data(one, given=f"{mine}@1")
+
+
+def _sides(name: str | Mapping[str, float]) -> dict[str, str]:
+    """Which side of the comparison's data each name of a reading step stands for."""
+    shares: Mapping[str, float] = {name: 1.0} if isinstance(name, str) else name
+    largest = max(shares, key=lambda one: shares[one])
+    return {one: TRAIN if one == largest else HELD for one in shares}
+
+
+def _held_out(name: str, steps: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Whether a recipe makes data of this name out of its held-out side."""
+    side: dict[str, str] = {}
+    made = False
+    for verb, keys in steps:
+        if verb != "data":
+            continue
+        if "read" in keys:
+            side |= _sides(keys["name"])
+        elif isinstance(keys["name"], str) and keys.get("from") in side:
+            side[keys["name"]] = side[keys["from"]]
+            made = made or (keys["name"] == name and side[name] == HELD)
+    return made

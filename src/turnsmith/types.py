@@ -405,9 +405,10 @@ class Look(Protocol):
         parameter that learns. Weights, their gradients and random numbers stay as they are."""
         ...
 
-    def ratios(self, examples: Sequence[Rendered], part: str) -> Sequence[float]:
-        """For each example, which need not be of the data, the log-prob of this part less that under the
-        step's start: sums over trained tokens, without gradients or dropout. It has to be live."""
+    def each(self, examples: Sequence[Rendered], read: Callable[[Scores], Tensor]) -> Tensor:
+        """What `read` makes of their scores under the model and the step's start, which has to be live: of
+        some at a time (E, ...), of all in their order (len(examples), ...). They need not be of the data.
+        Without gradients or dropout."""
         ...
 
 

@@ -1,10 +1,10 @@
 """The losses over pairs beside those of TRL, on random log-probs: values and gradients.
 
-Two of its losses are of a whole batch, `aot` and `aot_unpaired`, and have no row here; its `sft` is ours of
-that name. Of its `apo` losses ours are the same, and those of the paper, less 1.
+Its `sft` is ours of that name. Of its `apo` losses ours are the same, and those of the paper, less 1.
 """
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -12,10 +12,24 @@ import pytest
 import torch
 
 from turnsmith.objectives import margins, pairs
+from turnsmith.objectives.steps import Aot, Bco
 from turnsmith.testing import scores
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}  # TRL takes the odds in fp32
 LENGTHS = {"chosen": (3, 1, 7, 4), "rejected": (5, 2, 1, 4)}
+
+
+def stepwise(objective):
+    """The loss of examples that are a whole step."""
+
+    def found(s):
+        seen = SimpleNamespace(window=range(s.examples), each=lambda window, read: read(s))
+        said = objective.before_step(seen)
+        values = {name: torch.tensor(ones, dtype=torch.float64) for name, ones in said.items()}
+        return objective(replace(s, values=values))
+
+    return found
+
 
 # Of TRL's loss: its options, and the same of ours.
 ROWS = {
@@ -25,12 +39,17 @@ ROWS = {
     "exo_pair": ({"beta": 0.3, "label_smoothing": 0.05}, partial(pairs.exo, beta=0.3, flipped=0.05)),
     "nca_pair": ({"beta": 0.3}, partial(pairs.nca, beta=0.3)),
     "robust": ({"beta": 0.3, "label_smoothing": 0.2}, partial(pairs.robust, beta=0.3, flipped=0.2)),
-    "bco_pair": ({"beta": 0.3}, partial(pairs.bco, beta=0.3)),
+    "bco_pair": ({"beta": 0.3}, Bco(beta=0.3, shift=0.0)),
     "sppo_hard": ({"beta": 0.25}, partial(pairs.sppo, eta=4.0)),
     "apo_zero": ({"beta": 0.3}, partial(pairs.apo, beta=0.3)),
     "apo_down": ({"beta": 0.3}, partial(pairs.apo, beta=0.3, towards="down")),
     "discopop": ({"beta": 0.3, "discopop_tau": 0.5}, partial(pairs.discopop, beta=0.3, tau=0.5)),
     "sigmoid_norm": ({"beta": 3.0}, partial(pairs.ln_dpo, beta=3.0)),
+    "aot": ({"beta": 0.3, "label_smoothing": 0.05}, stepwise(Aot(beta=0.3, flipped=0.05))),
+    "aot_unpaired": (
+        {"beta": 0.3, "label_smoothing": 0.05},
+        stepwise(Aot(beta=0.3, paired=False, flipped=0.05)),
+    ),
 }
 
 
@@ -127,7 +146,13 @@ def given(logprobs, reference):
 
 WITHOUT = {
     "sigmoid": ({"beta": 0.3}, partial(pairs.cpo, beta=0.3, alpha=0.0), False),
+    "hinge": ({"beta": 0.3}, partial(pairs.cpo, beta=0.3, alpha=0.0, link="hinge"), False),
     "simpo": ({"beta": 2.0, "simpo_gamma": 0.7}, partial(pairs.simpo, beta=2.0, gamma=0.7), True),
+    "alphapo": (
+        {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.7, "alpha": 0.25},
+        partial(pairs.simpo, beta=2.0, gamma=0.7, alpha=0.25),
+        True,
+    ),
 }
 
 
@@ -136,7 +161,8 @@ def test_a_loss_of_the_cpo_trainer(name, said):
     trainer = pytest.importorskip("trl.experimental.cpo.cpo_trainer").CPOTrainer
     options, loss, average = WITHOUT[name]
     device = SimpleNamespace(device="cpu")
-    own = SimpleNamespace(loss_type=name, alpha=0.0, label_smoothing=0.0, accelerator=device, **options)
+    usual = {"loss_type": name, "alpha": 0.0, "label_smoothing": 0.0, "accelerator": device}
+    own = SimpleNamespace(**(usual | options))
     logprobs = flat(said[0]).requires_grad_()
     counts = torch.tensor([n for part in LENGTHS for n in LENGTHS[part]])
     answers = sums(logprobs) / (counts if average else 1)

@@ -1,4 +1,4 @@
-"""RLOO, REINFORCE and GRPO by hand. How they tune a model is seen beside PPO, in test_policy.py."""
+"""RLOO, REINFORCE, GRPO and its relatives by hand. How they tune is seen beside PPO, in test_policy.py."""
 
 from dataclasses import replace
 from math import exp, log
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from turnsmith.errors import UsageError
-from turnsmith.objectives.policy import Grpo, Rloo
+from turnsmith.objectives.advantages import reinforced, softly
+from turnsmith.objectives.groups import Cispo, Dapo, Grpo, Sapo, Vespo
+from turnsmith.objectives.policy import Rloo
 from turnsmith.objectives.samples import reinforce
 from turnsmith.types import Path, Scores
 
@@ -86,12 +88,6 @@ def test_with_others_as_the_baseline_it_moves_as_reinforce_with_others_does():
     assert slopes(Rloo(kl=0.0), s) == pytest.approx((counts * theirs).tolist())
 
 
-@pytest.mark.parametrize("objective", [Rloo(), Grpo()], ids=["rloo", "grpo"])
-def test_one_answer_to_each_prompt_cannot_be_compared(objective):
-    with pytest.raises(UsageError, match="no prompt has two answers to compare"):
-        objective.credit([drawn([[(1.0, [-1.0])], [(2.0, [-1.0])]])])
-
-
 def test_the_only_answer_to_a_prompt_teaches_nothing_beside_others():
     (s,) = credited(Rloo(), drawn([[(9.0, [-1.0])], TWO[1]]))
     assert slopes(Rloo(), s)[0] == 0.0
@@ -132,3 +128,96 @@ def test_a_ratio_of_the_whole_answer_is_the_geometric_mean_of_its_tokens():
     (s,) = credited(Grpo(), drawn([[(1.0, [-1.0, -1.0]), (0.0, [-1.0])]]), old=[-1.3, -0.9, -1.0])
     found = Grpo(kl=0.0, ratio="sequence")(s)
     assert found.values.tolist() == pytest.approx([-exp((0.3 - 0.1) / 2), 1.0])
+
+
+# ------------------------------------------------------------------------------------- its relatives
+
+KINDS = {"dapo": Dapo, "cispo": Cispo, "sapo": Sapo, "vespo": Vespo}
+
+
+def moved(objective, *, old=(-1.25, -1.5, -1.0), reference=None):
+    """A better answer of two tokens, and a worse one of one token."""
+    (s,) = credited(
+        objective,
+        drawn([[(1.0, [-1.0, -1.0]), (0.0, [-1.0])]], reference=reference),
+        old=list(old),
+    )
+    return s
+
+
+@pytest.mark.parametrize("make", [Grpo, *KINDS.values()])
+def test_where_nothing_has_moved_all_go_the_same_way(make):
+    objective = make(kl=0.0)
+    (s,) = credited(objective, drawn(TWO))
+    found = slopes(objective, s)
+    up = 2 / (8 / 3) ** 0.5  # of 3, 1, 5 the mean is 3 and the variance 8 / 3
+    by_token = [0.0, 0.0, up, -up, 1.0, -1.0, -1.0]
+    by_answer = [0.0, 0.0, up, -up, 1.0, -0.5, -0.5]
+    assert found == pytest.approx(by_answer if make in (Grpo, Sapo) else by_token)
+
+
+def test_dapo_has_the_wider_bound_above_and_a_loss_for_each_token():
+    s = moved(Dapo())
+    found = Dapo()(s)
+    assert found.values.tolist() == pytest.approx([-1.28, -1.28, 1.0])  # e^0.25 is 1.284
+    assert found.metrics["clipped"].tolist() == [1.0, 1.0, 0.0]
+    assert Dapo(clip_high=0.3)(s).values[0].item() == pytest.approx(-exp(0.25))
+
+
+def test_in_cispo_a_token_that_has_moved_far_still_teaches():
+    s = moved(Cispo(most=1.3))
+    found = Cispo(most=1.3)(s)
+    assert found.values.tolist() == pytest.approx([exp(0.25), 1.3, -1.0])  # -weight * A * log pi, which is -1
+    assert slopes(Cispo(most=1.3), s) == pytest.approx([-exp(0.25), -1.3, 1.0])
+    assert found.metrics["clipped"].tolist() == [0.0, 1.0, 0.0]
+    assert slopes(Dapo(), moved(Dapo())) == pytest.approx([0.0, 0.0, 1.0])
+
+
+def test_in_sapo_what_is_gained_levels_off():
+    s = moved(Sapo(up=2.0, down=4.0), old=(-1.0 - log(2), -1.0, -1.0 + log(2)))  # ratios 2, 1 and 1/2
+    found = Sapo(up=2.0, down=4.0)(s)
+    gate = 1 / (1 + exp(-2.0))
+    assert found.values[0].item() == pytest.approx(-(2 * gate + 2 * 0.5) / 2)
+    assert found.values[1].item() == pytest.approx(1 / (1 + exp(2.0)))
+    # d/d log pi = r * 4 * gate * (1 - gate), of a mean over two tokens.
+    assert slopes(Sapo(up=2.0, down=4.0), s)[:2] == pytest.approx([-2 * 4 * gate * (1 - gate) / 2, -0.5])
+
+
+def test_in_vespo_an_answer_has_one_weight():
+    s = moved(Vespo(), old=(-1.0 - log(2), -1.0 + log(4), -1.0 + log(2)))  # ratios 2 / 4 and 1/2
+    better, worse = 0.5**2 * exp(3 * 0.5), 0.5**3 * exp(2 * 0.5)
+    assert slopes(Vespo(), s) == pytest.approx([-better, -better, worse])
+    assert Vespo()(s).values.tolist() == pytest.approx([better, better, -worse])
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_drift_from_the_start_counts_where_it_is_asked_for(make):
+    reference = [-1.0 - log(2), -1.0, -1.0]
+    plain, held = (make(kl=kl)(moved(make(kl=kl), reference=reference)) for kl in (0.0, 0.5))
+    apart = torch.tensor([log(2) - 0.5, 0.0, 0.0], dtype=torch.float64)
+    if make is Sapo:
+        apart = torch.tensor([apart[0] / 2, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(held.values - plain.values, 0.5 * apart)
+    torch.testing.assert_close(held.metrics["from_start"], apart)
+
+
+@pytest.mark.parametrize("make", [Rloo, Grpo, *KINDS.values()])
+def test_one_answer_to_each_prompt_cannot_be_compared(make):
+    with pytest.raises(UsageError, match="no prompt has two answers to compare"):
+        make().credit([drawn([[(1.0, [-1.0])], [(2.0, [-1.0])]])])
+
+
+@pytest.mark.parametrize("make", [Grpo, *KINDS.values()])
+def test_advantages_may_be_left_as_they_are(make):
+    (s,) = credited(make(deviation=False), drawn(TWO))
+    assert s.extras["advantage"].tolist() == [0.0, 0.0, -2.0, 2.0, -1.0, 1.0, 1.0]
+
+
+def test_no_gradient_goes_through_a_weight_and_all_of_it_through_a_gate():
+    ratio = torch.tensor([2.0], requires_grad=True)
+    logprobs = ratio.detach().log().requires_grad_()
+    reinforced(logprobs, ratio, torch.ones(1), most=5.0).backward()
+    assert ratio.grad is None
+    assert logprobs.grad.tolist() == [2.0]
+    softly(ratio, -torch.ones(1), up=1.0, down=1.0).backward()
+    assert ratio.grad.item() == pytest.approx(-4 * exp(-1.0) / (1 + exp(-1.0)) ** 2)

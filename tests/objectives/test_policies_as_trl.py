@@ -1,8 +1,8 @@
 """Losses over a model's own answers, over single answers and of a model that judges, beside those of TRL, on
 random numbers: values and gradients.
 
-Of the losses of its GRPO trainer `grpo` and `dr_grpo` have a row here, and importance by sequence; `dapo` and
-`bnpo` divide by the tokens of a whole step, and `cispo`, `sapo`, `vespo` and `luspo` are other losses.
+Of the losses of its GRPO trainer `dapo` and `bnpo` are one over a whole step; `dr_grpo` and `luspo` are `grpo`
+with other lengths.
 """
 
 from collections import defaultdict
@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from turnsmith.objectives.groups import Cispo, Dapo, Grpo, Sapo, Vespo
 from turnsmith.objectives.likelihood import sft
-from turnsmith.objectives.policy import Grpo, Rloo
+from turnsmith.objectives.policy import Rloo
 from turnsmith.objectives.rank import reward
 from turnsmith.objectives.unpaired import KTO
 from turnsmith.testing import scores
@@ -71,6 +72,7 @@ def given(advantages, table, near, start):
         "advantages": advantages,
         "old_per_token_logps": laid(near),
         "old_logps": laid(near).sum(1),
+        "num_items_in_batch": torch.tensor(float(sum(COUNTS))),
         "ref_per_token_logps": laid(start),
     }
 
@@ -92,18 +94,30 @@ def trainer(table, **options):
     return SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *_, **__: (table, torch.zeros_like(table), None),
         accelerator=SAME,
-        args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
         model=SimpleNamespace(training=True),
         _metrics={"train": defaultdict(list)},
         **(usual | options),
     )
 
 
-GRPO = {
-    "grpo": ({}, {}),
-    "wider above": ({"epsilon_high": 0.28}, {"clip_high": 0.28}),
-    "dr_grpo": ({"loss_type": "dr_grpo"}, {"length": LONGEST}),
-    "by sequence": ({"importance_sampling_level": "sequence"}, {"ratio": "sequence"}),
+SMOOTH = {"sapo_temperature_pos": 1.5, "sapo_temperature_neg": 2.0}
+WEIGHTED = {"vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0}
+GRPO = {  # the trainer's options, and its arguments, and ours
+    "grpo": ({}, {}, Grpo(kl=0.3)),
+    "wider above": ({"epsilon_high": 0.28}, {}, Grpo(kl=0.3, clip_high=0.28)),
+    "dr_grpo": ({"loss_type": "dr_grpo"}, {}, Grpo(kl=0.3, length=LONGEST)),
+    "by sequence": ({"importance_sampling_level": "sequence"}, {}, Grpo(kl=0.3, ratio="sequence")),
+    "luspo": (
+        {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+        {},
+        Grpo(kl=0.3, ratio="sequence", length=1),
+    ),
+    "dapo": ({"loss_type": "dapo", "epsilon_high": 0.28}, {}, Dapo(kl=0.3)),
+    "bnpo": ({"loss_type": "bnpo"}, {}, Dapo(kl=0.3, clip_high=0.2)),
+    "cispo": ({"loss_type": "cispo", "epsilon_high": 1.1}, {}, Cispo(kl=0.3, most=1.1)),
+    "sapo": ({"loss_type": "sapo"}, SMOOTH, Sapo(kl=0.3, up=1.5, down=2.0)),
+    "vespo": ({"loss_type": "vespo"}, WEIGHTED, Vespo(kl=0.3)),
 }
 
 
@@ -111,15 +125,18 @@ GRPO = {
 def test_a_loss_of_the_grpo_trainer(name, drawn):
     module = pytest.importorskip("trl.trainer.grpo_trainer")
     now, near, start, rewards = drawn
-    options, mine = GRPO[name]
+    options, arguments, mine = GRPO[name]
     flat = now.clone().requires_grad_()
     table = laid(flat)
     asked = trainer(table, **({"loss_type": "grpo", "beta": 0.3} | options))
+    asked.args = SimpleNamespace(**(vars(asked.args) | arguments))
+    asked.get_gamma_weights = module.GRPOTrainer.get_gamma_weights
     advantages = rewards - 0.5
+    assert advantages.min() < 0 < advantages.max()
     theirs = module.GRPOTrainer._compute_loss(asked, None, given(advantages, table, near, start))
     s = ours("replies", flat, start, reward=rewards)
     s = replace(s, extras={"old": near, "advantage": advantages[s.path]})
-    agree(Grpo(kl=0.3, **mine)(s).values.mean(), s, theirs, flat)
+    agree(mine(s).values.mean(), s, theirs, flat)
 
 
 def test_the_loss_of_the_rloo_trainer(drawn):
@@ -134,7 +151,8 @@ def test_the_loss_of_the_rloo_trainer(drawn):
     agree(Rloo(clip=0.2)(s).values.mean(), s, theirs, flat)
 
 
-def test_the_loss_of_the_kto_trainer(drawn):
+@pytest.mark.parametrize("name", ["kto", "apo_zero_unpaired"])
+def test_the_loss_of_the_kto_trainer(name, drawn):
     module = pytest.importorskip("trl.trainer.kto_trainer")
     now, _, start, rewards = drawn
     labels, drifted = (rewards > rewards.median()).double(), 0.37
@@ -145,8 +163,8 @@ def test_the_loss_of_the_kto_trainer(drawn):
         _compute_kl_logps=lambda *_: torch.full((len(COUNTS),), drifted, dtype=torch.float64),
         aux_loss_enabled=False,
         precompute_ref_logps=True,
-        calculate_KL=True,
-        loss_type="kto",
+        calculate_KL=name == "kto",
+        loss_type=name,
         beta=0.3,
         desirable_weight=1.5,
         undesirable_weight=0.5,
@@ -166,8 +184,8 @@ def test_the_loss_of_the_kto_trainer(drawn):
         "ref_KL_logps": torch.zeros(len(COUNTS), dtype=torch.float64),
     }
     theirs = module.KTOTrainer._compute_loss(asked, lambda **_: SimpleNamespace(**said), inputs, False)
-    baseline = torch.full((len(COUNTS),), drifted, dtype=torch.float64)
-    s = ours("text", flat, start, label=labels, baseline=baseline)
+    baseline = {"baseline": torch.full((len(COUNTS),), drifted, dtype=torch.float64)} if name == "kto" else {}
+    s = ours("text", flat, start, label=labels, **baseline)
     agree(KTO(beta=0.3, desirable=1.5, undesirable=0.5)(s).values.mean(), s, theirs, flat)
 
 

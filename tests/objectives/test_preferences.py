@@ -10,6 +10,7 @@ import torch
 from turnsmith.errors import UsageError
 from turnsmith.objectives import margins, pairs
 from turnsmith.objectives.margins import Pair
+from turnsmith.objectives.steps import Aot, Bco
 from turnsmith.testing import scores
 
 LOG_3 = log(3)  # sigmoid(log 3) = 3/4 and sigmoid(-log 3) = 1/4
@@ -34,7 +35,7 @@ AT_START = {
     "sppo": (partial(pairs.sppo, eta=4.0), 8.0, -4.0, 4.0),  # 2^2 + 2^2, and 2 * (0 - 2)
     "apo zero": (partial(pairs.apo, beta=0.4), 1.0, -0.1, 0.1),  # beta / 4 each
     "apo down": (partial(pairs.apo, beta=0.4, towards="down"), 1.0, 0.0, 0.1),  # 1/4 - 1/4 on chosen
-    "bco": (partial(pairs.bco, beta=0.4), 2 * log(2), -0.2, 0.2),
+    "bco": (Bco(beta=0.4), 2 * log(2), -0.2, 0.2),
     "nca": (partial(pairs.nca, beta=0.4), 2 * log(2), -0.1, 0.1),  # -1/2 + 1/4; 1/4
     # (log 2 + 1) / 2. The slope of m is 1/4 / tau, times exp - logistic = 1 - log 2; the rest -1/4 - 1/2.
     "discopop": (
@@ -180,12 +181,13 @@ def test_simpo_wants_a_margin_per_token_of_gamma():
 
 # --------------------------------------------------------------------------------- what the rows keep
 
-SUMMED = ("dpo", "hinge", "robust", "exo", "sppo", "apo", "bco", "nca", "discopop")
+SUMMED = ("dpo", "hinge", "robust", "exo", "sppo", "apo", "bco", "nca", "discopop", "aot", "aot unpaired")
 AVERAGED = ("ipo", "ln_dpo", "orpo", "cpo", "simpo")
 
 
 def row(name):
-    return getattr(pairs, name)
+    made = {"bco": Bco(), "aot": Aot(), "aot unpaired": Aot(paired=False)}
+    return made[name] if name in made else getattr(pairs, name)
 
 
 def test_ipo_is_0_at_its_target_and_rises_beyond_it_while_dpo_falls():

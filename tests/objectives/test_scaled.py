@@ -85,8 +85,10 @@ class Seen:
         self.window = examples(len(ahead), parts=("chosen", "rejected"))
         self.given, self.step, self.total, self.lr = ahead, step, 10, 1e-3
 
-    def ratios(self, window, part):
-        return list(self.given) if part == "chosen" else [0.0] * len(self.given)
+    def each(self, window, read):
+        now = {"chosen": [[one] for one in self.given], "rejected": [[0.0] for _ in self.given]}
+        start = {part: [[0.0] for _ in self.given] for part in now}
+        return read(scores(now, reference=start))
 
 
 def test_a_step_of_one_pair_has_no_deviation_and_beta_itself():

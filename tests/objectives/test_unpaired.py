@@ -147,6 +147,10 @@ def test_a_step_of_one_example_is_refused():
         baselines(started(), WINDOW[:1])
 
 
+def test_without_a_comparison_nothing_is_asked_and_one_example_is_a_step():
+    assert KTO(compared=False).before_step(None) == {}
+
+
 def test_without_a_live_reference_it_does_not_begin():
     ahead = started()
     make = partial(Ahead, ahead.scoring, ahead.method, ahead.options, {}, seed=0)

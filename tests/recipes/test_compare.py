@@ -176,8 +176,8 @@ def on_shelf(place, key):
 def test_a_recipe_that_conditions_is_asked_in_its_own_words(base, place):
     (place / "conditioned.yaml").write_text(CONDITIONED)
     found = compare(
-        ["lora", "conditioned.yaml"], data="chats.jsonl", model=base, limit="2000tokens", suite=SUITE, fit=FIT,
-        to="conditioned",
+        ["lora", "conditioned.yaml"], data="chats.jsonl", model=base, limit="2000tokens", suite=SUITE,
+        fit=FIT, to="conditioned",
     )  # fmt: skip
     assert "measured on the held-out replies as its 'asked' has them" in found["methods"][1]["said"][1]
     root = place / "conditioned"

@@ -88,6 +88,19 @@ def gained(ratio: Tensor, advantage: Tensor, *, low: float, high: float) -> Tens
     return torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
 
+def softly(ratio: Tensor, advantage: Tensor, *, up: float, down: float) -> Tensor:
+    """4 / t * sigmoid(t * (r - 1)) * A: what is gained levels off smoothly on both sides of r = 1, where its
+    slope is A. t: `up` where A is above 0, `down` elsewhere. Source: arXiv:2511.20347."""
+    steep = torch.where(advantage > 0, up, down).to(ratio.dtype)
+    return 4 / steep * (steep * (ratio - 1)).sigmoid() * advantage
+
+
+def reinforced(logprobs: Tensor, ratio: Tensor, advantage: Tensor, *, most: float) -> Tensor:
+    """min(r, most) * A * log pi, without a slope through the first: every token teaches, also where the ratio
+    is out of bounds. Source: arXiv:2506.13585 eq. 4, 5."""
+    return ratio.detach().clamp_max(most) * advantage * logprobs
+
+
 def drift(logprobs: Tensor, reference: Tensor) -> Tensor:
     """q / p - log(q / p) - 1, p of the model and q of the reference: never below 0, and in expectation over
     what the model draws its KL from the reference. Source: arXiv:2402.03300 eq. 4."""

@@ -140,7 +140,7 @@ def anchored(rewards: Pair, towards: Literal["zero", "down"]) -> Tensor:
     return rewards.chosen.sigmoid() + (-rewards.margin).sigmoid()
 
 
-def classified(rewards: Pair, shift: float) -> Tensor:
+def classified(rewards: Pair, shift: float | Tensor) -> Tensor:
     """The logistic loss of each answer alone, as one above the shift or below it."""
     return logistic(rewards.chosen - shift) + logistic(shift - rewards.rejected)
 

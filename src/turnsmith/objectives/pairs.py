@@ -201,18 +201,6 @@ def apo(s: Scores, *, beta: float = 0.1, towards: Literal["zero", "down"] = "zer
     return Loss(margins.anchored(rewards, towards), rewarded(s, rewards))
 
 
-@objective("bco", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2404.04656")
-def bco(s: Scores, *, beta: float = 0.1, shift: float = 0.0) -> Loss:
-    """A classifier of good and bad answers, whose logit is the reward of each alone.
-
-    -log sigmoid(r of chosen - shift) - log sigmoid(shift - r of rejected), r = beta * log-ratio against the
-    step's start. shift: the paper's delta, a constant here; there it is a running mean of the rewards, and in
-    TRL's loss of pairs 0. Gives (E,); 2 log 2 where policy and reference are the same and shift is 0.
-    """
-    rewards = margins.log_ratios(s).times(beta)
-    return Loss(margins.classified(rewards, shift), rewarded(s, rewards))
-
-
 @objective("nca", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2402.05369")
 def nca(s: Scores, *, beta: float = 0.01) -> Loss:
     """Noise contrastive alignment of two answers: the chosen one shall become likelier in itself.
@@ -244,27 +232,39 @@ def discopop(s: Scores, *, beta: float = 0.05, tau: float = 0.05) -> Loss:
 
 @objective("cpo", per="example", parts=("chosen", "rejected"), source="arXiv:2401.08417 eq. 3")
 def cpo(
-    s: Scores, *, beta: float = 0.1, alpha: float = 1.0, likelihood: Literal["mean", "sum"] = "mean"
+    s: Scores,
+    *,
+    beta: float = 0.1,
+    alpha: float = 1.0,
+    likelihood: Literal["mean", "sum"] = "mean",
+    link: Literal["logistic", "hinge"] = "logistic",
 ) -> Loss:
     """Contrastive preferences: `dpo` without a reference, and the likelihood of the chosen answer.
 
     -log sigmoid(beta * (log-prob of chosen - log-prob of rejected)) + alpha * -log-prob of chosen, log-probs
     summed over trained tokens; in the second term they are divided by the answer's length, as in the paper's
-    code, or, with `likelihood: sum`, as its equation is printed. alpha: TRL's cpo_alpha. Gives (E,).
+    code, or, with `likelihood: sum`, as its equation is printed. alpha: TRL's cpo_alpha. link: `hinge` has
+    max(0, 1 - beta * margin) in the first term, SLiC-HF (arXiv:2305.10425) with a delta of 1 / beta. Gives
+    (E,).
     """
     pair = margins.log_probs(s)
     said = s.means("chosen") if likelihood == "mean" else pair.chosen
-    return Loss(margins.logistic(beta * pair.margin) - alpha * said, _averaged(s, pair.times(beta)))
+    lost = margins.logistic if link == "logistic" else margins.hinged
+    return Loss(lost(beta * pair.margin) - alpha * said, _averaged(s, pair.times(beta)))
 
 
 @objective("simpo", per="example", parts=("chosen", "rejected"), source="arXiv:2405.14734 eq. 6")
-def simpo(s: Scores, *, beta: float = 2.0, gamma: float = 1.0) -> Loss:
+def simpo(s: Scores, *, beta: float = 2.0, gamma: float = 1.0, alpha: float = 0.0) -> Loss:
     """A pair's margin is that of its log-probs per token, needs no reference, and is to be above gamma.
 
     -log sigmoid(beta * (mean log-prob of chosen - mean log-prob of rejected) - gamma). gamma: the paper's, in
-    the units of the scaled margin, as TRL's simpo_gamma. Gives (E,).
+    the units of the scaled margin, as TRL's simpo_gamma. alpha: not 0, (1 - p^-alpha) / alpha stands for a
+    mean log-prob, p being its exponential: AlphaPO (arXiv:2501.03884), which has 0.25. Gives (E,).
     """
-    pair = margins.mean_log_probs(s).times(beta)
+    pair = margins.mean_log_probs(s)
+    if alpha:
+        pair = Pair(*(-(-alpha * mean).expm1() / alpha for mean in pair))
+    pair = pair.times(beta)
     return Loss(margins.logistic(pair.margin - gamma), _averaged(s, pair))
 
 

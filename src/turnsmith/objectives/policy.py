@@ -126,79 +126,20 @@ class Rloo:
         """What each answer of a round was worth, under the model that drew it, for each of its tokens."""
         worth = [s.values["reward"] - self.kl * s.ratio("replies") for s in scores]
         if self.baseline == "others":
-            _several(scores, "rloo: baseline: others")
+            several(scores, "rloo: baseline: others")
             found = [above(one, s.owner("replies"), "others") for s, one in zip(scores, worth, strict=True)]
         else:
-            mean = torch.cat(worth).mean() if self.baseline == "round" else 0.0
-            found = [one - mean for one in worth]
-        return [_spread(s, one) for s, one in zip(scores, found, strict=True)]
+            middle = torch.cat(worth).mean() if self.baseline == "round" else 0.0
+            found = [one - middle for one in worth]
+        return [spread(s, one) for s, one in zip(scores, found, strict=True)]
 
     def __call__(self, s: Scores) -> Loss:
         old, advantage = s.extras["old"], _answer(s, s.extras["advantage"])
         ratio = s.along("replies", s.logprobs - old).exp()
         gain = gained(ratio, advantage, low=self.clip, high=self.clip) if self.clip else ratio * advantage
-        from_start = _mean(s, drift(s.logprobs, _reference(s)))
+        from_start = mean(s, drift(s.logprobs, start(s)))
         metrics = {"reward": s.values["reward"], "ratio": ratio, "from_start": from_start}
         return Loss(-gain, metrics | ({"clipped": outside(ratio, self.clip, self.clip)} if self.clip else {}))
-
-
-@objective(
-    "grpo",
-    per="sequence",
-    parts=("replies",),
-    reference=True,
-    values=("reward",),
-    extras=("old", "advantage"),
-    source="arXiv:2402.03300 eq. 3, 4",
-)
-class Grpo:
-    """PPO without a value model: how many deviations an answer is above those to its prompt is its advantage.
-
-    Of each token -min(r A, clip(r, 1 - clip, 1 + clip) A) + kl * d, with r = pi / pi_old, q = pi_start / pi
-    and d = q - log q - 1; of an answer, the mean over its tokens. A is the same for all tokens of an answer.
-    clip_high: another bound above, 0.28 in DAPO (arXiv:2503.14476); by default that below. deviation: whether
-    A is divided by the deviation. length: sums over tokens are divided by this number instead of by the
-    answer's own; with deviation off it is Dr. GRPO (arXiv:2503.20783). ratio: `sequence` takes for r the
-    geometric mean over the answer, as GSPO (arXiv:2507.18071 eq. 7). The deviation is that of n answers; TRL
-    takes that of n - 1, plus 1e-4. kl: the paper's beta. Gives (P,). Raises UsageError where no prompt of a
-    round has two answers.
-    """
-
-    def __init__(
-        self,
-        *,
-        clip: float = 0.2,
-        clip_high: float | None = None,
-        kl: float = 0.04,
-        deviation: bool = True,
-        length: int | None = None,
-        ratio: Literal["token", "sequence"] = "token",
-    ) -> None:
-        self.low, self.high = clip, clip if clip_high is None else clip_high
-        self.kl, self.deviation, self.length, self.ratio = kl, deviation, length, ratio
-
-    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
-        """How far above its prompt's each answer of a round was, for each of its tokens."""
-        _several(scores, "grpo")
-        baseline = "deviation" if self.deviation else "mean"
-        return [_spread(s, above(s.values["reward"], s.owner("replies"), baseline)) for s in scores]
-
-    def __call__(self, s: Scores) -> Loss:
-        ratio, apart = self._ratio(s), drift(s.logprobs, _reference(s))
-        gain = gained(ratio, s.extras["advantage"], low=self.low, high=self.high)
-        metrics = {
-            "reward": s.values["reward"],
-            "ratio": _mean(s, ratio),
-            "clipped": _mean(s, outside(ratio, self.low, self.high)),
-            "from_start": _mean(s, apart),
-        }
-        values = s.along("replies", self.kl * apart - gain)
-        return Loss(values / (self.length or _tokens(s)), metrics)
-
-    def _ratio(self, s: Scores) -> Tensor:
-        """(N,)."""
-        moved = s.logprobs - s.extras["old"]
-        return (_mean(s, moved)[s.path] if self.ratio == "sequence" else moved).exp()
 
 
 def outside(ratio: Tensor, low: float, high: float) -> Tensor:
@@ -214,30 +155,33 @@ def answers(s: Scores) -> Iterator[Tensor]:
             yield at
 
 
-def _several(scores: Sequence[Scores], what: str) -> None:
+def several(scores: Sequence[Scores], what: str) -> None:
+    """Refuse a round in which no prompt has two answers."""
     if all(len(owner) == len(owner.unique()) for owner in (s.owner("replies") for s in scores)):
         raise UsageError(f"{what}: no prompt has two answers to compare: raise n of `answers`")
 
 
-def _spread(s: Scores, advantage: Tensor) -> dict[str, Tensor]:
+def spread(s: Scores, advantage: Tensor) -> dict[str, Tensor]:
     """The log-probs now, and the advantage of each answer (P,) for each of its tokens."""
     return {"old": s.logprobs, "advantage": advantage.to(s.logprobs.dtype)[s.path]}
+
+
+def mean(s: Scores, per_token: Tensor) -> Tensor:
+    """Weighted means over each answer: (P,)."""
+    return s.along("replies", per_token) / tokens(s)
+
+
+def tokens(s: Scores) -> Tensor:
+    """(P,): how many tokens of each answer are trained, by their weights."""
+    return s.along("replies", torch.ones_like(s.weights)).clamp_min(1e-9)
+
+
+def start(s: Scores) -> Tensor:
+    """(N,): the log-probs under the step's start."""
+    assert s.reference is not None
+    return s.reference
 
 
 def _answer(s: Scores, per_token: Tensor) -> Tensor:
     """(P,): what all tokens of an answer share; 0 for one without a token that learns."""
     return per_token.new_zeros(len(s.paths)).index_copy(0, s.path, per_token)
-
-
-def _tokens(s: Scores) -> Tensor:
-    return s.along("replies", torch.ones_like(s.weights)).clamp_min(1e-9)
-
-
-def _mean(s: Scores, per_token: Tensor) -> Tensor:
-    """Weighted means over each answer: (P,)."""
-    return s.along("replies", per_token) / _tokens(s)
-
-
-def _reference(s: Scores) -> Tensor:
-    assert s.reference is not None
-    return s.reference

@@ -79,9 +79,8 @@ class BatchScaledDpo:
 
     def before_step(self, look: Look) -> dict[str, list[float]]:
         """What beta is multiplied with in the coming step, for each example the same."""
-        both = (look.ratios(look.window, part) for part in ("chosen", "rejected"))
-        ahead = [chosen - rejected for chosen, rejected in zip(*both, strict=True)]
-        found = drawn_above(ahead, *(one.id for one in look.window), look.step)
+        ahead = look.each(look.window, lambda s: margins.log_ratios(s).margin)
+        found = drawn_above(ahead.tolist(), *(one.id for one in look.window), look.step)
         return {SCALE: [1 + self.weight * found] * len(look.window)}
 
     def __call__(self, s: Scores) -> Loss:

@@ -22,20 +22,32 @@ class KTO:
     `desirable`, - where it is not, with `undesirable`: the paper's lambdas. Log-ratios are against the step's
     start, summed over trained tokens. z0, the same for all examples of a step, is what its prompts' log-ratio
     with the answer of the next example is on average, no less than 0; no gradient goes through it. It takes
-    two passes more and `fit: {reference: live}`. Data of `validate_on` are compared with 0. Gives (E,); half
-    of the weight where policy and reference are the same. Raises UsageError where a step has one example.
+    two passes more and `fit: {reference: live}`. compared: off, z0 is 0 and is not asked for, which is
+    APO-zero (arXiv:2408.06266) on single answers. Data of `validate_on` are compared with 0. Gives (E,); half
+    of the weight where policy and reference are the same. Raises UsageError where a step that is compared has
+    one example.
     """
 
-    def __init__(self, *, beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        beta: float = 0.1,
+        desirable: float = 1.0,
+        undesirable: float = 1.0,
+        compared: bool = True,
+    ) -> None:
         self.beta, self.desirable, self.undesirable = beta, desirable, undesirable
+        self.compared = compared
 
     def before_step(self, look: Look) -> dict[str, list[float]]:
         """z0 for each example of the coming step."""
+        if not self.compared:
+            return {}
         count = len(look.window)
         if count < 2:
             raise UsageError("kto: a step of one example has no other answer to compare: raise fit.batch")
-        ratios = look.ratios(mismatched(look.window), "text")
-        return {BASELINE: [max(0.0, sum(ratios) / count)] * count}
+        ratios = look.each(mismatched(look.window), lambda s: s.ratio("text"))
+        return {BASELINE: [max(0.0, float(ratios.mean()))] * count}
 
     def __call__(self, s: Scores) -> Loss:
         ratio, wanted = s.ratio("text"), s.values["label"] > 0

@@ -285,8 +285,8 @@ def _measure(go: Steps, made: str, asked: str | None, plan: Plan) -> dict[str, d
         return found
     if _replies(go.examples(asked)) != _replies(go.examples(first)):
         raise UsageError(
-            f"the recipe's {asked!r} are made of the held-out data, and have other examples or other replies: "
-            "what is compared is the same replies, behind other words. Give these data another name"
+            f"the recipe's {asked!r} are made of the held-out data, and have other examples or other "
+            "replies: what is compared is the same replies, behind other words. Give these data another name"
         )
     suite = [task for task in plan.suite if _split(task)[1].get("on") == held]
     own = go.evaluate(made, suite=[_moved(task, held, asked) for task in suite])["tasks"] if suite else []

@@ -241,7 +241,7 @@ def of_recipe(file: Path, name: str) -> Method:
     said = [f"{file.name}: its own data and measurements are replaced"]
     asked = ASKED if _held_out(ASKED, steps) else None
     if asked:
-        said.append(f"measured on the held-out replies as its {ASKED!r} has them, the start model as they are")
+        said.append(f"its model is measured on the held-out replies as its {ASKED!r} has them")
     return Method(name, carried_out, tuple(said), asked=asked)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from turnsmith import seeds
-from turnsmith.data.batch import Layout, fill_rows, pack
+from turnsmith.data.batch import Layout, deal, fill_rows, pack
 from turnsmith.errors import TrainingError, UsageError
 from turnsmith.models import cost
 from turnsmith.models.modes import evaluating
@@ -20,7 +20,7 @@ from turnsmith.train.method import Method, unit_weights, units
 from turnsmith.train.options import Fit
 from turnsmith.train.passes import Passes
 from turnsmith.trainables.install import Learner
-from turnsmith.types import Batch, Look, Rendered
+from turnsmith.types import Batch, Look, Rendered, Scores
 
 
 class Ahead:
@@ -102,21 +102,19 @@ class _Look(Look):
         ]
 
     @torch.no_grad()
-    def ratios(self, examples: Sequence[Rendered], part: str) -> list[float]:
+    def each(self, examples: Sequence[Rendered], read: Callable[[Scores], Tensor]) -> Tensor:
         scoring, method, options = self.ahead.scoring, self.ahead.method, self.ahead.options
-        reference = self.ahead.reference
+        reference, layout = self.ahead.reference, self.ahead.layout
         if reference is None:
             raise ValueError("this objective needs reference log-probs: declare reference=True")
-        found: list[float] = []
-        for run in fill_rows(examples, options.row, layout=self.ahead.layout, per=method.per):
-            batch = self.ahead.layout(run)
-            scores = Passes(scoring, scoring, batch, method, options.temperature, reference=reference(batch))(
-                gradients=False
-            )
-            found += scores.ratio(part).tolist()
+        found: dict[int, Tensor] = {}
+        for run in deal(examples, options.row, layout):
+            batch = layout([examples[at] for at in run])
+            passes = Passes(scoring, scoring, batch, method, options.temperature, reference=reference(batch))
+            found |= zip(run, read(passes(gradients=False)), strict=True)
             supervised = int((batch.weights > 0).sum())
             self.flops += 2 * cost.forward_flops(scoring.model, batch.tokens, supervised)
-        return found
+        return torch.stack([found[at] for at in range(len(examples))])
 
 
 def gradient(

@@ -1,8 +1,8 @@
 """Losses over a model's own answers, over single answers and of a model that judges, beside those of TRL, on
 random numbers: values and gradients.
 
-Of the losses of its GRPO trainer `dapo` and `bnpo` are one over a whole step; `dr_grpo` and `luspo` are `grpo`
-with other lengths.
+Of the losses of its GRPO trainer `dapo` and `bnpo` are one over a whole step; `dr_grpo` and `luspo` are
+`grpo` with other lengths.
 """
 
 from collections import defaultdict

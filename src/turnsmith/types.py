@@ -320,9 +320,13 @@ class Scores:
         """Weighted sums of the log-probs over each path of `part`: (S,)."""
         return self.along(part, self.logprobs)
 
+    def lengths(self, part: str) -> Tensor:
+        """How many tokens of each path of `part` are trained, by their weights: (S,)."""
+        return self.along(part, self.weights.new_ones(len(self.weights)))
+
     def means(self, part: str) -> Tensor:
         """Weighted means of the log-probs over each path of `part`: (S,); 0 where nothing is trained."""
-        return self.sums(part) / self.along(part, self.weights.new_ones(len(self.weights))).clamp_min(1e-9)
+        return self.sums(part) / self.lengths(part).clamp_min(1e-9)
 
     def ratio(self, part: str) -> Tensor:
         """Weighted sums of log-prob minus reference log-prob over each path of `part`: (S,)."""

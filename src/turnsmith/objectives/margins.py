@@ -66,9 +66,8 @@ def _log_odds(mean: Tensor) -> Tensor:
 
 
 def lengths(s: Scores) -> Pair:
-    """How many tokens of an answer are trained, by their weights, as `Scores.means` divides by it."""
-    ones = s.weights.new_ones(len(s.weights))
-    return Pair(s.along("chosen", ones), s.along("rejected", ones))
+    """How many tokens of an answer are trained, by their weights."""
+    return Pair(s.lengths("chosen"), s.lengths("rejected"))
 
 
 def far(s: Scores) -> Tensor:

@@ -172,8 +172,8 @@ def mean(s: Scores, per_token: Tensor) -> Tensor:
 
 
 def tokens(s: Scores) -> Tensor:
-    """(P,): how many tokens of each answer are trained, by their weights."""
-    return s.along("replies", torch.ones_like(s.weights)).clamp_min(1e-9)
+    """(P,): how many tokens of each answer are trained, by their weights, and never 0."""
+    return s.lengths("replies").clamp_min(1e-9)
 
 
 def start(s: Scores) -> Tensor:

@@ -61,7 +61,7 @@ class KTO:
             "reward_chosen": torch.where(wanted, self.beta * ratio, 0.0),  # 0 where the answer is not wanted
             "baseline": baseline,
             "logprob": s.sums("text"),
-            "tokens": s.along("text", s.weights.new_ones(len(s.weights))),
+            "tokens": s.lengths("text"),
         }
         return Loss(weight * (-sign * ahead).sigmoid(), metrics)
 

@@ -184,10 +184,6 @@ def _collect(train: Train, names: set[str], sets: set[str], registry: Registry, 
         raise UsageError(
             f"{said}: how many epochs there are of what is yet to be collected is not known: set fit.steps"
         )
-    if entry.traits.get("reference") and train.fit.reference == "precomputed":
-        raise UsageError(
-            f"{said}: what is yet to be collected has no reference before it: set fit.reference to live"
-        )
     if credited and train.validate_on is not None:
         raise UsageError(
             f"{said}: {train.objective.name!r} cannot be computed of validation data, which the model has "
@@ -218,16 +214,15 @@ def _reference(train: Train, registry: Registry, where: str) -> None:
     traits = registry.entry("objective", train.objective.name).traits
     if not traits.get("reference") or train.fit.reference != "precomputed":
         return
-    if train.view is not None:
-        raise UsageError(
-            f"{where}: train {train.name}: the view {train.view} changes what the model sees at every sight: "
-            "its reference cannot be computed before it, so set fit.reference to live"
-        )
-    if traits.get("looks"):
-        raise UsageError(
-            f"{where}: train {train.name}: the objective {train.objective.name!r} asks for its "
-            "reference before each step, also of what is not in the data: set fit.reference to live"
-        )
+    reasons = {
+        "what is yet to be collected has no reference before it": train.collect is not None,
+        f"the view {train.view} changes what the model sees at every sight, so that its reference cannot be "
+        "computed before it": train.view is not None,
+        f"the objective {train.objective.name!r} asks for its reference before each step, also of what is not "
+        "in the data": bool(traits.get("looks")),
+    }
+    if found := [reason for reason, holds in reasons.items() if holds]:
+        raise UsageError(f"{where}: train {train.name}: {found[0]}: set fit.reference to live")
 
 
 def _data(data: Data, names: set[str], sets: set[str], registry: Registry, where: str) -> None:

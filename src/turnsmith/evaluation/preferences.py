@@ -25,7 +25,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A comparison of two replies to a message. won: of `first` over `second`: 1, 0, or 1/2."""
+    """One person's view of two replies to a message. first, second: what is compared, the replies themselves
+    or the models that wrote them. won: of `first` over `second`: 1, 0, or 1/2."""
 
     message: str
     person: str

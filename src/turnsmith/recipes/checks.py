@@ -218,8 +218,9 @@ def _reference(train: Train, registry: Registry, where: str) -> None:
         "what is yet to be collected has no reference before it": train.collect is not None,
         f"the view {train.view} changes what the model sees at every sight, so that its reference cannot be "
         "computed before it": train.view is not None,
-        f"the objective {train.objective.name!r} asks for its reference before each step, also of what is not "
-        "in the data": bool(traits.get("looks")),
+        f"the objective {train.objective.name!r} asks for its reference before each step": bool(
+            traits.get("looks")
+        ),
     }
     if found := [reason for reason, holds in reasons.items() if holds]:
         raise UsageError(f"{where}: train {train.name}: {found[0]}: set fit.reference to live")

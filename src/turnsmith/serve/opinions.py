@@ -15,7 +15,7 @@ from turnsmith.evaluation.raters import Level, agreement
 from turnsmith.serve.doors import Annotator
 from turnsmith.serve.keeping import Keeping
 from turnsmith.serve.store import opinions
-from turnsmith.serve.store.opinions import Mark, Preference
+from turnsmith.serve.store.opinions import Mark
 
 LEVEL = 0.95  # of every interval
 LEVELS: Mapping[str, Level] = dict.fromkeys(("label", "scale", "review"), "interval")  # others are names
@@ -34,7 +34,7 @@ def routes(keeping: Keeping) -> APIRouter:
 
 
 def rated(
-    preferences: Sequence[Preference], compared: Sequence[Compared], marks: Sequence[Mark]
+    preferences: Sequence[Compared], compared: Sequence[Compared], marks: Sequence[Mark]
 ) -> dict[str, Any]:
     """What is sent: `pairs`, both orders of each two models, `strengths`, and `agreement` by what was
     judged."""
@@ -52,12 +52,12 @@ def rated(
     }
 
 
-def _read(session: Session, *, blind: bool) -> tuple[list[Preference], list[Compared], list[Mark]]:
+def _read(session: Session, *, blind: bool) -> tuple[list[Compared], list[Compared], list[Mark]]:
     found = opinions.preferences(session, blind=blind)
     return found, opinions.compared(session, found), opinions.marks(session)
 
 
-def _preferred(preferences: Sequence[Preference]) -> list[dict[str, Any]]:
+def _preferred(preferences: Sequence[Compared]) -> list[dict[str, Any]]:
     """How far people agree on which of two replies is better."""
     judged: list[tuple[str, str, float]] = []
     for one in preferences:

@@ -13,16 +13,6 @@ from turnsmith.evaluation.preferences import Compared
 from turnsmith.serve.store.tables import Judgement, Message, Ranking
 
 
-class Preference(NamedTuple):
-    """One person's view of two replies to `message`. won: of the first over the second: 1, 0, or 1/2."""
-
-    message: str
-    person: str
-    first: str
-    second: str
-    won: float
-
-
 class Mark(NamedTuple):
     """A vote, scale, label or review. name: the criterion of a scale or label."""
 
@@ -33,7 +23,7 @@ class Mark(NamedTuple):
     value: float
 
 
-def preferences(session: Session, *, blind: bool = False) -> list[Preference]:
+def preferences(session: Session, *, blind: bool = False) -> list[Compared]:
     """Of each two replies to a message which one is preferred, by everybody who ranked both, or else voted
     on both: equal votes are a tie. blind: rankings alone that were made with the names of the models hidden;
     who votes sees them."""
@@ -47,7 +37,7 @@ def preferences(session: Session, *, blind: bool = False) -> list[Preference]:
     return [*ranked, *(one for one in voted if (one.message, one.person, one.first, one.second) not in known)]
 
 
-def compared(session: Session, found: Sequence[Preference]) -> list[Compared]:
+def compared(session: Session, found: Sequence[Compared]) -> list[Compared]:
     """The preferences between replies of different models, by the models; what was deleted counts no more."""
     there = (Message.model.is_not(None), Message.state == "whole", Message.deleted.is_(False))
     judged = Message.id.in_(select(Judgement.message)) | Message.parent.in_(select(Ranking.message))
@@ -78,20 +68,20 @@ _VOTES = (
 )
 
 
-def _ranked(message: str, person: str, order: Sequence[Sequence[str]]) -> Iterator[Preference]:
+def _ranked(message: str, person: str, order: Sequence[Sequence[str]]) -> Iterator[Compared]:
     places = {id: place for place, group in enumerate(order) for id in group}
     for one, other in combinations(places, 2):
-        yield Preference(message, person, one, other, _won(-places[one], -places[other]))
+        yield Compared(message, person, one, other, _won(-places[one], -places[other]))
 
 
-def _voted(votes: Sequence[tuple[str, str, str, float]]) -> Iterator[Preference]:
+def _voted(votes: Sequence[tuple[str, str, str, float]]) -> Iterator[Compared]:
     """votes: (message that was answered, person, reply, value)."""
     by: dict[tuple[str, str], dict[str, float]] = {}
     for message, person, reply, value in votes:
         by.setdefault((message, person), {})[reply] = value
     for (message, person), given in by.items():
         for one, other in combinations(sorted(given), 2):
-            yield Preference(message, person, one, other, _won(given[one], given[other]))
+            yield Compared(message, person, one, other, _won(given[one], given[other]))
 
 
 def _won(one: float, other: float) -> float:

@@ -1,10 +1,14 @@
 """What `tune` chooses: by size and amount, with reasons, as a recipe that checks."""
 
+import json
+
 import pytest
 
+import turnsmith
 from turnsmith.errors import UsageError
 from turnsmith.recipes import schema, tuning
 from turnsmith.registry import Registry
+from turnsmith.testing import directory
 
 
 def chosen(**options):
@@ -112,3 +116,34 @@ def test_a_loss_on_chats_is_measured_only_where_there_are_chats():
     assert suite("sft") == ["heldout", "replies", "stopping", "divergence", "abilities"]
     assert suite("ift") == suite("sft")
     assert suite("dpo") == suite("orpo") == ["margins", "stopping", "divergence", "abilities"]
+
+
+@pytest.mark.parametrize("objective", ["kto", "aot", "bco"])
+def test_an_objective_that_looks_ahead_has_its_reference_at_hand(objective):
+    (arm,) = schema.arms(plain(objective), "tune", Registry())
+    assert arm.recipe.steps[1].train.fit.reference == "live"
+    assert plain("dpo")["steps"][1]["train"]["fit"].get("reference") is None
+
+
+def test_answers_of_pairs_are_learnt_from_one_by_one_where_the_objective_is_over_single_ones(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TURNSMITH_HOME", str(tmp_path / "home"))
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"Tell me of {number}."}],
+            "chosen": [{"role": "assistant", "content": f"Good {number}."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        }
+        for number in range(30)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = turnsmith.tune(
+        directory(tmp_path / "model"), "pairs.jsonl", objective="kto", steps=1, length=128,
+        settings={"steps.4.evaluate.suite": [{"margins": {"on": "heldout"}}], "forgetting": False},
+    )  # fmt: skip
+    steps = json.loads((tmp_path / "runs" / "tuned-on-pairs" / "run.json").read_text())["steps"]
+    counts = {step["name"]: step["examples"] for step in steps if step["verb"] == "data"}
+    assert counts == {"train+heldout": 30, "answers": 54, "heldout_answers": 6}
+    assert found

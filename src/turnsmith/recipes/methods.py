@@ -184,7 +184,6 @@ def _over_pairs(name: str, objective: str, trainable: str, settings: Settings) -
 def _training(objective: str, trainable: str, settings: Settings) -> dict[str, Any]:
     """Keys of a `train` step, all but its steps: what `tune` chooses by size, and what was asked for."""
     pairs = tuning.over_pairs(objective, settings.registry)
-    entry = settings.registry.entry("objective", objective)
     choices = tuning.choose(
         parameters=settings.parameters,
         examples=settings.look.examples,
@@ -195,8 +194,8 @@ def _training(objective: str, trainable: str, settings: Settings) -> dict[str, A
     chosen = {choice.name: choice.value for choice in choices}
     over = "oldest" if pairs else "right"  # of a pair, the answers are what must not be lost
     fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": over}
-    if entry.traits.get("looks") and entry.traits.get("reference"):
-        fit["reference"] = "live"
+    if live := chosen.get("fit.reference"):
+        fit["reference"] = live
     fit |= settings.fit
     rank = chosen.get("rank")
     options = {"rank": rank, "alpha": 2.0 * float(str(rank))} if rank else {}

@@ -82,6 +82,7 @@ def plan(
         choices=choices,
         overrides=given,
         registry=known,
+        paired="chosen" in parts,
     )
     if bad_rows != "stop":
         plain["steps"][0]["data"]["bad_rows"] = bad_rows
@@ -135,6 +136,9 @@ def choose(
         ),
         Choice("fit.over", "oldest", "too long conversations lose their oldest turns, and are counted"),
     ]
+    traits = registry.entry("objective", objective).traits
+    if traits.get("looks") and traits.get("reference"):
+        found.append(Choice("fit.reference", "live", f"{objective} asks the start model before each step"))
     if trainable == "lora":
         if rank is not None:
             found.append(Choice("rank", rank, "the adapter to go on with has it"))
@@ -165,15 +169,19 @@ def recipe(
     choices: list[Choice],
     overrides: Mapping[str, Any],
     registry: Registry,
+    paired: bool = False,
 ) -> dict[str, Any]:
-    """A recipe as plain YAML data. overrides: what the user set for `fit`, over the choices."""
+    """A recipe as plain YAML data. overrides: what the user set for `fit`, over the choices. paired: the data
+    are pairs, whose answers an objective over single ones learns from one by one."""
     chosen = {choice.name: choice.value for choice in choices}
     fit = {key.removeprefix("fit."): value for key, value in chosen.items() if key.startswith("fit.")} | dict(
         overrides
     )
-    texts = set(registry.entry("objective", objective).parts) <= {"text"}
-    pairs = over_pairs(objective, registry)
+    apart = paired and over_labels(objective, registry)
+    texts = set(registry.entry("objective", objective).parts) <= {"text"} and not apart
+    pairs = over_pairs(objective, registry) or apart
     own: list[Any] = ["heldout", "replies"] if texts else ["margins"] if pairs else []
+    answers = {"train": "answers", "heldout": "heldout_answers"} if apart else {}
     suite = [*({task: {"on": "heldout"}} for task in own), *FORGETTING]
     options = {"rank": chosen["rank"], "alpha": 2.0 * float(str(chosen["rank"]))} if "rank" in chosen else {}
     return {
@@ -181,13 +189,14 @@ def recipe(
         "base": base,
         "steps": [
             {"data": {"name": {"train": 0.9, "heldout": 0.1}, "read": read, "by": "id"}},
+            *({"data": {"name": to, "from": one, "stages": ["verdicts"]}} for one, to in answers.items()),
             {
                 "train": {
                     "name": name,
-                    "data": "train",
+                    "data": answers.get("train", "train"),
                     "objective": objective,
                     "trainable": {trainable: options},
-                    "validate_on": "heldout",
+                    "validate_on": answers.get("heldout", "heldout"),
                     "fit": fit,
                 }
             },

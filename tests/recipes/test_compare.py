@@ -196,6 +196,22 @@ def test_a_recipe_that_conditions_is_asked_in_its_own_words(base, place):
     assert figure != {metric["name"]: metric["after"] for metric in plain[0]["metrics"]}[counted["name"]]
 
 
+def test_a_conversation_that_is_cut_elsewhere_behind_the_words_is_left_out(base, place):
+    rows = [json.loads(line) for line in (place / "chats.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        said = [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": "Well."}]
+        row["parts"]["text"] += said * (number % 2 * 8)
+    (place / "uneven.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "wordy.yaml").write_text(CONDITIONED.replace("[good]", "good " * 6))
+    found = compare(
+        ["lora", "wordy.yaml"], data="uneven.jsonl", model=base, limit="2000tokens", to="wordy", fit=FIT,
+        suite=[{"heldout": {"on": "held", "length": 192}}],
+    )  # fmt: skip
+    assert found["failed"] == {}
+    counted = found["tasks"][0]["methods"]
+    assert 0 < counted["wordy.yaml"]["n"] < counted["lora"]["n"]
+
+
 def test_what_a_recipe_calls_held_is_not_what_others_are_measured_on(base, place):
     (place / "fewer.yaml").write_text(
         CONDITIONED.replace("name: asked, from: held, stages: [conditioned: {to: \"[good]\"}]",
@@ -224,14 +240,15 @@ def test_pairs_that_are_too_long_keep_their_answers(base, place):
             ]
             file.write(json.dumps({"messages": said}) + "\n")
     found = compare(
-        ["sft", "dpo"], data="long.jsonl", model=base, limit="4000tokens", suite=SUITE[:1],
+        ["sft", "dpo", "kto"], data="long.jsonl", model=base, limit="4000tokens", suite=SUITE[:1],
         fit=FIT, to="long",
     )  # fmt: skip
     assert found["failed"] == {}
-    steps = json.loads((place / "long" / "dpo" / "seed-0" / "run.json").read_text())["steps"]
-    text, pairs = (step["counts"] for step in steps if step["verb"] == "train")
-    assert text["cut after the last whole turn that fits"] > 0
-    assert pairs["cut: lost their oldest turns"] > 0
+    for name in ("dpo", "kto"):
+        steps = json.loads((place / "long" / name / "seed-0" / "run.json").read_text())["steps"]
+        text, judged = (step["counts"] for step in steps if step["verb"] == "train")
+        assert text["cut after the last whole turn that fits"] > 0
+        assert judged["cut: lost their oldest turns"] > 0
 
 
 @pytest.mark.parametrize(

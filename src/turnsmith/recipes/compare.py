@@ -267,6 +267,7 @@ def _run(plan: Plan, say: Say) -> dict[str, Any]:
         "learning": max(step["parameters"]["learning"] for step in trained),
         "rates": [asdict(one) for one in purse.rates],
         "measured": {name: task["measurements"] for name, task in tasks.items()},
+        "sizes": {name: task["sizes"] for name, task in tasks.items() if "sizes" in task},
         "shown": [task for task in tasks.values() if task["shown"]],
         "model": made,
         "reports": str(place),
@@ -293,7 +294,9 @@ def _measure(go: Steps, made: str, asked: str | None, plan: Plan) -> dict[str, d
     for task, record in zip(suite, own, strict=True):
         before = found[_task(task)]
         sides = {**before["measurements"], made: record["measurements"][made]}
-        found[_task(task)] = {**before, "measurements": sides, "shown": record["shown"]}
+        metrics: tuple[Metric, ...] = go.runner.registry.function("task", _split(task)[0]).metrics
+        sizes = sorted({metric.size for metric in metrics if metric.size})
+        found[_task(task)] = {**before, "measurements": sides, "shown": record["shown"], "sizes": sizes}
     return found
 
 
@@ -337,10 +340,14 @@ def _metrics(suite: Sequence[Any], registry: Any) -> dict[str, tuple[Metric, ...
 
 
 def _items(run: Mapping[str, Any], task: str) -> tuple[list[Item], list[Item]]:
-    """The items of the start model and of the run's own, by one task."""
+    """The items of the start model and of the run's own, by one task. Behind words of its own a conversation
+    may be cut elsewhere: where less of it was measured, or more, the item is left out."""
     shelf = Shelf(wheels.home() / "shelf")
     keys: Mapping[str, str] = run["measured"][task]
-    return items(shelf, keys["base"]), items(shelf, keys[str(run["model"])])
+    before, after = items(shelf, keys["base"]), items(shelf, keys[str(run["model"])])
+    sizes = run["sizes"].get(task, ())
+    known = {item.id: [item.values.get(size) for size in sizes] for item in before}
+    return before, [item for item in after if known.get(item.id) == [item.values.get(one) for one in sizes]]
 
 
 def _row(method: Method, runs: Sequence[Mapping[str, Any]], dropped: str | None) -> dict[str, Any]:

@@ -192,7 +192,8 @@ def _training(objective: str, trainable: str, settings: Settings) -> dict[str, A
         registry=settings.registry,
     )
     chosen = {choice.name: choice.value for choice in choices}
-    over = "oldest" if pairs else "right"  # of a pair, the answers are what must not be lost
+    judged = pairs or tuning.over_labels(objective, settings.registry)
+    over = "oldest" if judged else "right"  # answers that are judged must not be lost
     fit = {"lr": chosen["fit.lr"], "batch": 4, "length": 512, "over": over}
     if live := chosen.get("fit.reference"):
         fit["reference"] = live

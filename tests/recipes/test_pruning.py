@@ -113,3 +113,27 @@ claim:
     (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
     found = list(told(claimed(arm.recipe, Registry()).steps))
     assert found == ["chats", "moved", "sparse", "sparse/base: heldout"]
+
+
+def test_a_judge_of_what_is_collected_stays():
+    text = """
+title: A judge
+base: some/model
+forgetting: false
+steps:
+  - data: {name: {asked: 0.5, pairs: 0.5}, read: chats.jsonl}
+  - train: {name: judge, data: pairs, objective: reward, fit: {steps: 1}}
+  - train: {name: aside, data: asked, fit: {steps: 1}}
+  - train:
+      name: policy
+      data: asked
+      collect: {stages: [{answers: {by: policy, n: 2, reward: {reward_model: {by: judge}}}}], examples: 1}
+      objective: rloo
+      fit: {steps: 1, reference: live}
+  - evaluate: {model: policy, suite: [abilities]}
+claim:
+  - {task: abilities, quantity: right by generation, of: policy, direction: higher}
+"""
+    (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
+    found = list(told(claimed(arm.recipe, Registry()).steps))
+    assert found == ["asked+pairs", "judge", "policy", "policy/base: abilities"]

@@ -95,15 +95,24 @@ def _taken(step: Step, registry: Registry) -> list[str]:
             *step.train.beside.values(),
             *([step.train.validate_on] if step.train.validate_on else []),
             *wiring.models("trainable", step.train.trainable, registry),
+            *_staged(step.train.collect.stages if step.train.collect else (), registry),
         ]
     if step.merge is not None:
         return [*step.merge.models, step.merge.base]
     if step.combine is not None:
         return list(step.combine.members.values())
     assert step.data is not None
-    chats = [name for stage in step.data.stages for name in wiring.models("stage", stage, registry)]
-    beside = [name for stage in step.data.stages for name in wiring.data("stage", stage, registry)]
-    return [*chats, *beside, *([step.data.given] if step.data.given else [])]
+    return [*_staged(step.data.stages, registry), *([step.data.given] if step.data.given else [])]
+
+
+def _staged(stages: Sequence[Component], registry: Registry) -> list[str]:
+    """The models and data that stages name."""
+    return [
+        name
+        for stage in stages
+        for of in (wiring.models, wiring.data)
+        for name in of("stage", stage, registry)
+    ]
 
 
 def _spoken_of(step: Evaluate, registry: Registry) -> list[str]:

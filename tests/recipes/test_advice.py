@@ -59,6 +59,18 @@ def test_the_method_that_is_ahead_of_all_others_is_taken():
     assert found.words[0].endswith("ahead of every other method.")
 
 
+def test_what_is_level_with_it_and_not_shown_to_be_better_than_the_start_is_named():
+    runs = {"a": [{"loss": 1.0}, {"loss": 2.0}], "b": [{"loss": 1.40}, {"loss": 1.41}]}
+    found = Figures(
+        ("a", "b"), runs, {"heldout": (LOSS,)}, lambda run, task: (items(2.0), items(run["loss"], 1))
+    )
+    said = judged(rows("a", "b"), found, BUDGET).words[0]
+    assert said.startswith("Take b. b gains most: loss 2.000 -> 1.405")
+    assert said.endswith(
+        "it cannot be told apart from a, none of which is shown to be better than the start."
+    )
+
+
 def test_what_the_method_lost_is_said_beside_what_it_gained():
     words = judged(rows("a", "b"), figures(a=(1.5, 0.8), b=(1.2, 0.2)), BUDGET).words
     assert words[1].startswith("What b pays for it: right by generation 0.800 -> 0.200, -0.600 [")

@@ -128,7 +128,11 @@ def _choice(
         f"{_said(start[best])} {metric.unit}, n={start[best].n}"
     )
     if len(level) == 1:
-        ahead = ", ahead of every other method" if behind and not _tied(behind, metric) else ""
+        tied = ", ".join(_tied(behind, metric))
+        level_with = (
+            f"; it cannot be told apart from {tied}, none of which is shown to be better than the start"
+        )
+        ahead = level_with if tied else ", ahead of every other method" if behind else ""
         return [f"Take {level[0]}. {told}{ahead}.", *_price(level[0], figures)]
     named = ", ".join(name for name in level if name != best)
     said = [f"{told}; but it cannot be told apart from {named} by this measure: those intervals include 0."]

@@ -294,7 +294,7 @@ def _measure(go: Steps, made: str, asked: str | None, plan: Plan) -> dict[str, d
     for task, record in zip(suite, own, strict=True):
         before = found[_task(task)]
         sides = {**before["measurements"], made: record["measurements"][made]}
-        metrics: tuple[Metric, ...] = go.runner.registry.function("task", _split(task)[0]).metrics
+        metrics = _metrics([task], go.runner.registry).get(_task(task), ())
         sizes = sorted({metric.size for metric in metrics if metric.size})
         found[_task(task)] = {**before, "measurements": sides, "shown": record["shown"], "sizes": sizes}
     return found

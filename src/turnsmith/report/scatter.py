@@ -12,7 +12,7 @@ from turnsmith.report.words import figure
 
 Range = tuple[float, float, float]  # a figure and the ends of its interval
 WIDTH, HEIGHT, LEFT, FOOT = 460, 330, 58, 44
-NEAR, LINE = 90, 12  # names closer than this to each other, across and up, would cover each other
+LETTER, LINE, DOT = 5.6, 12, 6  # how wide a letter of a name is, how high a line, and half of a point
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def scatter(points: Sequence[Point], ahead: Sequence[str], *, across: str, up: s
         *(_across(mark, x(mark)) for mark in ticks(x.low, x.high)),
         *(_up(mark, y(mark)) for mark in ticks(y.low, y.high)),
         *(_drawn(point, x, y, point.name in ahead) for point in points),
-        *_names(points, x, y),
+        *_names(points, ahead, x, y),
         Markup('<text class="side" x="{}" y="{}" text-anchor="end">{}</text>').format(
             WIDTH - 14, HEIGHT - 6, across
         ),
@@ -103,19 +103,35 @@ def _drawn(point: Point, x: Scale, y: Scale, ahead: bool) -> Markup:
     )  # fmt: skip
 
 
-def _names(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
-    """The names beside their points, on the side where there is room, and below one another."""
-    placed: list[tuple[float, float]] = []
+def _names(points: Sequence[Point], ahead: Sequence[str], x: Scale, y: Scale) -> list[Markup]:
+    """The names beside their points, on the side where there is room: those ahead first, each on the line
+    nearest to its point that covers neither a point nor a name."""
+    taken = [(x(one.across[0]) - DOT, x(one.across[0]) + DOT, y(one.up[0])) for one in points]
     found: list[Markup] = []
-    for point in sorted(points, key=lambda one: y(one.up[0])):
-        at, line = x(point.across[0]), y(point.up[0]) - 8
-        while any(abs(at - other) < NEAR and abs(line - above) < LINE for other, above in placed):
-            line += LINE
-        placed.append((at, line))
-        right = at > (LEFT + WIDTH) / 2
+    for point in sorted(points, key=lambda one: (one.name not in ahead, y(one.up[0]))):
+        at, middle = x(point.across[0]), y(point.up[0])
+        right, wide = at > (LEFT + WIDTH) / 2, LETTER * len(point.name)
+        start = at - 9 - wide if right else at + 9
+        lines = sorted(
+            (14 + LINE * n for n in range((HEIGHT - FOOT - 14) // LINE)),
+            key=lambda line, to=middle: abs(line - to),
+        )
+        free = (
+            line
+            for line in [middle, *lines]
+            if all(
+                start > end or start + wide < begin or abs(line - other) >= LINE
+                for begin, end, other in taken
+            )
+        )
+        line = next(free, middle)
+        taken.append((start, start + wide, line))
         found.append(
             Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-                at + (-9 if right else 9), round(line, 1), "end" if right else "start", point.name
+                round(at + (-9 if right else 9), 1),
+                round(line + 4, 1),
+                "end" if right else "start",
+                point.name,
             )
         )
     return found

@@ -19,6 +19,19 @@ from turnsmith.types import Loss, Scores
 LEAST, MOST = -18.42, 20.0  # log of 1e-8, and the log-ratio, between which an answer's ratio counts
 
 
+class Group:
+    """What all have: an answer is held against the others to its prompt. deviation: in their deviations."""
+
+    deviation: bool
+
+    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
+        """How far above its prompt's each answer of a round was, for each of its tokens. Raises UsageError
+        where no prompt has two answers."""
+        several(scores, type(self).__name__.lower())
+        baseline = "deviation" if self.deviation else "mean"
+        return [spread(s, above(s.values["reward"], s.owner("replies"), baseline)) for s in scores]
+
+
 @objective(
     "grpo",
     per="sequence",
@@ -28,7 +41,7 @@ LEAST, MOST = -18.42, 20.0  # log of 1e-8, and the log-ratio, between which an a
     extras=("old", "advantage"),
     source="arXiv:2402.03300 eq. 3, 4",
 )
-class Grpo:
+class Grpo(Group):
     """PPO without a value model: how many deviations an answer is above those to its prompt is its advantage.
 
     Of each token -min(r A, clip(r, 1 - clip, 1 + clip) A) + kl * d, with r = pi / pi_old, q = pi_start / pi
@@ -55,10 +68,6 @@ class Grpo:
         self.low, self.high = clip, clip if clip_high is None else clip_high
         self.kl, self.deviation, self.length, self.ratio = kl, deviation, length, ratio
 
-    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
-        """How far above its prompt's each answer of a round was, for each of its tokens."""
-        return compared(scores, "grpo", deviation=self.deviation)
-
     def __call__(self, s: Scores) -> Loss:
         moved = s.logprobs - s.extras["old"]
         ratio = (mean(s, moved)[s.path] if self.ratio == "sequence" else moved).exp()
@@ -77,7 +86,7 @@ class Grpo:
     extras=("old", "advantage"),
     source="arXiv:2503.14476 eq. 8, 10",
 )
-class Dapo:
+class Dapo(Group):
     """`grpo` with the wider bound above, without KL, and with every token of a step of equal weight, so that
     long answers are neither favoured nor spared.
 
@@ -90,10 +99,6 @@ class Dapo:
         self, *, clip: float = 0.2, clip_high: float = 0.28, kl: float = 0.0, deviation: bool = True
     ) -> None:
         self.low, self.high, self.kl, self.deviation = clip, clip_high, kl, deviation
-
-    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
-        """How far above its prompt's each answer of a round was, for each of its tokens."""
-        return compared(scores, "dapo", deviation=self.deviation)
 
     def __call__(self, s: Scores) -> Loss:
         ratio = (s.logprobs - s.extras["old"]).exp()
@@ -110,7 +115,7 @@ class Dapo:
     extras=("old", "advantage"),
     source="arXiv:2506.13585 eq. 4, 5",
 )
-class Cispo:
+class Cispo(Group):
     """`dapo` in which no token stops teaching where the policy has moved far: the ratio is a bounded weight.
 
     Of each token -min(r, most) A log pi + kl * d; no gradient goes through r. most: 1 + the paper's
@@ -120,10 +125,6 @@ class Cispo:
 
     def __init__(self, *, most: float = 5.0, kl: float = 0.0, deviation: bool = True) -> None:
         self.most, self.kl, self.deviation = most, kl, deviation
-
-    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
-        """How far above its prompt's each answer of a round was, for each of its tokens."""
-        return compared(scores, "cispo", deviation=self.deviation)
 
     def __call__(self, s: Scores) -> Loss:
         ratio = (s.logprobs - s.extras["old"]).exp()
@@ -140,7 +141,7 @@ class Cispo:
     extras=("old", "advantage"),
     source="arXiv:2511.20347",
 )
-class Sapo:
+class Sapo(Group):
     """`grpo` with a smooth gate in place of the clip: a token teaches less the further the policy has moved.
 
     Of each token -4 / t * sigmoid(t (r - 1)) A + kl * d, with t = up where A is above 0, else down; of an
@@ -152,10 +153,6 @@ class Sapo:
         self, *, up: float = 1.0, down: float = 1.05, kl: float = 0.0, deviation: bool = True
     ) -> None:
         self.up, self.down, self.kl, self.deviation = up, down, kl, deviation
-
-    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
-        """How far above its prompt's each answer of a round was, for each of its tokens."""
-        return compared(scores, "sapo", deviation=self.deviation)
 
     def __call__(self, s: Scores) -> Loss:
         ratio = (s.logprobs - s.extras["old"]).exp()
@@ -173,7 +170,7 @@ class Sapo:
     extras=("old", "advantage"),
     source="arXiv:2602.10693; huggingface/trl, grpo_trainer.py (get_gamma_weights)",
 )
-class Vespo:
+class Vespo(Group):
     """`dapo` with one weight for an answer, a smooth one of the ratio of the whole of it.
 
     Of each token -phi(w) A log pi + kl * d, w = product of r over the answer and phi(w) = w^k e^(l (1 - w)),
@@ -192,10 +189,6 @@ class Vespo:
     ) -> None:
         self.up, self.down, self.kl, self.deviation = up, down, kl, deviation
 
-    def credit(self, scores: Sequence[Scores]) -> list[dict[str, Tensor]]:
-        """How far above its prompt's each answer of a round was, for each of its tokens."""
-        return compared(scores, "vespo", deviation=self.deviation)
-
     def __call__(self, s: Scores) -> Loss:
         advantage, moved = s.extras["advantage"], (s.logprobs - s.extras["old"]).detach()
         whole = s.along("replies", moved).clamp(LEAST, MOST)[s.path]
@@ -206,14 +199,6 @@ class Vespo:
 
 
 # ------------------------------------------------------------------------------------ what they share
-
-
-def compared(scores: Sequence[Scores], what: str, *, deviation: bool) -> list[dict[str, Tensor]]:
-    """What is kept of each answer's tokens: their log-probs, and how far its reward is above its prompt's
-    mean, in deviations or as it is. Raises UsageError, of `what`, where no prompt has two answers."""
-    several(scores, what)
-    baseline = "deviation" if deviation else "mean"
-    return [spread(s, above(s.values["reward"], s.owner("replies"), baseline)) for s in scores]
 
 
 def of_tokens(s: Scores, gain: Tensor, ratio: Tensor, kl: float, clipped: Tensor | None = None) -> Loss:

@@ -32,7 +32,10 @@ claim:
 
 def left(*claim):
     """What is left of the recipe, in short."""
-    text = RECIPE + "".join(f"  - {{{one}, direction: lower}}\n" for one in claim)
+    return left_of(RECIPE + "".join(f"  - {{{one}, direction: lower}}\n" for one in claim))
+
+
+def left_of(text):
     (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
     return list(told(claimed(arm.recipe, Registry()).steps))
 
@@ -89,8 +92,7 @@ def test_a_teacher_is_part_of_what_its_student_is_made_of():
     measured = "  - evaluate: {model: small, suite: [{heldout: {on: heldout}}]}\n"
     claim = "  - {task: heldout, quantity: loss, of: small, direction: lower}\n"
     text = RECIPE.replace("claim:\n", f"{step}{measured}claim:\n{claim}")
-    (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
-    assert list(told(claimed(arm.recipe, Registry()).steps)) == [
+    assert left_of(text) == [
         "train+heldout", "other", "aside", "small", "small/base: heldout"
     ]  # fmt: skip
 
@@ -110,9 +112,7 @@ steps:
 claim:
   - {task: heldout, quantity: loss, of: sparse, direction: lower}
 """
-    (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
-    found = list(told(claimed(arm.recipe, Registry()).steps))
-    assert found == ["chats", "moved", "sparse", "sparse/base: heldout"]
+    assert left_of(text) == ["chats", "moved", "sparse", "sparse/base: heldout"]
 
 
 def test_a_judge_of_what_is_collected_stays():
@@ -134,6 +134,4 @@ steps:
 claim:
   - {task: abilities, quantity: right by generation, of: policy, direction: higher}
 """
-    (arm,) = schema.arms(schema.parse(text, "test"), "test", Registry())
-    found = list(told(claimed(arm.recipe, Registry()).steps))
-    assert found == ["asked+pairs", "judge", "policy", "policy/base: abilities"]
+    assert left_of(text) == ["asked+pairs", "judge", "policy", "policy/base: abilities"]

@@ -9,14 +9,10 @@ import torch
 
 from turnsmith.data.batch import pack, pad
 from turnsmith.errors import UsageError
-from turnsmith.models import forest
-from turnsmith.models.score import Scoring
 from turnsmith.objectives.pairs import dpo
 from turnsmith.objectives.steps import Aot, Bco
-from turnsmith.testing import examples, model, scores
-from turnsmith.train.look import Ahead
+from turnsmith.testing import examples, scores
 from turnsmith.train.method import Method
-from turnsmith.train.options import Fit
 
 NOW = {"chosen": [[-1.0], [-2.0], [-4.0]], "rejected": [[-3.0], [-2.5], [-1.0]]}  # margins 2, 0.5, -3
 START = {"chosen": [[-2.0], [-2.0], [-2.0]], "rejected": [[-3.0], [-2.5], [-6.0]]}  # margins 1, 0.5, 4
@@ -119,22 +115,11 @@ def test_flipped_labels_are_counted_the_other_way_round():
 
 
 @pytest.mark.parametrize("objective", [Aot(), Aot(paired=False), Bco()], ids=["aot", "unpaired", "bco"])
-def test_what_a_step_says_is_the_same_however_it_is_cut(objective):
+def test_what_a_step_says_is_the_same_however_it_is_cut(objective, looking):
     window = examples(5, parts=("chosen", "rejected"))
-    made = []
-    for seed in (1, 0):
-        whole = model(seed=seed)
-        forest.attach(whole)
-        made.append(Scoring(whole))
-    now, start = made
-
-    def reference(batch):
-        with torch.no_grad():
-            return start(batch).logprobs
 
     def valued(row, layout):
-        method = Method(objective, "example", reference=True)
-        ahead = Ahead(now, method, Fit(steps=1, row=row), {}, seed=0, layout=layout, reference=reference)
+        ahead = looking(Method(objective, "example", reference=True), row=row, layout=layout)
         found, flops = ahead.valued(window, 0, 1, 1e-3)
         assert flops > 0
         return [x for one in found for name, x in sorted(one.values.items()) if name != "label"]

@@ -9,13 +9,10 @@ import torch
 
 from turnsmith.data.batch import pack, pad
 from turnsmith.errors import UsageError
-from turnsmith.models import forest
-from turnsmith.models.score import Scoring
 from turnsmith.objectives.unpaired import KTO, mismatched
 from turnsmith.testing import model, scores, tokens
 from turnsmith.train.look import Ahead
 from turnsmith.train.method import Method
-from turnsmith.train.options import Fit
 from turnsmith.types import Rendered
 
 START = {"text": [[-1.0, -2.0], [-0.5]]}
@@ -79,21 +76,9 @@ def test_prompts_are_paired_with_the_answer_of_the_next_example():
     assert [one.weights.tolist() for one in found] == [[0, 0, 0, 1, 1, 1], [0, 0, 1], [0, 1, 1]]
 
 
-def started(*, policy=1, row=10**6, layout=pack):
-    """A look ahead of a model, with another one as its start."""
-    found = []
-    for seed in (policy, 0):
-        whole = model(seed=seed)
-        forest.attach(whole)
-        found.append(Scoring(whole))
-    now, start = found
-
-    def reference(batch):
-        with torch.no_grad():
-            return start(batch).logprobs
-
-    method = Method(KTO(), "example", reference=True, values=("label",))
-    return Ahead(now, method, Fit(steps=1, row=row), {}, seed=0, layout=layout, reference=reference)
+@pytest.fixture
+def started(looking):
+    return partial(looking, Method(KTO(), "example", reference=True, values=("label",)))
 
 
 def baselines(ahead, window=WINDOW):
@@ -116,7 +101,7 @@ def by_hand(policy):
     return total / 3
 
 
-def test_the_baseline_is_the_mean_log_ratio_of_the_joined_texts_and_never_below_0():
+def test_the_baseline_is_the_mean_log_ratio_of_the_joined_texts_and_never_below_0(started):
     expected = {policy: by_hand(policy) for policy in (1, 2, 3, 4)}
     assert min(expected.values()) < 0 < max(expected.values())  # both sides of 0 are tried
     for policy, mean in expected.items():
@@ -124,12 +109,12 @@ def test_the_baseline_is_the_mean_log_ratio_of_the_joined_texts_and_never_below_
         assert baselines(started(policy=policy)) == pytest.approx([max(0.0, mean)] * 3, abs=1e-4)
 
 
-def test_the_baseline_is_0_where_policy_and_reference_are_the_same():
+def test_the_baseline_is_0_where_policy_and_reference_are_the_same(started):
     assert baselines(started(policy=0)) == [0.0] * 3
 
 
 @pytest.mark.parametrize(("row", "layout"), [(1, pack), (1, pad), (10**6, pad)])
-def test_the_baseline_is_the_same_however_the_window_is_cut(row, layout):
+def test_the_baseline_is_the_same_however_the_window_is_cut(started, row, layout):
     policy = max((1, 2, 3, 4), key=by_hand)
     whole = baselines(started(policy=policy))
     assert whole[0] > 0
@@ -137,12 +122,12 @@ def test_the_baseline_is_the_same_however_the_window_is_cut(row, layout):
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_a_step_may_have_answers_of_one_kind_alone(label):
+def test_a_step_may_have_answers_of_one_kind_alone(started, label):
     alike = [replace(one, values={"label": label}) for one in WINDOW]
     assert len(baselines(started(), alike)) == 3
 
 
-def test_a_step_of_one_example_is_refused():
+def test_a_step_of_one_example_is_refused(started):
     with pytest.raises(UsageError, match=r"a step of one example .* raise fit\.batch"):
         baselines(started(), WINDOW[:1])
 
@@ -151,7 +136,7 @@ def test_without_a_comparison_nothing_is_asked_and_one_example_is_a_step():
     assert KTO(compared=False).before_step(None) == {}
 
 
-def test_without_a_live_reference_it_does_not_begin():
+def test_without_a_live_reference_it_does_not_begin(started):
     ahead = started()
     make = partial(Ahead, ahead.scoring, ahead.method, ahead.options, {}, seed=0)
     with pytest.raises(UsageError, match=r"set fit\.reference to live"):

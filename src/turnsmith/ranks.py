@@ -3,7 +3,9 @@ main one makes what one can make, while the others wait for its word; all of the
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import os
 import sys
 from collections.abc import Generator
@@ -41,12 +43,29 @@ def join() -> None:
 
 
 def joined(count: int) -> None:
-    """Raise UsageError where others than these `count` processes were started: each would work alone."""
+    """These `count` processes have met, and part when this one ends.
+
+    Raises UsageError where others were started: each would work alone.
+    """
     if (asked := int(os.environ.get("WORLD_SIZE", "1"))) != count:
         raise UsageError(
             f"WORLD_SIZE says {asked} processes, {count} joined: start with torchrun or accelerate, or unset "
             "WORLD_SIZE"
         )
+    if count > 1:
+        atexit.unregister(part)
+        atexit.register(part)
+
+
+def part() -> None:
+    """Leave the groups of processes, whose threads end with the last reference to their group. One of gloo
+    that holds a tensor when the interpreter is gone aborts the process."""
+    import torch.distributed as distributed
+
+    _line.cache_clear()
+    gc.collect()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager

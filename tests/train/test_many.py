@@ -154,3 +154,7 @@ def test_when_a_step_is_refused_all_processes_name_the_same_example_and_keep_one
     assert [path.name for path in (two / name).iterdir()] == [f"step-{step:07d}"]
     skipped = torch.load(two / "skipped-1.pt")["rows"]
     assert [row["step"] for row in skipped if "skipped" in row] == [step + 1]
+
+
+def test_processes_that_end_while_something_is_on_its_way_end_well(tmp_path):
+    start(tmp_path, 2, "early")

@@ -172,7 +172,7 @@ def end_early() -> None:
     """The process ends while what it told the others is still on its way, in both groups."""
     ranks.join()
     Place(device="cpu")
-    for group in (distributed.group.WORLD, ranks._line()):
+    for group in 1000 * (distributed.group.WORLD, ranks._line()):
         distributed.all_reduce(torch.ones(1), group=group, async_op=True)
 
 

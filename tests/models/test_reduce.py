@@ -23,7 +23,7 @@ from turnsmith.train.options import Fit
 from turnsmith.train.place import Place
 from turnsmith.types import Loss, Rendered
 
-NAMES = ("entropy", "logsumexp", "max", "argmax")
+NAMES = ("entropy", "collision_entropy", "logsumexp", "max", "argmax")
 DATA = examples(4)
 
 
@@ -37,6 +37,7 @@ def by_torch(logits):
     p = torch.distributions.Categorical(logits=logits)
     return {
         "entropy": p.entropy(),
+        "collision_entropy": -logits.softmax(1).square().sum(1).log(),
         "logsumexp": logits.exp().sum(1).log(),
         "max": logits.max(1).values,
         "argmax": logits.max(1).indices,
@@ -85,12 +86,16 @@ def test_log_probs_are_the_same_with_reductions_and_without():
 def test_divergences_by_hand():
     """The other says 3/4 and 1/4 where this one says 1/2 and 1/2; the states are the logits themselves."""
     other = Other(torch.tensor([[log(3.0), 0.0]]), lambda states: states)
-    names = ("kl:teacher", "reverse_kl:teacher")
+    names = ("kl:teacher", "reverse_kl:teacher", "jsd/0.25:teacher")
     own, target = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])
     found = reduce(own, target, lambda states: states, names, rows=1, others={"teacher": other})
     # 3/4 ln(3/4 : 1/2) + 1/4 ln(1/4 : 1/2), and 1/2 ln(1/2 : 3/4) + 1/2 ln(1/2 : 1/4)
     assert found["kl:teacher"].item() == pytest.approx(0.75 * log(1.5) - 0.25 * log(2), abs=1e-7)
     assert found["reverse_kl:teacher"].item() == pytest.approx(0.5 * log(2) - 0.5 * log(1.5), abs=1e-7)
+    # A quarter of the other and three of this one: 9/16 and 7/16.
+    theirs = 0.75 * log(0.75 * 16 / 9) + 0.25 * log(0.25 * 16 / 7)
+    mine = 0.5 * log(0.5 * 16 / 9) + 0.5 * log(0.5 * 16 / 7)
+    assert found["jsd/0.25:teacher"].item() == pytest.approx(0.25 * theirs + 0.75 * mine, abs=1e-7)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 1000])
@@ -106,13 +111,17 @@ def test_divergences_are_those_of_all_logits_and_the_gradient_is_this_models_alo
         for one, two in ((own, other.detach()), (other.detach(), own))
     )
     assert forth.min() > 0.1
-    needs = ("kl:teacher", "entropy", "reverse_kl:teacher")
+    middle = (0.25 * other.detach().exp() + 0.75 * own.exp()).log()
+    mixed = 0.25 * F.kl_div(middle, other.detach(), reduction="none", log_target=True).sum(1)
+    mixed = mixed + 0.75 * F.kl_div(middle, own, reduction="none", log_target=True).sum(1)
+    needs = ("kl:teacher", "entropy", "reverse_kl:teacher", "jsd/0.25:teacher")
     scores = scoring(batch, temperature=temperature, needs=needs, others={"teacher": teacher})
     assert scores.temperature == temperature
     torch.testing.assert_close(scores.reduced["kl:teacher"], forth, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(scores.reduced["reverse_kl:teacher"], back, rtol=1e-4, atol=1e-5)
-    found = [scores.reduced["kl:teacher"], scores.reduced["reverse_kl:teacher"]]
-    close(slope(found, scoring), slope([forth, back], scoring))
+    torch.testing.assert_close(scores.reduced["jsd/0.25:teacher"], mixed, rtol=1e-4, atol=1e-5)
+    found = [scores.reduced[name] for name in needs if ":" in name]
+    close(slope(found, scoring), slope([forth, back, mixed], scoring))
     assert all(p.grad is None for p in teacher.parameters())
 
 
@@ -210,7 +219,7 @@ def test_a_batch_without_a_trained_token_reaches_the_heads_all_the_same():
 @pytest.mark.parametrize(
     ("needs", "reason"),
     [
-        (("entropie",), "no reduction over the vocabulary is called 'entropie'; there is entropy, argmax, "),
+        (("entropie",), "no reduction over the vocabulary is called 'entropie'; there is entropy, collision_entropy, "),
         (("q:mean",), "called 'q:mean'; .* q:max"),
         (("value:max",), "called 'value:max'"),
         (("other:max",), "called 'other:max'"),

@@ -1,13 +1,15 @@
 """Distillation, by hand."""
 
 from dataclasses import replace
+from functools import partial
 from math import log
 
 import pytest
 import torch
 
+from turnsmith.errors import UsageError
 from turnsmith.models.reduce import Other, reduce
-from turnsmith.objectives.distil import distil, reverse_distil
+from turnsmith.objectives.distil import distil, jsd, reverse_distil
 from turnsmith.testing import scores
 
 BOTH = pytest.mark.parametrize(("objective", "name"), [(distil, "kl"), (reverse_distil, "reverse_kl")])
@@ -35,6 +37,28 @@ def slope(objective, name, temperature):
     s = replace(scores({"text": [[-1.0]]}, temperature=temperature), reduced=found)
     values = objective(s).values
     return torch.autograd.grad(values.sum(), logits)[0][0].tolist()
+
+
+def test_between_the_two_lies_the_divergence_from_their_mixture():
+    s = scores({"text": [[-1.0], [-2.0]]}, reduced={"jsd/0.25:teacher": [0.5, 0.25]}, temperature=2.0)
+    loss = jsd(s, mix=0.25)
+    assert loss.values.tolist() == [2.0, 1.0]
+    assert loss.metrics["kl"].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_a_mixture_is_of_both(mix):
+    with pytest.raises(UsageError, match="distil and reverse_distil"):
+        jsd(scores({"text": [[-1.0]]}), mix=mix)
+
+
+@pytest.mark.parametrize(
+    ("mix", "objective", "name"), [(1e-6, distil, "kl"), (1 - 1e-6, reverse_distil, "reverse_kl")]
+)
+def test_at_its_ends_the_mixture_moves_as_the_two_do(mix, objective, name):
+    share = min(mix, 1 - mix)
+    found = slope(partial(jsd, mix=mix), f"jsd/{mix}", 1.0)
+    assert [one / share for one in found] == pytest.approx(slope(objective, name, 1.0), abs=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])

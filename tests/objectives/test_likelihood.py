@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from turnsmith.errors import UsageError
-from turnsmith.objectives.likelihood import focal, sft
+from turnsmith.objectives.likelihood import dft, focal, sft
 from turnsmith.testing import scores
 
 ROWS = {"text": [[-0.5, -2.0], [-3.0]]}
@@ -16,6 +16,15 @@ def test_sft_is_minus_the_log_prob_of_each_trained_token():
     loss = sft(scores(ROWS))
     assert loss.values.tolist() == [0.5, 2.0, 3.0]
     assert loss.metrics == {}
+
+
+def test_dft_counts_a_token_by_its_probability_through_which_nothing_learns():
+    s = scores({"text": [[log(0.5)], [log(0.25)]]})
+    loss = dft(s)
+    assert loss.values.tolist() == pytest.approx([0.5 * log(2), 0.25 * log(4)], abs=1e-12)
+    assert loss.metrics["likelihood"].tolist() == pytest.approx([log(2), log(4)])
+    (slope,) = torch.autograd.grad(loss.values.sum(), s.logprobs)
+    assert slope.tolist() == pytest.approx([-0.5, -0.25])  # -p; of the whole product it were -p (1 + log p)
 
 
 def test_focal_without_gamma_is_sft():

@@ -35,6 +35,28 @@ def stepwise(objective):
 ROWS = {
     "sigmoid": ({"beta": 0.3}, partial(pairs.dpo, beta=0.3)),
     "hinge": ({"beta": 0.3}, partial(pairs.hinge, beta=0.3)),
+    "longer than the other": (
+        {"beta": 0.3, "loss": "sigmoid", "ld_alpha": 0.25},
+        partial(pairs.ld_dpo, beta=0.3, alpha=0.25),
+    ),
+    "js_divergence": (
+        {"beta": 0.3, "loss": "sigmoid", "f_divergence_type": "js_divergence"},
+        partial(pairs.f_dpo, beta=0.3),
+    ),
+    "forward_kl": (
+        {"beta": 0.3, "loss": "sigmoid", "f_divergence_type": "forward_kl"},
+        partial(pairs.f_dpo, beta=0.3, divergence="alpha", alpha=1.0),
+    ),
+    "alpha_divergence": (
+        {
+            "beta": 0.3,
+            "loss": "sigmoid",
+            "f_divergence_type": "alpha_divergence",
+            "f_alpha_divergence_coef": 0.75,
+        },
+        partial(pairs.f_dpo, beta=0.3, divergence="alpha", alpha=0.25),
+    ),
+    "weighted": ({"beta": 0.3, "loss": "sigmoid", "use_weighting": True}, partial(pairs.wpo, beta=0.3)),
     "ipo": ({"beta": 0.25}, partial(pairs.ipo, target=2.0)),  # 1 / (2 * 0.25)
     "exo_pair": ({"beta": 0.3, "label_smoothing": 0.05}, partial(pairs.exo, beta=0.3, flipped=0.05)),
     "nca_pair": ({"beta": 0.3}, partial(pairs.nca, beta=0.3)),
@@ -55,7 +77,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def said():
-    """Log-probs of tokens under policy and reference, by answer."""
+    """Log-probs of tokens under policy and reference, and logs of sums of squares, by answer."""
     draw = torch.Generator().manual_seed(7)
 
     def drawn():
@@ -64,7 +86,7 @@ def said():
             for part, lengths in LENGTHS.items()
         }
 
-    return drawn(), drawn()
+    return drawn(), drawn(), drawn()
 
 
 def agree(loss, s, theirs, slopes):
@@ -94,26 +116,49 @@ def sums(values):
 def test_a_loss_of_the_dpo_trainer(name, said):
     trainer = pytest.importorskip("trl.trainer.dpo_trainer").DPOTrainer
     options, loss = ROWS[name]
-    now, start = said
+    now, start, squares = said
     logprobs = flat(now).requires_grad_()
-    theirs = trainer._compute_loss(asked(name, options), *given(logprobs, sums(flat(start))), False)
+    counted = flat(start)
+    if "ld_alpha" in options:  # what is computed before is summed by whoever does so
+        counted = counted * torch.tensor([1.0 if one else options["ld_alpha"] for one in shared()])
+    seen = [logprobs, sums(counted), flat(squares)]
+    if "f_alpha_divergence_coef" in options:  # which it has no bound for in fp64
+        seen = [one.float() for one in seen]
+    theirs = trainer._compute_loss(asked(name, options), *given(*seen), False)
     (slopes,) = torch.autograd.grad(theirs, logprobs)
-    agree(loss, scores(now, reference=start), theirs, slopes)
+    turned = [-x for own in zip(*squares.values(), strict=True) for ones in own for x in ones]
+    agree(loss, scores(now, reference=start, reduced={"collision_entropy": turned}), theirs, slopes)
+
+
+def shared():
+    """Of every token, chosen answers first, whether the other answer of its pair is as long."""
+    both = zip(*LENGTHS.values(), strict=True)
+    shorter = [min(pair) for pair in both]
+    return [
+        at < least
+        for part in LENGTHS
+        for n, least in zip(LENGTHS[part], shorter, strict=True)
+        for at in range(n)
+    ]
 
 
 def asked(name, options):
     """What the loss reads of the trainer."""
     same = SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x)
-    usual = {"label_smoothing": 0.0, "ld_alpha": None, "f_divergence_type": "reverse_kl"}
+    usual = {
+        "label_smoothing": 0.0,
+        "ld_alpha": None,
+        "f_divergence_type": "reverse_kl",
+        "use_weighting": False,
+    }
     return SimpleNamespace(
         accelerator=same,
         model=SimpleNamespace(training=True),
         args=SimpleNamespace(discopop_tau=options.get("discopop_tau")),
-        loss_types=[name],
+        loss_types=[options.get("loss", name)],
         loss_weights=[1.0],
         precompute_ref_logps=True,
         aux_loss_enabled=False,
-        use_weighting=False,
         _metrics={"train": defaultdict(list)},
         _total_train_tokens=0,
         _tp_size=1,
@@ -121,8 +166,8 @@ def asked(name, options):
     )
 
 
-def given(logprobs, reference):
-    """A model that says these log-probs of rows with a token of prompt, and its inputs."""
+def given(logprobs, reference, squares):
+    """A model that says these numbers of rows with a token of prompt, and its inputs."""
     counts = [n for part in LENGTHS for n in LENGTHS[part]]
     width = max(counts)
     mask = torch.tensor([[0] + [1] * n + [0] * (width - n) for n in counts])
@@ -135,7 +180,7 @@ def given(logprobs, reference):
             entropy=nothing,
             is_top1=nothing.bool(),
             mean_logits=nothing,
-            log_sum_sq_probs=nothing,
+            log_sum_sq_probs=nothing.masked_scatter(mask[:, 1:].bool(), squares),
         )
 
     half = len(counts) // 2
@@ -147,6 +192,7 @@ def given(logprobs, reference):
 WITHOUT = {
     "sigmoid": ({"beta": 0.3}, partial(pairs.cpo, beta=0.3, alpha=0.0), False),
     "hinge": ({"beta": 0.3}, partial(pairs.cpo, beta=0.3, alpha=0.0, link="hinge"), False),
+    "ipo": ({"beta": 0.25}, partial(pairs.cpo, beta=0.25, alpha=0.0, link="squared"), True),
     "simpo": ({"beta": 2.0, "simpo_gamma": 0.7}, partial(pairs.simpo, beta=2.0, gamma=0.7), True),
     "alphapo": (
         {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.7, "alpha": 0.25},

@@ -8,7 +8,7 @@ import torch
 
 from turnsmith.errors import UsageError
 from turnsmith.objectives.advantages import reinforced, softly
-from turnsmith.objectives.groups import Cispo, Dapo, Grpo, Sapo, Vespo
+from turnsmith.objectives.groups import Cispo, Dapo, Gmpo, Grpo, Sapo, Vespo
 from turnsmith.objectives.policy import Rloo
 from turnsmith.objectives.samples import reinforce
 from turnsmith.types import Path, Scores
@@ -124,6 +124,14 @@ def test_tokens_have_bounds_of_their_own_and_the_one_above_may_be_wider():
     assert tight(s).metrics["clipped"].tolist() == [1.0, 0.0]
 
 
+def test_what_is_lost_may_have_a_bound_too():
+    (s,) = credited(Grpo(), drawn([[(1.0, [-1.0]), (0.0, [-1.0, -1.0])]]), old=[-1.0, -1.0 - log(6), -1.5])
+    free, bound = Grpo(kl=0.0), Grpo(kl=0.0, most=4.0)
+    assert free(s).values.tolist() == pytest.approx([-1.0, (6 + exp(0.5)) / 2])
+    assert bound(s).values.tolist() == pytest.approx([-1.0, (4 + exp(0.5)) / 2])
+    assert slopes(bound, s) == pytest.approx([-1.0, 0.0, exp(0.5) / 2])
+
+
 def test_a_ratio_of_the_whole_answer_is_the_geometric_mean_of_its_tokens():
     (s,) = credited(Grpo(), drawn([[(1.0, [-1.0, -1.0]), (0.0, [-1.0])]]), old=[-1.3, -0.9, -1.0])
     found = Grpo(kl=0.0, ratio="sequence")(s)
@@ -132,7 +140,8 @@ def test_a_ratio_of_the_whole_answer_is_the_geometric_mean_of_its_tokens():
 
 # ------------------------------------------------------------------------------------- its relatives
 
-KINDS = {"dapo": Dapo, "cispo": Cispo, "sapo": Sapo, "vespo": Vespo}
+KINDS = {"dapo": Dapo, "cispo": Cispo, "gmpo": Gmpo, "sapo": Sapo, "vespo": Vespo}
+BY_ANSWER = (Grpo, Gmpo, Sapo)
 
 
 def moved(objective, *, old=(-1.25, -1.5, -1.0), reference=None):
@@ -153,7 +162,7 @@ def test_where_nothing_has_moved_all_go_the_same_way(make):
     up = 2 / (8 / 3) ** 0.5  # of 3, 1, 5 the mean is 3 and the variance 8 / 3
     by_token = [0.0, 0.0, up, -up, 1.0, -1.0, -1.0]
     by_answer = [0.0, 0.0, up, -up, 1.0, -0.5, -0.5]
-    assert found == pytest.approx(by_answer if make in (Grpo, Sapo) else by_token)
+    assert found == pytest.approx(by_answer if make in BY_ANSWER else by_token)
 
 
 def test_dapo_has_the_wider_bound_above_and_a_loss_for_each_token():
@@ -171,6 +180,16 @@ def test_in_cispo_a_token_that_has_moved_far_still_teaches():
     assert slopes(Cispo(most=1.3), s) == pytest.approx([-exp(0.25), -1.3, 1.0])
     assert found.metrics["clipped"].tolist() == [0.0, 1.0, 0.0]
     assert slopes(Dapo(), moved(Dapo())) == pytest.approx([0.0, 0.0, 1.0])
+
+
+def test_in_gmpo_the_bounded_logs_of_an_answer_have_one_mean():
+    s = moved(Gmpo(), old=(-1.2, -1.6, -0.4))  # logs of 0.2 and 0.6, which ends at 0.4; and of -0.6, at -0.4
+    found = Gmpo()(s)
+    assert found.values.tolist() == pytest.approx([-exp((0.2 + 0.4) / 2), exp(-0.4)])
+    assert found.metrics["clipped"].tolist() == [0.5, 1.0]
+    assert slopes(Gmpo(), s) == pytest.approx([-exp(0.3) / 2, 0.0, 0.0])
+    back = moved(Gmpo(), old=(-0.4, -0.8, -1.6))  # against the way that each is to go, nothing is bounded
+    assert Gmpo()(back).values.tolist() == pytest.approx([-exp((-0.6 - 0.2) / 2), exp(0.6)])
 
 
 def test_in_sapo_what_is_gained_levels_off():
@@ -195,7 +214,7 @@ def test_drift_from_the_start_counts_where_it_is_asked_for(make):
     reference = [-1.0 - log(2), -1.0, -1.0]
     plain, held = (make(kl=kl)(moved(make(kl=kl), reference=reference)) for kl in (0.0, 0.5))
     apart = torch.tensor([log(2) - 0.5, 0.0, 0.0], dtype=torch.float64)
-    if make is Sapo:
+    if make in BY_ANSWER:
         apart = torch.tensor([apart[0] / 2, 0.0], dtype=torch.float64)
     torch.testing.assert_close(held.values - plain.values, 0.5 * apart)
     torch.testing.assert_close(held.metrics["from_start"], apart)

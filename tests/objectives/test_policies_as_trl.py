@@ -5,6 +5,7 @@ Of the losses of its GRPO trainer `dapo` and `bnpo` are one over a whole step; `
 `grpo` with other lengths.
 """
 
+import inspect
 from collections import defaultdict
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from turnsmith.objectives.groups import Cispo, Dapo, Grpo, Sapo, Vespo
-from turnsmith.objectives.likelihood import sft
+from turnsmith.models.reduce import Other, reduce
+from turnsmith.objectives.distil import jsd
+from turnsmith.objectives.groups import Cispo, Dapo, Gmpo, Grpo, Sapo, Vespo
+from turnsmith.objectives.likelihood import dft, sft
 from turnsmith.objectives.policy import Rloo
 from turnsmith.objectives.rank import reward
 from turnsmith.objectives.unpaired import KTO
@@ -105,6 +108,7 @@ SMOOTH = {"sapo_temperature_pos": 1.5, "sapo_temperature_neg": 2.0}
 WEIGHTED = {"vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0}
 GRPO = {  # the trainer's options, and its arguments, and ours
     "grpo": ({}, {}, Grpo(kl=0.3)),
+    "bound both ways": ({}, {"delta": 1.3}, Grpo(kl=0.3, most=1.3)),
     "wider above": ({"epsilon_high": 0.28}, {}, Grpo(kl=0.3, clip_high=0.28)),
     "dr_grpo": ({"loss_type": "dr_grpo"}, {}, Grpo(kl=0.3, length=LONGEST)),
     "by sequence": ({"importance_sampling_level": "sequence"}, {}, Grpo(kl=0.3, ratio="sequence")),
@@ -137,6 +141,19 @@ def test_a_loss_of_the_grpo_trainer(name, drawn):
     s = ours("replies", flat, start, reward=rewards)
     s = replace(s, extras={"old": near, "advantage": advantages[s.path]})
     agree(mine(s).values.mean(), s, theirs, flat)
+
+
+def test_the_loss_of_the_gmpo_trainer(drawn):
+    module = pytest.importorskip("trl.experimental.gmpo.gmpo_trainer")
+    now, near, start, rewards = drawn
+    flat = now.clone().requires_grad_()
+    table = laid(flat)
+    advantages = rewards - 0.5
+    asked = trainer(table, beta=0.3, epsilon_low=0.3, epsilon_high=0.3)
+    theirs = module.GMPOTrainer._compute_loss(asked, None, given(advantages, table, near, start))
+    s = ours("replies", flat, start, reward=rewards)
+    s = replace(s, extras={"old": near, "advantage": advantages[s.path]})
+    agree(Gmpo(clip=0.3, kl=0.3)(s).values.mean(), s, theirs, flat)
 
 
 def test_the_loss_of_the_rloo_trainer(drawn):
@@ -189,23 +206,27 @@ def test_the_loss_of_the_kto_trainer(name, drawn):
     agree(KTO(beta=0.3, desirable=1.5, undesirable=0.5)(s).values.mean(), s, theirs, flat)
 
 
-def test_the_loss_of_the_reward_trainer(drawn):
+@pytest.mark.parametrize(("centre", "margin"), [(None, None), (0.3, None), (0.3, [0.5, 0.0, 2.0])])
+def test_the_loss_of_the_reward_trainer(drawn, centre, margin):
     module = pytest.importorskip("trl.trainer.reward_trainer")
     *_, rewards = drawn
     flat = rewards.clone().requires_grad_()
+    lacking = {} if margin is None else {"margin": torch.tensor(margin, dtype=torch.float64)}
     asked = SimpleNamespace(
         model=SimpleNamespace(training=False),
-        args=SimpleNamespace(center_rewards_coefficient=None),
+        args=SimpleNamespace(center_rewards_coefficient=centre),
         accelerator=SAME,
         _metrics={"eval": defaultdict(list)},
         _total_train_tokens=0,
     )
-    theirs = module.RewardTrainer.compute_loss(asked, lambda **_: SimpleNamespace(logits=flat[:, None]), {})
+    theirs = module.RewardTrainer.compute_loss(
+        asked, lambda **_: SimpleNamespace(logits=flat[:, None]), dict(lacking)
+    )
     chosen, rejected = rewards.chunk(2)
     pairs = torch.stack([chosen, rejected], 1).flatten().tolist()
     parts = {"chosen": [[-1.0]] * len(chosen), "rejected": [[-1.0]] * len(chosen)}
-    s = scores(parts, heads={"reward": pairs})
-    value = reward(s).values.mean()
+    s = replace(scores(parts, heads={"reward": pairs}), values=lacking)
+    value = reward(s, margin=1.0 if lacking else 0.0, centre=centre or 0.0).values.mean()
     (found,) = torch.autograd.grad(value, s.heads["reward"])
     (slopes,) = torch.autograd.grad(theirs, flat)
     torch.testing.assert_close(value, theirs, **NEAR)
@@ -227,3 +248,34 @@ def test_the_loss_of_the_sft_trainer(drawn):
     torch.testing.assert_close(value, theirs.double(), **NEAR)
     (mine,), (other,) = (torch.autograd.grad(one, logits, retain_graph=True) for one in (value, theirs))
     torch.testing.assert_close(mine, other, **NEAR)
+
+
+def test_the_loss_of_the_sft_trainer_that_is_dft(drawn):
+    """Its lines stand in the middle of `compute_loss`, behind a fused head."""
+    source = inspect.getsource(pytest.importorskip("trl.trainer.sft_trainer").SFTTrainer.compute_loss)
+    (line,) = [one.strip() for one in source.splitlines() if ".exp().detach()" in one]
+    now, *_ = drawn
+    flat = now.clone().requires_grad_()
+    names = {"per_token_loss": -flat, "outputs": SimpleNamespace(log_probs=flat)}
+    exec(line, {}, names)
+    s = ours("text", flat, now)
+    agree(dft(s).values.mean(), s, names["per_token_loss"].mean(), flat)
+
+
+@pytest.mark.parametrize("beta", [0.25, 0.5])
+def test_the_loss_of_the_gkd_trainer(beta):
+    module = pytest.importorskip("trl.experimental.gkd.gkd_trainer")
+    draw = torch.Generator().manual_seed(5)
+    logits, teacher = (torch.randn(6, 11, generator=draw, dtype=torch.float64) for _ in range(2))
+    logits.requires_grad_()
+    theirs = module.GKDTrainer.generalized_jsd_loss(
+        logits[None], teacher[None], beta=beta, num_items_in_batch=6
+    )
+    (slopes,) = torch.autograd.grad(theirs, logits)
+    name = f"jsd/{beta}:teacher"
+    beside = {"teacher": Other(teacher, lambda states: states)}
+    found = reduce(logits, torch.zeros(6).long(), lambda states: states, (name,), rows=4, others=beside)
+    value = jsd(replace(scores({"text": [[-1.0] * 6]}), reduced=found), mix=beta).values.mean()
+    (mine,) = torch.autograd.grad(value, logits)
+    torch.testing.assert_close(value, theirs, **NEAR)
+    torch.testing.assert_close(mine, slopes, **NEAR)

@@ -23,6 +23,9 @@ AT_START = {
     "dpo": (partial(pairs.dpo, beta=0.4), log(2), -0.2, 0.2),  # -beta / 2
     "ipo summed": (partial(pairs.ipo, target=2.5, average=False), 6.25, -5.0, 5.0),  # -1 / tau, tau = 0.2
     "hinge": (partial(pairs.hinge, beta=0.4), 1.0, -0.4, 0.4),
+    # u f''(u) at u = 1: 1/2 of Jensen and Shannon's, 1 of those of alpha.
+    "f_dpo js": (partial(pairs.f_dpo, beta=0.4), log(2), -0.1, 0.1),
+    "f_dpo alpha": (partial(pairs.f_dpo, beta=0.4, divergence="alpha", alpha=0.25), log(2), -0.2, 0.2),
     "robust": (partial(pairs.robust, beta=0.4, flipped=0.25), log(2), -0.4, 0.4),  # -beta / 2 / (1 - 1/2)
     "conservative": (  # -beta * (1/2 - flipped)
         partial(pairs.robust, beta=0.4, flipped=0.25, form="conservative"), log(2), -0.1, 0.1
@@ -179,9 +182,97 @@ def test_simpo_wants_a_margin_per_token_of_gamma():
     assert s.logprobs.grad.tolist() == pytest.approx([-slope / 2, -slope / 2, slope], abs=1e-12)
 
 
+def test_a_square_wants_a_margin_per_token_of_half_an_inverse_beta():
+    # Per token -1 and -3: 2, less 1 / (2 * 0.2) = 2.5; and half the likelihood, 1.
+    found = pairs.cpo(scores(MOVED), beta=0.2, alpha=0.5, link="squared")
+    assert found.values.tolist() == [pytest.approx(0.25 + 0.5)]
+
+
+# ------------------------------------------------------------------------------- rows that weigh anew
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen", "rejected"),
+    [
+        # u is 4 and 1/4: log(8/5) and log(2/5); 1 - 1/4 and 1 - 4; 2 (1 - 1/2) and 2 (1 - 2); the logs.
+        ({}, log(8 / 5), log(2 / 5)),
+        ({"divergence": "alpha", "alpha": 1.0}, 0.75, -3.0),
+        ({"divergence": "alpha"}, 1.0, -2.0),
+        ({"divergence": "alpha", "alpha": 0.0}, log(4), -log(4)),
+    ],
+)
+def test_a_divergence_has_its_own_rewards(options, chosen, rejected):
+    s = scores(
+        {"chosen": [[-1.0]], "rejected": [[-3.0]]},
+        reference={"chosen": [[-1.0 - log(4)]], "rejected": [[-3.0 + log(4)]]},
+    )
+    loss = pairs.f_dpo(s, beta=0.5, **options)
+    assert loss.metrics["reward_chosen"].tolist() == pytest.approx([chosen / 2])
+    assert loss.metrics["reward_rejected"].tolist() == pytest.approx([rejected / 2])
+    assert loss.values.tolist() == pytest.approx([log1p(exp((rejected - chosen) / 2))])
+
+
+def test_an_answer_that_has_become_impossible_has_a_loss_and_a_slope_that_are_numbers():
+    s = scores({"chosen": [[-1.0]], "rejected": [[-900.0]]}, reference=ONE)
+    s = replace(s, logprobs=s.logprobs.detach().float().requires_grad_(), weights=s.weights.float())
+    loss = pairs.f_dpo(replace(s, reference=s.reference.float()), divergence="alpha", alpha=1.0)
+    loss.values.sum().backward()
+    assert loss.values.isfinite().all()
+    assert s.logprobs.grad.isfinite().all()
+
+
+LONG = {"chosen": [[-1.0, -1.0, -1.0, -1.0], [-1.0]], "rejected": [[-3.0, -2.0], [-1.0, -3.0, -5.0]]}
+BEFORE = {"chosen": [[-2.0, -2.0, -4.0, -6.0], [-1.0]], "rejected": [[-2.0, -2.0], [-2.0, -2.0, -2.0]]}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "chosen", "rejected"),
+    # Of the first 1 + 1 count, 3 + 5 in part; of the second rejected one 1 does, -1 - 3 in part.
+    [(1.0, [10.0, 0.0], [-1.0, -3.0]), (0.5, [6.0, 0.0], [-1.0, -1.0]), (0.0, [2.0, 0.0], [-1.0, 1.0])],
+)
+def test_what_is_longer_than_the_other_counts_in_part(alpha, chosen, rejected):
+    loss = pairs.ld_dpo(scores(LONG, reference=BEFORE), beta=1.0, alpha=alpha)
+    assert loss.metrics["reward_chosen"].tolist() == chosen
+    assert loss.metrics["reward_rejected"].tolist() == rejected
+    apart = [one - other for one, other in zip(chosen, rejected, strict=True)]
+    assert loss.values.tolist() == pytest.approx([log1p(exp(-margin)) for margin in apart])
+
+
+def test_what_counts_in_part_is_found_however_tokens_are_laid_out():
+    s = scores(LONG, reference=BEFORE)  # tokens 0 to 3, 4 to 5, 6, and 7 to 9
+    mixed = torch.tensor([7, 0, 4, 6, 8, 1, 5, 9, 2, 3])
+    moved = {name: getattr(s, name)[mixed] for name in ("logprobs", "weights", "path", "reference")}
+    assert pairs.ld_dpo(replace(s, **moved)).values.tolist() == pytest.approx(pairs.ld_dpo(s).values.tolist())
+
+
+def test_a_pair_counts_by_how_likely_the_model_would_write_it():
+    # Mean of log p + H: (-1 + 0.5 - 1 + 1.5) / 2 = 0 and -3 + 1 = -2.
+    s = scores(MOVED, reference=START, reduced={"collision_entropy": [0.5, 1.5, 1.0]})
+    loss, plain = pairs.wpo(s, beta=0.4), pairs.dpo(s, beta=0.4)
+    assert loss.metrics["weight"].tolist() == pytest.approx([exp(-2.0)])
+    assert loss.values.tolist() == pytest.approx([exp(-2.0) * log1p(exp(-1.2))])
+    (found,) = torch.autograd.grad(loss.values.sum(), s.logprobs)
+    (of_dpo,) = torch.autograd.grad(plain.values.sum(), s.logprobs)
+    torch.testing.assert_close(found, exp(-2.0) * of_dpo)  # none goes through the weight
+
+
 # --------------------------------------------------------------------------------- what the rows keep
 
-SUMMED = ("dpo", "hinge", "robust", "exo", "sppo", "apo", "bco", "nca", "discopop", "aot", "aot unpaired")
+SUMMED = (
+    "dpo",
+    "f_dpo",
+    "ld_dpo",
+    "hinge",
+    "robust",
+    "exo",
+    "sppo",
+    "apo",
+    "bco",
+    "nca",
+    "discopop",
+    "aot",
+    "aot unpaired",
+)
 AVERAGED = ("ipo", "ln_dpo", "orpo", "cpo", "simpo")
 
 
@@ -213,7 +304,7 @@ def test_an_answer_twice_over_doubles_its_part_in_dpo_and_changes_nothing_in_ave
 
 
 @pytest.mark.parametrize(
-    "name", ["dpo", "ipo", "hinge", "ln_dpo", "robust", "exo", "discopop", "cpo", "simpo"]
+    "name", ["dpo", "f_dpo", "ld_dpo", "ipo", "hinge", "ln_dpo", "robust", "exo", "discopop", "cpo", "simpo"]
 )
 def test_two_equal_answers_teach_nothing(name):
     shared = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
@@ -254,6 +345,8 @@ def test_accuracy_margin_and_log_probs_are_recorded_and_what_falling_answers_are
     ("made", "said"),
     [
         (partial(pairs.ipo, target=0.0), "target is 0.0"),
+        (partial(pairs.f_dpo, alpha=1.5), "alpha is 1.5"),
+        (partial(pairs.ld_dpo, alpha=-0.5), "alpha is -0.5"),
         (partial(pairs.robust, flipped=0.5), "flipped is 0.5"),
         (partial(pairs.robust, flipped=-0.1), "flipped is -0.1"),
         (partial(pairs.exo, flipped=0.0), "flipped is 0.0"),

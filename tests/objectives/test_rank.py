@@ -1,11 +1,13 @@
 """A model that judges, by hand."""
 
+from dataclasses import replace
 from math import exp, log
 
 import pytest
 import torch
 
 from turnsmith.data.batch import pack
+from turnsmith.errors import UsageError
 from turnsmith.models import forest
 from turnsmith.models.score import Scoring
 from turnsmith.objectives.rank import ranking, reward, token_reward
@@ -26,6 +28,23 @@ def test_the_loss_is_that_of_a_logistic_choice_between_both():
     assert loss.values.tolist() == pytest.approx([log(1 + exp(-1.5)), log(1 + exp(2.0))])
     assert loss.metrics["accuracy"].tolist() == [1.0, 0.0]
     assert loss.metrics["margin"].tolist() == [1.5, -2.0]
+
+
+def test_a_margin_of_the_data_asks_for_so_much_more():
+    s = replace(judged((2.0, 0.5), (-1.0, 1.0)), values={"margin": torch.tensor([3.0, 0.0])})
+    found = reward(s, margin=0.5)
+    # 1.5 - 0.5 * 3 is 0, and -2 stays -2.
+    assert found.values.tolist() == pytest.approx([log(2), log(1 + exp(2.0))])
+    assert found.metrics["margin"].tolist() == [1.5, -2.0]
+    assert reward(s).values.tolist() == reward(judged((2.0, 0.5), (-1.0, 1.0))).values.tolist()
+    with pytest.raises(UsageError, match="no value 'margin'"):
+        reward(judged((2.0, 0.5)), margin=0.5)
+
+
+def test_a_centre_draws_both_numbers_to_lie_around_0():
+    plain, centred = reward(judged((2.0, 0.5))), reward(judged((2.0, 0.5)), centre=0.01)
+    assert (centred.values - plain.values).tolist() == pytest.approx([0.01 * 2.5**2])
+    assert reward(judged((0.75, -0.75)), centre=1.0).values.tolist() == pytest.approx([log(1 + exp(-1.5))])
 
 
 def test_only_the_difference_counts():

@@ -16,7 +16,18 @@ from turnsmith import seeds
 from turnsmith.errors import ModelError
 from turnsmith.models import needs
 from turnsmith.models.locate import locate
-from turnsmith.models.needs import AGAINST, HEADS, LAYERS, OWN, TARGET, count_of, is_own, others, read_of
+from turnsmith.models.needs import (
+    AGAINST,
+    HEADS,
+    LAYERS,
+    OWN,
+    TARGET,
+    count_of,
+    is_own,
+    of_kind,
+    others,
+    read_of,
+)
 from turnsmith.models.reduce import REDUCTIONS, TAKEN, known, reduce
 from turnsmith.types import Read, Size
 
@@ -208,7 +219,7 @@ def sorted_out(
     wide = [name for name, size in sizes.items() if count_of(size) == "vocab"]
     for need in needs:
         if others([need]):
-            if need.partition(":")[0] in AGAINST:  # the rest is of no vocabulary
+            if of_kind([need], *AGAINST):  # the rest is of no vocabulary
                 found.setdefault("", []).append(need)
             continue
         head, _, reduction = need.rpartition(":")

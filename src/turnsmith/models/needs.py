@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from turnsmith.types import Json, Read, Size, is_object
 
-AGAINST = ("kl", "reverse_kl")  # reductions of a model's logits and those of another, as `kl:NAME`
+AGAINST = ("kl", "reverse_kl", "jsd")  # reductions of a model's logits and those of another, as `kl:NAME`
 LAYERS = ("states", "attention")  # of a model's layers and those of another, as `states:NAME`
 HEADS = "heads"  # what another model's own heads say, as `heads:NAME`
 OWN = "own"  # what a head sits on that reads each trained token's own state
@@ -26,11 +26,11 @@ def others(needs: Sequence[str]) -> tuple[str, ...]:
 def of_kind(needs: Sequence[str], *kinds: str) -> tuple[str, ...]:
     """The other models that the needs of some kinds speak of.
 
-    >>> of_kind(["kl:teacher", "states:start", "heads:start"], "states", "attention")
+    >>> of_kind(["jsd/0.5:teacher", "states:start", "heads:start"], "states", "attention")
     ('start',)
     """
     pairs = (need.partition(":") for need in needs)
-    return tuple(dict.fromkeys(name for kind, _, name in pairs if name and kind in kinds))
+    return tuple(dict.fromkeys(name for kind, _, name in pairs if name and kind.partition("/")[0] in kinds))
 
 
 def heads(traits: Mapping[str, Json], options: Mapping[str, Json] | None = None) -> dict[str, Size]:

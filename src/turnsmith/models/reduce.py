@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ def reduce(
     """For each name (D,) numbers: what it says of the logits that `project` makes of the states.
 
     hidden: (D, H). targets: (D,). names: of REDUCTIONS, alone or of the logits divided by a number, as
-    `max/0.5`; TAKEN or LOGPROB; or `kl:NAME` and `reverse_kl:NAME` against one of `others`. rows: how many
+    `max/0.5`; TAKEN or LOGPROB; or, against one of `others`, `kl:NAME`, `reverse_kl:NAME`, or `jsd/0.5:NAME`
+    with the share of the other model in the mixture, half where there is none. rows: how many
     logits are held at once, with as many of every other model; they are computed a second time in the
     backward pass. All but `argmax` carry gradients, none to other models.
     """
@@ -64,15 +66,20 @@ def _one(name: str, logits: Tensor, wanted: Tensor, against: Mapping[str, Tensor
         values = logits if name == TAKEN else logits.log_softmax(1)
         return values.gather(1, wanted[:, None])[:, 0]
     reduction, _, other = name.partition(":")
+    reduction, _, number = reduction.partition("/")
     if other:
-        return COMPARISONS[reduction](against[other].log_softmax(1), logits.log_softmax(1))
-    reduction, _, divisor = name.partition("/")
-    return REDUCTIONS[reduction](logits / float(divisor) if divisor else logits)
+        options = (float(number),) if number else ()
+        return COMPARISONS[reduction](against[other].log_softmax(1), logits.log_softmax(1), *options)
+    return REDUCTIONS[reduction](logits / float(number) if number else logits)
 
 
 def _entropy(logits: Tensor) -> Tensor:
     logprobs = logits.log_softmax(1)
     return -(logprobs.exp() * logprobs).sum(1)
+
+
+def _collision_entropy(logits: Tensor) -> Tensor:
+    return -(2 * logits.log_softmax(1)).logsumexp(1)
 
 
 def _argmax(logits: Tensor) -> Tensor:
@@ -87,9 +94,11 @@ def _max(logits: Tensor) -> Tensor:
     return logits.amax(1)
 
 
-# Of logits (d, V), divided by the temperature, to (d,). entropy: of the distribution, in nats.
+# Of logits (d, V), divided by the temperature, to (d,). entropy: of the distribution, in nats, and
+# collision_entropy: minus the log of how probably two tokens drawn from it are the same.
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "entropy": _entropy,
+    "collision_entropy": _collision_entropy,
     "argmax": _argmax,
     "logsumexp": _logsumexp,
     "max": _max,
@@ -117,5 +126,11 @@ def _reverse_kl(other: Tensor, own: Tensor) -> Tensor:
     return _kl(own, other)
 
 
-# Of log-probs (d, V) of another model and of this one, in nats: KL(other || this), and KL(this || other).
-COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": _kl, "reverse_kl": _reverse_kl}
+def _jsd(other: Tensor, own: Tensor, mix: float = 0.5) -> Tensor:
+    middle = torch.logaddexp(other + math.log(mix), own + math.log1p(-mix))
+    return mix * _kl(other, middle) + (1 - mix) * _kl(own, middle)
+
+
+# Of log-probs (d, V) of another model and of this one, in nats: KL(other || this), KL(this || other), and
+# mix * KL(other || m) + (1 - mix) * KL(this || m), where m = mix * other + (1 - mix) * this.
+COMPARISONS: dict[str, Callable[..., Tensor]] = {"kl": _kl, "reverse_kl": _reverse_kl, "jsd": _jsd}

@@ -82,10 +82,12 @@ def gae(rewards: Tensor, values: Tensor, *, discount: float = 1.0, trace: float 
 # ------------------------------------------------------------------------------------- gain and drift
 
 
-def gained(ratio: Tensor, advantage: Tensor, *, low: float, high: float) -> Tensor:
-    """min(r A, clip(r, 1 - low, 1 + high) A): no more is gained where the ratio has left its bounds the right
-    way. Source: arXiv:1707.06347 eq. 7; two bounds as of arXiv:2503.14476 eq. 10."""
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
+def gained(ratio: Tensor, advantage: Tensor, *, low: float, high: float, most: float | None = None) -> Tensor:
+    """min(min(r, most) A, clip(r, 1 - low, 1 + high) A): no more is gained where the ratio has left its
+    bounds the right way, and no more is lost where it is above `most`. Source: arXiv:1707.06347 eq. 7; two
+    bounds as of arXiv:2503.14476 eq. 10; the third, their delta, of arXiv:2505.07291."""
+    held = ratio if most is None else ratio.clamp_max(most)
+    return torch.minimum(held * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
 
 def softly(ratio: Tensor, advantage: Tensor, *, up: float, down: float) -> Tensor:

@@ -50,9 +50,10 @@ class Grpo(Group):
     A is divided by the deviation. length: sums over tokens are divided by this number instead of by the
     answer's own; with deviation off it is Dr. GRPO (arXiv:2503.20783). ratio: `sequence` takes for r the
     geometric mean over the answer, as GSPO (arXiv:2507.18071 eq. 7), and with a length of 1 LUSPO
-    (arXiv:2602.05261). The deviation is that of n answers; TRL takes that of n - 1, plus 1e-4. kl: the
-    paper's beta. Gives (P,). Raises UsageError where no prompt of a
-    round has two answers.
+    (arXiv:2602.05261). most: where A is below 0, r counts for no more than this, above 1 + clip; without it
+    such a token has no bound (INTELLECT-2, arXiv:2505.07291, whose delta it is). The deviation is that of n
+    answers; TRL takes that of n - 1, plus 1e-4. kl: the paper's beta. Gives (P,). Raises UsageError where no
+    prompt of a round has two answers.
     """
 
     def __init__(
@@ -64,14 +65,15 @@ class Grpo(Group):
         deviation: bool = True,
         length: int | None = None,
         ratio: Literal["token", "sequence"] = "token",
+        most: float | None = None,
     ) -> None:
-        self.low, self.high = clip, clip if clip_high is None else clip_high
+        self.low, self.high, self.most = clip, clip if clip_high is None else clip_high, most
         self.kl, self.deviation, self.length, self.ratio = kl, deviation, length, ratio
 
     def __call__(self, s: Scores) -> Loss:
         moved = s.logprobs - s.extras["old"]
         ratio = (mean(s, moved)[s.path] if self.ratio == "sequence" else moved).exp()
-        gain = gained(ratio, s.extras["advantage"], low=self.low, high=self.high)
+        gain = gained(ratio, s.extras["advantage"], low=self.low, high=self.high, most=self.most)
         found = of_tokens(s, gain, ratio, self.kl, outside(ratio, self.low, self.high))
         values = s.along("replies", found.values) / (self.length or tokens(s))
         return Loss(values, of_answers(s, found))
@@ -130,6 +132,35 @@ class Cispo(Group):
         ratio = (s.logprobs - s.extras["old"]).exp()
         gain = reinforced(s.logprobs, ratio, s.extras["advantage"], most=self.most)
         return of_tokens(s, gain, ratio, self.kl, (ratio > self.most).to(ratio.dtype))
+
+
+@objective(
+    "gmpo",
+    per="sequence",
+    parts=("replies",),
+    reference=True,
+    values=("reward",),
+    extras=("old", "advantage"),
+    source="arXiv:2507.20673",
+)
+class Gmpo(Group):
+    """`grpo` with the geometric mean of an answer's ratios in place of the arithmetic one, so that a single
+    token that has moved far does not decide.
+
+    Of an answer -exp(mean of c) A, with c = min(log r, clip) where A is above 0, and max(log r, -clip)
+    elsewhere; plus kl times the mean of d. clip: of logs, the paper's 0.4, r from 0.67 to 1.49. Gives (P,).
+    Raises UsageError where no prompt of a round has two answers.
+    """
+
+    def __init__(self, *, clip: float = 0.4, kl: float = 0.0, deviation: bool = True) -> None:
+        self.clip, self.kl, self.deviation = clip, kl, deviation
+
+    def __call__(self, s: Scores) -> Loss:
+        moved, advantage = s.logprobs - s.extras["old"], s.extras["advantage"]
+        held = torch.where(advantage > 0, moved.clamp_max(self.clip), moved.clamp_min(-self.clip))
+        gain = mean(s, held).exp()[s.path] * advantage
+        found = of_tokens(s, gain, moved.exp(), self.kl, (held != moved).to(moved.dtype))
+        return Loss(mean(s, found.values), of_answers(s, found))
 
 
 @objective(

@@ -19,6 +19,16 @@ def sft(s: Scores) -> Loss:
     return Loss(-s.logprobs)
 
 
+@objective("dft", per="token", source="arXiv:2508.05629")
+def dft(s: Scores) -> Loss:
+    """Dynamic fine-tuning: -p log p of each trained token, without a gradient through the first factor.
+
+    The better a token is predicted the more it counts, the other way round than in `focal`: what the model
+    finds unlikely does not throw it off. Gives (N,) in nats; the metric `likelihood` is without the factor.
+    """
+    return Loss(-s.logprobs.detach().exp() * s.logprobs, {"likelihood": -s.logprobs.detach()})
+
+
 @objective("focal", per="token", source="arXiv:1708.02002 eq. 5")
 def focal(s: Scores, *, gamma: float = 2.0) -> Loss:
     """-w (1 - p)^gamma log p of each trained token: the better it is predicted, the less it counts.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from turnsmith.objectives.advantages import drift
 from turnsmith.types import Scores
 
 CERTAIN = 1e-6  # nats per token: above it the odds are infinite in fp32
+FARTHEST = 80.0  # nats, whose exponential fp32 still holds
 
 
 class Pair(NamedTuple):
@@ -63,6 +65,30 @@ def log_odds(s: Scores) -> Pair:
 def _log_odds(mean: Tensor) -> Tensor:
     mean = mean.clamp_max(-CERTAIN)
     return mean - (-mean.expm1()).log()
+
+
+def shared_log_ratios(s: Scores, beyond: float) -> Pair:
+    """`log_ratios` in which the tokens that an answer has more of than the other one count `beyond` each."""
+    counts = s.path.bincount(minlength=len(s.paths))
+    order = s.path.argsort(stable=True)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[s.path[order]]
+    shorter = torch.minimum(s.of("chosen", counts), s.of("rejected", counts))
+    owners = s.path.new_tensor([path.example for path in s.paths])
+    weight = torch.where(places < shorter[owners][s.path], 1.0, beyond)
+    assert s.reference is not None
+    apart = weight * (s.logprobs - s.reference)
+    return Pair(s.along("chosen", apart), s.along("rejected", apart))
+
+
+def slopes(pair: Pair, divergence: Literal["alpha", "js"], alpha: float) -> Pair:
+    """f'(u) of log-ratios log u, f being the divergence from the reference; less a constant, which no margin
+    keeps. `alpha`: (1 - u^-alpha) / alpha, log u where alpha is 0. `js`: log(2 u / (1 + u))."""
+    if divergence == "js":
+        return Pair(*(F.logsigmoid(ratio) + math.log(2) for ratio in pair))
+    if alpha == 0:
+        return pair
+    return Pair(*(-(-alpha * ratio).clamp_max(FARTHEST).expm1() / alpha for ratio in pair))
 
 
 def lengths(s: Scores) -> Pair:

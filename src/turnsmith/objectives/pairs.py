@@ -132,6 +132,62 @@ def ln_dpo(s: Scores, *, beta: float = 5.0) -> Loss:
     return Loss(margins.logistic(pair.margin), _averaged(s, pair))
 
 
+@objective("f_dpo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2309.16240")
+def f_dpo(
+    s: Scores, *, beta: float = 0.1, divergence: Literal["alpha", "js"] = "js", alpha: float = 0.5
+) -> Loss:
+    """`dpo` for another divergence from the start than reverse KL: a reward is the slope f'(u) of the
+    divergence at an answer's probability ratio u.
+
+    -log sigmoid(beta * (f'(u of chosen) - f'(u of rejected))). `alpha`: f'(u) = (1 - u^-alpha) / alpha, with
+    0 for reverse KL, which is `dpo`, and 1 for forward KL; TRL's coefficient is 1 - alpha. `js`, Jensen and
+    Shannon: log(2 u / (1 + u)). Gives (E,). Raises UsageError unless 0 <= alpha <= 1. An answer that has
+    become 80 / alpha nats less likely is pushed down no more, where fp32 ends.
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"f_dpo: alpha is {alpha}, and must be from 0 to 1")
+    rewards = margins.slopes(margins.log_ratios(s), divergence, alpha).times(beta)
+    return Loss(margins.logistic(rewards.margin), rewarded(s, rewards))
+
+
+@objective("ld_dpo", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2409.06411")
+def ld_dpo(s: Scores, *, beta: float = 0.1, alpha: float = 0.5) -> Loss:
+    """`dpo` in which what a long answer has beyond the length of the other one counts less, so that length
+    itself is preferred less.
+
+    The log-ratio of an answer is summed over its first n trained tokens, n being how many the shorter one of
+    the pair has, and alpha times over the rest. alpha: 1 is `dpo`, 0 leaves the rest out. Gives (E,). Raises
+    UsageError unless 0 <= alpha <= 1.
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"ld_dpo: alpha is {alpha}, and must be from 0 to 1")
+    rewards = margins.shared_log_ratios(s, alpha).times(beta)
+    return Loss(margins.logistic(rewards.margin), rewarded(s, rewards))
+
+
+@objective(
+    "wpo",
+    per="example",
+    parts=("chosen", "rejected"),
+    reference=True,
+    needs=("collision_entropy",),
+    source="arXiv:2406.11827 eq. 2",
+)
+def wpo(s: Scores, *, beta: float = 0.1) -> Loss:
+    """`dpo` in which a pair counts by how likely the model would be to write its answers now.
+
+    The loss of a pair times w of both answers: w = exp of the mean over trained tokens of log p + H, where H
+    = -log of the sum of squares of the whole distribution there, so that a token as likely as one that is
+    drawn counts 1. No gradient goes through w. Gives (E,).
+    """
+    made = dpo(s, beta=beta)
+    said = (s.logprobs + s.reduced["collision_entropy"]).detach()
+    of, length = Pair(s.along("chosen", said), s.along("rejected", said)), margins.lengths(s)
+    weight = Pair(*(total / n.clamp_min(1e-9) for total, n in zip(of, length, strict=True)))
+    own = (weight.chosen + weight.rejected).exp()
+    return Loss(own * made.values, made.metrics | {"weight": own})
+
+
 @objective("robust", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2403.00409")
 def robust(
     s: Scores,
@@ -237,20 +293,24 @@ def cpo(
     beta: float = 0.1,
     alpha: float = 1.0,
     likelihood: Literal["mean", "sum"] = "mean",
-    link: Literal["logistic", "hinge"] = "logistic",
+    link: Literal["logistic", "hinge", "squared"] = "logistic",
 ) -> Loss:
     """Contrastive preferences: `dpo` without a reference, and the likelihood of the chosen answer.
 
     -log sigmoid(beta * (log-prob of chosen - log-prob of rejected)) + alpha * -log-prob of chosen, log-probs
     summed over trained tokens; in the second term they are divided by the answer's length, as in the paper's
     code, or, with `likelihood: sum`, as its equation is printed. alpha: TRL's cpo_alpha. link: `hinge` has
-    max(0, 1 - beta * margin) in the first term, SLiC-HF (arXiv:2305.10425) with a delta of 1 / beta. Gives
-    (E,).
+    max(0, 1 - beta * margin) in the first term, SLiC-HF (arXiv:2305.10425) with a delta of 1 / beta;
+    `squared` (margin of log-probs per token - 1 / (2 beta))^2, IPO without a reference. Gives (E,).
     """
     pair = margins.log_probs(s)
     said = s.means("chosen") if likelihood == "mean" else pair.chosen
-    lost = margins.logistic if link == "logistic" else margins.hinged
-    return Loss(lost(beta * pair.margin) - alpha * said, _averaged(s, pair.times(beta)))
+    if link == "squared":
+        pair = margins.mean_log_probs(s)
+        lost = margins.squared(pair.margin, 1 / (2 * beta))
+    else:
+        lost = (margins.logistic if link == "logistic" else margins.hinged)(beta * pair.margin)
+    return Loss(lost - alpha * said, _averaged(s, pair.times(beta)))
 
 
 @objective("simpo", per="example", parts=("chosen", "rejected"), source="arXiv:2405.14734 eq. 6")

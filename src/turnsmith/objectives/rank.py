@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from turnsmith.errors import UsageError
 from turnsmith.objectives.samples import rows
 from turnsmith.registry import objective
 from turnsmith.types import Loss, Run, Scores
 
 PAIR = ("chosen", "rejected")
+MARGIN = "margin"  # the value that says by how much the chosen answer of an example is better
 
 
 @objective(
@@ -21,17 +23,26 @@ PAIR = ("chosen", "rejected")
     words=False,
     source="arXiv:2203.02155 eq. 1",
 )
-def reward(s: Scores) -> Loss:
+def reward(s: Scores, *, margin: float = 0.0, centre: float = 0.0) -> Loss:
     """A number for each answer, from the state of its last token, higher for the chosen one than for the
     rejected.
 
-    -log sigmoid(r_chosen - r_rejected). Gives (E,); log 2 for equal texts. The scorer `reward_model` reads
-    the numbers. Their origin is arbitrary: only differences between answers mean something.
+    -log sigmoid(r_chosen - r_rejected - margin * m) + centre * (r_chosen + r_rejected)^2. margin: how far
+    apart an example's value `margin`, m, by how much the chosen answer is better, asks the numbers to be
+    (arXiv:2307.09288 eq. 2); 0 does without. centre: draws the numbers of a pair to lie around 0
+    (arXiv:2312.09244, which has 0.01); without it their origin is arbitrary, and only differences between
+    answers mean something. Gives (E,); log 2 for equal texts. The scorer `reward_model` reads the numbers.
+    Raises UsageError where a margin is asked for and examples have none.
     """
     chosen, rejected = (s.of(part, s.heads["reward"]) for part in ("chosen", "rejected"))
-    margin = chosen - rejected
-    metrics = {"accuracy": (margin > 0).float(), "margin": margin}
-    return Loss(-F.logsigmoid(margin), metrics)
+    apart = chosen - rejected
+    metrics = {"accuracy": (apart > 0).float(), "margin": apart}
+    if margin and MARGIN not in s.values:
+        raise UsageError(
+            f"reward: margin is {margin}, and the examples have no value {MARGIN!r} for it to count"
+        )
+    lacking = apart - margin * s.values[MARGIN].to(apart.dtype) if margin else apart
+    return Loss(centre * (chosen + rejected) ** 2 - F.logsigmoid(lacking), metrics)
 
 
 @objective(

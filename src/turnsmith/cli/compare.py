@@ -96,7 +96,7 @@ def _tell(found: Mapping[str, Any]) -> None:
         for name, row in task["methods"].items():
             change = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
             figures = f"{row['before']:.3f} -> {row['after']:.3f}"
-            print(f"  {name:<{wide}}  {figures:<18}{change:<28}{row['verdict']}  n={row['n']}")
+            print(f"  {name:<{wide}}  {figures:<17} {change:<27} {row['verdict']}  n={row['n']}")
     print(f"\nspent, of {found['budget']['text']} for each, in the mean over seeds")
     for method in found["methods"]:
         spent, drop = method["spent"], f"  dropped after {method['dropped']}" if method["dropped"] else ""

@@ -15,12 +15,12 @@ def figures(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
         name = f"{metric['name']} on {task['on']}" if named[task["task"]] > 1 else metric["name"]
         if metric["difference"] is None:
             ends, change = f"{metric['after']:.3f}", f"[{metric['low']:.3f}, {metric['high']:.3f}]"
-            lines.append(f"{name:<30}{ends:<18}{change:<28}n={metric['n']}")
+            lines.append(f"{name:<29} {ends:<17} {change:<27} n={metric['n']}")
             continue
         change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
         ends = f"{metric['before']:.3f} -> {metric['after']:.3f}"
         left = f", {metric['left_out']:,} left out" if metric.get("left_out") else ""
-        lines.append(f"{name:<30}{ends:<18}{change:<28}{metric['verdict']}  n={metric['n']}{left}")
+        lines.append(f"{name:<29} {ends:<17} {change:<27} {metric['verdict']}  n={metric['n']}{left}")
     for task in tasks:
         title = f"{task['task']} on {task['on']}" if named[task["task"]] > 1 else str(task["task"])
         lines += [f"{title}, {line}" for line in task["remarks"]]

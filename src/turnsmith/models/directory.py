@@ -89,6 +89,16 @@ def base_of(adapter: Path) -> str:
 
 
 def _base_of(adapter: Path) -> str:
+    reference = _named(adapter)
+    if _gone(reference):
+        raise ModelError(
+            f"the base of the adapter {adapter} is not at {reference}: bring it back, or correct "
+            + ("base_model_name_or_path in adapter_config.json" if is_peft(adapter) else f"base in {NOTE}")
+        )
+    return reference
+
+
+def _named(adapter: Path) -> str:
     note = adapter / NOTE
     named = settings_of(adapter).get("base_model_name_or_path")
     if named and Path(named).is_dir():
@@ -97,12 +107,16 @@ def _base_of(adapter: Path) -> str:
     if not reference:
         file = "adapter_config.json" if is_peft(adapter) else NOTE
         raise ModelError(f"the adapter {adapter} does not say which base it belongs to ({file})")
-    if Path(reference).is_absolute() and not Path(reference).exists():
-        raise ModelError(
-            f"the base of the adapter {adapter} is not at {reference}: bring it back, or correct "
-            + ("base_model_name_or_path in adapter_config.json" if is_peft(adapter) else f"base in {NOTE}")
-        )
     return str(reference)
+
+
+def _gone(reference: str) -> bool:
+    return Path(reference).is_absolute() and not Path(reference).exists()
+
+
+def base_is_gone(directory: Path) -> bool:
+    """Whether what is in it rests on a base that is no longer where it says."""
+    return rests_on_base(directory) and _gone(_named(directory))
 
 
 def base_reference(adapter: Path) -> str:

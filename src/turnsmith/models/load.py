@@ -17,6 +17,7 @@ from turnsmith.models.directory import (
     NOTE,
     PATCH,
     TOKENIZER,
+    base_is_gone,
     base_of,
     file_hash,
     has_tokenizer,
@@ -38,6 +39,7 @@ from turnsmith.models.directory import (
 )
 from turnsmith.models.locate import locate
 from turnsmith.models.mend import mend
+from turnsmith.shelf import write_text
 
 if TYPE_CHECKING:
     import torch
@@ -241,6 +243,20 @@ def name_base(target: Path, base: str | None) -> None:
     settings = read_object(config) | {"base_model_name_or_path": path}
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     (target / "turnsmith.json").write_text(json.dumps({"base": base}) + "\n", encoding="utf-8")
+
+
+def stand_on(directory: Path, start: str) -> None:
+    """Where the base is gone that an adapter or a sparse difference rests on, name the one that `start` has:
+    the reference of the model it was trained from, which may have moved. An adapter of it goes on as one."""
+    if not base_is_gone(directory):
+        return
+    goes_on = is_adapter(directory) and has_adapter(start)
+    path = str(locate(base_of(locate(start)) if goes_on else start))
+    for file in (directory / "adapter_config.json", directory / NOTE):
+        if file.is_file():
+            settings = read_object(file)
+            settings |= {key: path for key in ("base_model_name_or_path", "base") if key in settings}
+            write_text(file, json.dumps(settings, indent=2) + "\n")
 
 
 def _sort_targets(target: Path) -> None:

@@ -320,6 +320,10 @@ class Runner:
             return training.make(step, self, start, others, directory, seed)
 
         reused, record = self._obtain(key, make, together=True)
+        if reused:
+            from turnsmith.models import load
+
+            load.stand_on(self.shelf.path(key) / "model", start.reference)
         self._made(step.name, key)
         figures = f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s"
         self._told("train", step.name, reused, figures)

@@ -110,3 +110,10 @@ def test_speed_is_trained_tokens_over_the_seconds_of_the_same_step():
     clock = [{"step": 2, "seconds": 2.0}]
     speed = curves.charts(rows, clock)[-1]
     assert (speed.title, speed.last) == ("Trained tokens per second", "15")
+
+
+@pytest.mark.parametrize(("end", "steps"), [(None, [1, 2, 3]), (10_000, [1, 2, 3]), (30, [2, 3]), (3, [])])
+def test_of_the_end_of_a_file_only_whole_rows_are_read(tmp_path, end, steps):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3)))  # 12 bytes each
+    assert [row["step"] for row in curves.rows(file, end=end)] == steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,14 @@ class Chart:
     wide: Markup | None = None
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of figures; none where it is absent. A torn line is left out."""
+def rows(path: Path, *, end: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a file of figures; none where it is absent. A torn line is left out. end: of so many bytes
+    at its end alone."""
     try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
+        with path.open("rb") as opened:
+            if end is not None:
+                opened.seek(max(0, opened.seek(0, os.SEEK_END) - end))
+            lines = opened.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return []
     found: list[dict[str, Any]] = []

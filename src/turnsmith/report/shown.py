@@ -15,6 +15,7 @@ from turnsmith.shelf import digest
 from turnsmith.types import is_object
 
 FILES = ("metrics.jsonl", CLOCK, "watch.jsonl")  # of a training, as they grow
+ROWS = 1 << 16  # bytes at the end of a file of figures, with its last row in them
 Told = Mapping[str, Any]
 
 
@@ -160,7 +161,7 @@ def _at(one: Left, shelf: Path) -> dict[str, Any] | None:
     return {
         "verb": at.get("verb"),
         "name": at.get("name"),
-        **(_progress(rows(place / FILES[0])) if place else {}),
+        **(_progress(rows(place / FILES[0], end=ROWS)) if place else {}),
     }
 
 

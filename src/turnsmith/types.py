@@ -343,6 +343,11 @@ class Scores:
         owners = [self.paths[i].example for i in self._of(part)]
         return self.path.new_tensor(owners)
 
+    @property
+    def owners(self) -> Tensor:
+        """Which example each trained token belongs to: (N,)."""
+        return self.path.new_tensor([path.example for path in self.paths])[self.path]
+
     def per_example(self, owner: Tensor, what: Tensor) -> Tensor:
         """Sums of `what` (K,) over the examples that each belongs to, which are numbered by `owner` (K,):
         (E,)."""

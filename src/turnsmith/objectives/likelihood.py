@@ -43,6 +43,5 @@ def focal(s: Scores, *, gamma: float = 2.0) -> Loss:
     missing = (-s.logprobs.expm1()).clamp_min(1e-12)
     losses = -s.logprobs if gamma == 0 else -(missing**gamma) * s.logprobs
     if WEIGHT in s.values:
-        owners = s.path.new_tensor([path.example for path in s.paths])
-        losses = s.values[WEIGHT].to(losses.dtype)[owners[s.path]] * losses
+        losses = s.values[WEIGHT].to(losses.dtype)[s.owners] * losses
     return Loss(losses, {"likelihood": -s.logprobs.detach()})

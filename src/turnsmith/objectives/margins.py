@@ -43,8 +43,8 @@ def log_ratios(s: Scores) -> Pair:
 
 def mean_log_ratios(s: Scores) -> Pair:
     """`log_ratios` per trained token; 0 where nothing is trained."""
-    (chosen, rejected), (long, short) = log_ratios(s), lengths(s)
-    return Pair(chosen / long.clamp_min(1e-9), rejected / short.clamp_min(1e-9))
+    assert s.reference is not None
+    return means(s, s.logprobs - s.reference)
 
 
 def log_probs(s: Scores) -> Pair:
@@ -74,8 +74,7 @@ def shared_log_ratios(s: Scores, beyond: float) -> Pair:
     places = torch.empty_like(order)
     places[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[s.path[order]]
     shorter = torch.minimum(s.of("chosen", counts), s.of("rejected", counts))
-    owners = s.path.new_tensor([path.example for path in s.paths])
-    weight = torch.where(places < shorter[owners][s.path], 1.0, beyond)
+    weight = torch.where(places < shorter[s.owners], 1.0, beyond)
     assert s.reference is not None
     apart = weight * (s.logprobs - s.reference)
     return Pair(s.along("chosen", apart), s.along("rejected", apart))
@@ -94,6 +93,12 @@ def slopes(pair: Pair, divergence: Literal["alpha", "js"], alpha: float) -> Pair
 def lengths(s: Scores) -> Pair:
     """How many tokens of an answer are trained, by their weights."""
     return Pair(s.lengths("chosen"), s.lengths("rejected"))
+
+
+def means(s: Scores, what: Tensor) -> Pair:
+    """Weighted means of `what` (N,) over the trained tokens of an answer; 0 where nothing is trained."""
+    sums = Pair(s.along("chosen", what), s.along("rejected", what))
+    return Pair(*(total / n.clamp_min(1e-9) for total, n in zip(sums, lengths(s), strict=True)))
 
 
 def far(s: Scores) -> Tensor:

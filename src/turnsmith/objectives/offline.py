@@ -79,5 +79,4 @@ def backed_up(v: Tensor, reward: Tensor, s: Scores, *, discount: float) -> Tenso
     a path the reward (E,) of its example."""
     last = torch.ones_like(s.path, dtype=torch.bool)
     last[:-1] = s.path[1:] != s.path[:-1]
-    owner = s.path.new_tensor([path.example for path in s.paths])[s.path]
-    return torch.where(last, reward.to(v.dtype)[owner], discount * v.roll(-1))
+    return torch.where(last, reward.to(v.dtype)[s.owners], discount * v.roll(-1))

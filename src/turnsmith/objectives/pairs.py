@@ -181,11 +181,9 @@ def wpo(s: Scores, *, beta: float = 0.1) -> Loss:
     drawn counts 1. No gradient goes through w. Gives (E,).
     """
     made = dpo(s, beta=beta)
-    said = (s.logprobs + s.reduced["collision_entropy"]).detach()
-    of, length = Pair(s.along("chosen", said), s.along("rejected", said)), margins.lengths(s)
-    weight = Pair(*(total / n.clamp_min(1e-9) for total, n in zip(of, length, strict=True)))
-    own = (weight.chosen + weight.rejected).exp()
-    return Loss(own * made.values, made.metrics | {"weight": own})
+    said = margins.means(s, (s.logprobs + s.reduced["collision_entropy"]).detach())
+    weight = (said.chosen + said.rejected).exp()
+    return Loss(weight * made.values, made.metrics | {"weight": weight})
 
 
 @objective("robust", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2403.00409")

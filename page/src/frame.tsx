@@ -4,6 +4,7 @@ import { about, hasKey, json, leave, url, type About } from "./api";
 import { away, back, tried } from "./away";
 import { useKeys } from "./keys";
 import { useLoaded } from "./loaded";
+import { IconButton } from "./parts/button";
 import { Icon } from "./parts/icon";
 import { KeyPrompt } from "./parts/key";
 import { KeyList } from "./parts/keylist";
@@ -39,16 +40,14 @@ export function Frame() {
         {texts.frame.skip}
       </a>
       <header class="bar">
-        <button
-          type="button"
-          class="quiet icon-only"
-          aria-label={texts.frame.menu}
+        <IconButton
+          icon={menu ? "close" : "menu"}
+          says={texts.frame.menu}
+          size={20}
           aria-expanded={menu}
           aria-controls="navigation"
           onClick={() => unfold(!menu)}
-        >
-          <Icon name={menu ? "close" : "menu"} size={20} />
-        </button>
+        />
         <Brand />
       </header>
       <Navigation shown={shown} path={path} onKeys={() => list(true)} />

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Icon } from "../parts/icon";
+import { IconButton } from "../parts/button";
 import { remember, remembered, session, useShared } from "../shared";
 import { texts } from "../texts";
 import type { Talk } from "./talk";
@@ -70,25 +70,15 @@ export function Composer({ talk, ready }: { talk: Heard; ready: boolean }) {
         }}
       />
       {talk.busy ? (
-        <button
-          type="button"
-          class="primary icon-only"
-          aria-label={chat.stop}
-          title={chat.stop}
-          onClick={() => talk.stop()}
-        >
-          <Icon name="stop" />
-        </button>
+        <IconButton icon="stop" says={chat.stop} look="primary" onClick={() => talk.stop()} />
       ) : (
-        <button
+        <IconButton
+          icon="send"
+          says={chat.send}
+          look="primary"
           type="submit"
-          class="primary icon-only"
-          aria-label={chat.send}
-          title={chat.send}
           disabled={!text.trim() || wanted}
-        >
-          <Icon name="send" />
-        </button>
+        />
       )}
     </form>
   );

@@ -1,5 +1,5 @@
 import { useId, useState } from "preact/hooks";
-import { Icon } from "../parts/icon";
+import { IconButton } from "../parts/button";
 import { texts } from "../texts";
 import type { Judgement } from "./served";
 import type { Talk } from "./talk";
@@ -31,17 +31,14 @@ export function Votes({ talk, turn }: Given) {
   return (
     <>
       {([1, -1] as const).map((one) => (
-        <button
-          type="button"
+        <IconButton
           key={one}
-          class="quiet icon-only small"
+          icon={one === 1 ? "up" : "down"}
+          says={one === 1 ? judging.good : judging.bad}
+          small
           aria-pressed={value === one}
-          aria-label={one === 1 ? judging.good : judging.bad}
-          title={one === 1 ? judging.good : judging.bad}
           onClick={() => vote(talk, turn, one)}
-        >
-          <Icon name={one === 1 ? "up" : "down"} size={16} />
-        </button>
+        />
       ))}
     </>
   );

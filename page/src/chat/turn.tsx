@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { about } from "../api";
-import { Icon, type IconName } from "../parts/icon";
+import { IconButton } from "../parts/button";
 import { copied, Markdown } from "../parts/markdown";
 import { useShared } from "../shared";
 import { texts } from "../texts";
@@ -75,13 +75,26 @@ function ReplyFoot({ talk, turn }: { talk: Talk; turn: Turn }) {
       {likely && turn.tokens.length > 0 && <Probabilities tokens={turn.tokens} />}
       <div class="foot">
         <Branches talk={talk} turn={turn} />
-        <Action icon="again" says={chat.again} does={() => turn.parent && void talk.answer(turn.parent)} />
+        <IconButton
+          icon="again"
+          says={chat.again}
+          small
+          onClick={() => turn.parent && void talk.answer(turn.parent)}
+        />
         <Copy text={turn.content} />
         {turn.tokens.length > 0 && (
-          <Action icon="traffic" says={chat.probabilities} does={() => show(!likely)} pressed={likely} />
+          <IconButton
+            icon="traffic"
+            says={chat.probabilities}
+            small
+            aria-pressed={likely}
+            onClick={() => show(!likely)}
+          />
         )}
         {judged && <Votes talk={talk} turn={turn} />}
-        {judged && <Action icon="note" says={chat.judge} does={() => unfold(!open)} pressed={open} />}
+        {judged && (
+          <IconButton icon="note" says={chat.judge} small aria-pressed={open} onClick={() => unfold(!open)} />
+        )}
       </div>
       {open && judged && <Judging talk={talk} turn={turn} criteria={told.criteria} />}
     </>
@@ -95,7 +108,7 @@ function AskedFoot({ talk, turn, onEdit }: Omit<Given, "editing">) {
       <div class="foot">
         <Branches talk={talk} turn={turn} />
         {(turn.role === "user" || turn.role === "system") && (
-          <Action icon="edit" says={chat.edit} does={() => onEdit(turn)} />
+          <IconButton icon="edit" says={chat.edit} small onClick={() => onEdit(turn)} />
         )}
         <Copy text={turn.content} />
       </div>
@@ -164,15 +177,22 @@ function Branches({ talk, turn }: { talk: Talk; turn: Turn }) {
   const at = beside.indexOf(turn);
   return (
     <div class="branches" role="group" aria-label={chat.branches}>
-      <Action icon="left" says={chat.before} does={() => talk.choose(turn, at - 1)} disabled={at === 0} />
+      <IconButton
+        icon="left"
+        says={chat.before}
+        small
+        disabled={at === 0}
+        onClick={() => talk.choose(turn, at - 1)}
+      />
       <span class="number small-text" aria-label={chat.branchLong(at + 1, beside.length)}>
         {chat.branch(at + 1, beside.length)}
       </span>
-      <Action
+      <IconButton
         icon="right"
         says={chat.after}
-        does={() => talk.choose(turn, at + 1)}
+        small
         disabled={at + 1 === beside.length}
+        onClick={() => talk.choose(turn, at + 1)}
       />
     </div>
   );
@@ -181,31 +201,6 @@ function Branches({ talk, turn }: { talk: Talk; turn: Turn }) {
 function Copy({ text }: { text: string }) {
   const [done, tell] = useState(false);
   const copy = () => void copied(text).then(() => tell(true));
-  return (
-    <Action icon={done ? "check" : "copy"} says={done ? texts.parts.copied : texts.parts.copy} does={copy} />
-  );
-}
-
-interface Acting {
-  icon: IconName;
-  says: string;
-  does: () => void;
-  pressed?: boolean;
-  disabled?: boolean;
-}
-
-function Action({ icon, says, does, pressed, disabled = false }: Acting) {
-  return (
-    <button
-      type="button"
-      class="quiet icon-only small"
-      aria-label={says}
-      title={says}
-      aria-pressed={pressed}
-      disabled={disabled}
-      onClick={does}
-    >
-      <Icon name={icon} size={16} />
-    </button>
-  );
+  const says = done ? texts.parts.copied : texts.parts.copy;
+  return <IconButton icon={done ? "check" : "copy"} says={says} small onClick={copy} />;
 }

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { texts } from "../texts";
-import { Icon } from "./icon";
+import { IconButton } from "./button";
 
 interface Given {
   title: string;
@@ -34,9 +34,7 @@ export function Dialog({ title, onClose, side = false, children }: Given) {
       <div class="dialog-inside">
         <header class="dialog-head">
           <h2 id={named}>{title}</h2>
-          <button type="button" class="quiet icon-only" aria-label={texts.parts.close} onClick={onClose}>
-            <Icon name="close" />
-          </button>
+          <IconButton icon="close" says={texts.parts.close} onClick={onClose} />
         </header>
         {children}
       </div>

@@ -1,6 +1,7 @@
 import { Component, type ComponentChildren } from "preact";
 import { LOST, Trouble } from "../api";
 import { texts } from "../texts";
+import { IconButton } from "./button";
 import { Icon } from "./icon";
 
 /** What is said of an error. */
@@ -31,9 +32,7 @@ export function Banner({ error, again, close, calm = false }: Given) {
         </button>
       )}
       {close && (
-        <button type="button" class="quiet icon-only" aria-label={texts.trouble.close} onClick={close}>
-          <Icon name="close" size={16} />
-        </button>
+        <IconButton icon="close" says={texts.trouble.close} size={16} onClick={close} />
       )}
     </div>
   );

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Icon } from "../parts/icon";
+import { IconButton } from "../parts/button";
 import { texts } from "../texts";
 import { useDrag } from "./drag";
 import { moved, place, position, tied, type Places } from "./places";
@@ -88,19 +88,17 @@ export function Ordering({ items, places, onChange, fixed = false }: Given) {
               <article aria-label={`${item.label}, ${where(places, id)}`}>
                 <header class="place-head">
                   {!fixed && (
-                    <button
-                      type="button"
-                      class="quiet icon-only handle"
+                    <IconButton
+                      icon="grip"
+                      says={rank.move(item.label)}
+                      look="quiet handle"
                       data-handle={id}
-                      aria-label={rank.move(item.label)}
                       aria-pressed={taken?.id === id}
                       aria-describedby={usage}
                       onClick={() => toggle(id)}
                       onKeyDown={(event) => pressed(id, event)}
                       {...drag.on(id)}
-                    >
-                      <Icon name="grip" />
-                    </button>
+                    />
                   )}
                   <span class="place-number number" aria-hidden="true">
                     {place(places, id)}
@@ -110,17 +108,19 @@ export function Ordering({ items, places, onChange, fixed = false }: Given) {
                   {equal.length > 0 && <span class="badge">{rank.equal}</span>}
                   {!fixed && (
                     <span class="place-steps">
-                      <Step
+                      <IconButton
                         icon="above"
                         says={rank.up(item.label)}
-                        does={() => put(id, position(places, id) - 1)}
-                        off={position(places, id) === 0}
+                        small
+                        disabled={position(places, id) === 0}
+                        onClick={() => put(id, position(places, id) - 1)}
                       />
-                      <Step
+                      <IconButton
                         icon="below"
                         says={rank.down(item.label)}
-                        does={() => put(id, position(places, id) + 1)}
-                        off={equal.length === 0 && id === flat.at(-1)}
+                        small
+                        disabled={equal.length === 0 && id === flat.at(-1)}
+                        onClick={() => put(id, position(places, id) + 1)}
                       />
                     </span>
                   )}
@@ -138,30 +138,5 @@ export function Ordering({ items, places, onChange, fixed = false }: Given) {
         {said}
       </p>
     </>
-  );
-}
-
-function Step({
-  icon,
-  says,
-  does,
-  off,
-}: {
-  icon: "above" | "below";
-  says: string;
-  does: () => void;
-  off: boolean;
-}) {
-  return (
-    <button
-      type="button"
-      class="quiet icon-only small"
-      aria-label={says}
-      title={says}
-      disabled={off}
-      onClick={does}
-    >
-      <Icon name={icon} size={16} />
-    </button>
   );
 }

@@ -12,6 +12,7 @@ import { TurnShown } from "../chat/turn";
 import { useKeys } from "../keys";
 import { useLoaded } from "../loaded";
 import { Dialog } from "../parts/dialog";
+import { IconButton } from "../parts/button";
 import { Icon } from "../parts/icon";
 import { Banner } from "../parts/trouble";
 import { go } from "../place";
@@ -64,14 +65,12 @@ export default function Chat({ rest: [id] }: { rest: string[] }) {
       </aside>
       <div class="chat-main">
         <header class="chat-head">
-          <button
-            type="button"
-            class="quiet icon-only only-narrow"
-            aria-label={chat.conversations}
+          <IconButton
+            icon="list"
+            says={chat.conversations}
+            look="quiet only-narrow"
             onClick={() => list(true)}
-          >
-            <Icon name="list" />
-          </button>
+          />
           <label class="hidden" for="model">
             {chat.model}
           </label>

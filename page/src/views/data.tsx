@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { json } from "../api";
 import { useKeys } from "../keys";
 import { useLoaded } from "../loaded";
-import { Icon } from "../parts/icon";
+import { IconButton } from "../parts/button";
 import { Switch } from "../parts/switch";
 import { Banner } from "../parts/trouble";
 import { go } from "../place";
@@ -139,15 +139,13 @@ function Pager({
 }) {
   return (
     <div class="row pager">
-      <button
-        type="button"
-        class="icon-only"
-        aria-label={data.before}
+      <IconButton
+        icon="left"
+        says={data.before}
+        look=""
         disabled={at <= 0}
         onClick={() => to(Math.max(0, at - count))}
-      >
-        <Icon name="left" />
-      </button>
+      />
       <label>
         <span>{data.goTo}</span>
         <input
@@ -159,15 +157,13 @@ function Pager({
         />
         <span>{data.of(total)}</span>
       </label>
-      <button
-        type="button"
-        class="icon-only"
-        aria-label={data.after}
+      <IconButton
+        icon="right"
+        says={data.after}
+        look=""
         disabled={at + count >= total}
         onClick={() => to(at + count)}
-      >
-        <Icon name="right" />
-      </button>
+      />
       <p class="hidden" role="status">
         {data.at(at + 1, Math.min(total, at + count), total)}
       </p>

@@ -143,14 +143,19 @@ def say():
 
 @pytest.fixture
 def held():
-    """Makes replies that come up to a piece and go on when they are let go of."""
+    """Makes replies that come up to a piece and go on when they are let go of, with a pause before each."""
     gates = []
 
-    def held_(text, after):
+    def held_(text, after, pause=0.0):
         gate = threading.Event()
         gates.append(gate)
-        said = SAYS.findall(text)
-        return gate, streams(*said, before=lambda number: gate.wait(20) if number == after else None)
+
+        def before(number):
+            if number >= after:
+                gate.wait(20)
+                time.sleep(pause)
+
+        return gate, streams(*SAYS.findall(text), before=before)
 
     yield held_
     for gate in gates:

@@ -219,7 +219,7 @@ def test_a_batch_without_a_trained_token_reaches_the_heads_all_the_same():
 @pytest.mark.parametrize(
     ("needs", "reason"),
     [
-        (("entropie",), "no reduction over the vocabulary is called 'entropie'; there is entropy, collision_entropy, "),
+        (("entropie",), "over the vocabulary is called 'entropie'; there is entropy, collision_entropy, "),
         (("q:mean",), "called 'q:mean'; .* q:max"),
         (("value:max",), "called 'value:max'"),
         (("other:max",), "called 'other:max'"),

@@ -183,7 +183,7 @@ def wpo(s: Scores, *, beta: float = 0.1) -> Loss:
     made = dpo(s, beta=beta)
     said = margins.means(s, (s.logprobs + s.reduced["collision_entropy"]).detach())
     weight = (said.chosen + said.rejected).exp()
-    return Loss(weight * made.values, made.metrics | {"weight": weight})
+    return Loss(weight * made.values, {**made.metrics, "weight": weight})
 
 
 @objective("robust", per="example", parts=("chosen", "rejected"), reference=True, source="arXiv:2403.00409")

@@ -323,7 +323,8 @@ class Runner:
         if reused:
             from turnsmith.models import load
 
-            load.stand_on(self.shelf.path(key) / "model", start.reference)
+            with ranks.main_first():
+                load.stand_on(self.shelf.path(key) / "model", start.reference)
         self._made(step.name, key)
         figures = f"{record['steps']} steps, {record['tokens']:,} tokens, {record['seconds']:.0f} s"
         self._told("train", step.name, reused, figures)

@@ -127,45 +127,34 @@ GRPO = {  # the trainer's options, and its arguments, and ours
 
 @pytest.mark.parametrize("name", GRPO)
 def test_a_loss_of_the_grpo_trainer(name, drawn):
-    module = pytest.importorskip("trl.trainer.grpo_trainer")
-    now, near, start, rewards = drawn
+    trl = pytest.importorskip("trl.trainer.grpo_trainer").GRPOTrainer
     options, arguments, mine = GRPO[name]
+    usual = {"loss_type": "grpo", "beta": 0.3, "get_gamma_weights": trl.get_gamma_weights}
+    beside(trl, mine, drawn, arguments, **(usual | options))
+
+
+def beside(trl, mine, drawn, arguments=(), **options):
+    """Loss and slopes of their trainer and of our objective agree, at advantages of both signs."""
+    now, near, start, rewards = drawn
     flat = now.clone().requires_grad_()
     table = laid(flat)
-    asked = trainer(table, **({"loss_type": "grpo", "beta": 0.3} | options))
-    asked.args = SimpleNamespace(**(vars(asked.args) | arguments))
-    asked.get_gamma_weights = module.GRPOTrainer.get_gamma_weights
+    asked = trainer(table, **options)
+    asked.args = SimpleNamespace(**(vars(asked.args) | dict(arguments)))
     advantages = rewards - 0.5
     assert advantages.min() < 0 < advantages.max()
-    theirs = module.GRPOTrainer._compute_loss(asked, None, given(advantages, table, near, start))
+    theirs = trl._compute_loss(asked, None, given(advantages, table, near, start))
     s = ours("replies", flat, start, reward=rewards)
     s = replace(s, extras={"old": near, "advantage": advantages[s.path]})
     agree(mine(s).values.mean(), s, theirs, flat)
 
 
 def test_the_loss_of_the_gmpo_trainer(drawn):
-    module = pytest.importorskip("trl.experimental.gmpo.gmpo_trainer")
-    now, near, start, rewards = drawn
-    flat = now.clone().requires_grad_()
-    table = laid(flat)
-    advantages = rewards - 0.5
-    asked = trainer(table, beta=0.3, epsilon_low=0.3, epsilon_high=0.3)
-    theirs = module.GMPOTrainer._compute_loss(asked, None, given(advantages, table, near, start))
-    s = ours("replies", flat, start, reward=rewards)
-    s = replace(s, extras={"old": near, "advantage": advantages[s.path]})
-    agree(Gmpo(clip=0.3, kl=0.3)(s).values.mean(), s, theirs, flat)
+    trl = pytest.importorskip("trl.experimental.gmpo.gmpo_trainer").GMPOTrainer
+    beside(trl, Gmpo(clip=0.3, kl=0.3), drawn, beta=0.3, epsilon_low=0.3, epsilon_high=0.3)
 
 
 def test_the_loss_of_the_rloo_trainer(drawn):
-    module = pytest.importorskip("trl.trainer.rloo_trainer")
-    now, near, start, rewards = drawn
-    flat = now.clone().requires_grad_()
-    table = laid(flat)
-    advantages = rewards - 0.5
-    theirs = module.RLOOTrainer._compute_loss(trainer(table), None, given(advantages, table, near, start))
-    s = ours("replies", flat, start, reward=rewards)
-    s = replace(s, extras={"old": near, "advantage": advantages[s.path]})
-    agree(Rloo(clip=0.2)(s).values.mean(), s, theirs, flat)
+    beside(pytest.importorskip("trl.trainer.rloo_trainer").RLOOTrainer, Rloo(clip=0.2), drawn)
 
 
 @pytest.mark.parametrize("name", ["kto", "apo_zero_unpaired"])

@@ -89,14 +89,14 @@ def _say(text: str) -> None:
 
 def _tell(found: Mapping[str, Any]) -> None:
     """Each figure with all methods below it, what they cost, and what follows."""
+    from turnsmith.recipes import telling
+
     names = [str(method["name"]) for method in found["methods"]]
     wide = max(map(len, names))
     for task in found["tasks"]:
         print(f"\n{task['name']}, {task['unit']}; {task['better']} is better")
         for name, row in task["methods"].items():
-            change = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-            figures = f"{row['before']:.3f} -> {row['after']:.3f}"
-            print(f"  {name:<{wide}}  {figures:<17} {change:<27} {row['verdict']}  n={row['n']}")
+            print(f"  {name:<{wide}}  {telling.changed(row)}")
     print(f"\nspent, of {found['budget']['text']} for each, in the mean over seeds")
     for method in found["methods"]:
         spent, drop = method["spent"], f"  dropped after {method['dropped']}" if method["dropped"] else ""

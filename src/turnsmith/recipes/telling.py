@@ -17,14 +17,19 @@ def figures(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
             ends, change = f"{metric['after']:.3f}", f"[{metric['low']:.3f}, {metric['high']:.3f}]"
             lines.append(f"{name:<29} {ends:<17} {change:<27} n={metric['n']}")
             continue
-        change = f"{metric['difference']:+.3f} [{metric['low']:+.3f}, {metric['high']:+.3f}]"
-        ends = f"{metric['before']:.3f} -> {metric['after']:.3f}"
         left = f", {metric['left_out']:,} left out" if metric.get("left_out") else ""
-        lines.append(f"{name:<29} {ends:<17} {change:<27} {metric['verdict']}  n={metric['n']}{left}")
+        lines.append(f"{name:<29} {changed(metric)}{left}")
     for task in tasks:
         title = f"{task['task']} on {task['on']}" if named[task["task"]] > 1 else str(task["task"])
         lines += [f"{title}, {line}" for line in task["remarks"]]
     return lines
+
+
+def changed(figure: Mapping[str, Any]) -> str:
+    """A figure before and after, the difference with its interval, and what that says, in columns."""
+    change = f"{figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    ends = f"{figure['before']:.3f} -> {figure['after']:.3f}"
+    return f"{ends:<17} {change:<27} {figure['verdict']}  n={figure['n']}"
 
 
 def of_training(name: str, record: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from math import exp
+from math import exp, log
 
 import pytest
 import torch
@@ -44,6 +44,13 @@ def test_answers_are_compared_with_the_baseline():
     assert unwanted.metrics["margin"].tolist() == [-2.0, -0.5]
     assert wanted.metrics["reward_chosen"].tolist() == [3.0, 1.5]
     assert unwanted.metrics["reward_chosen"].tolist() == [0.0, 0.0]
+
+
+def test_lengths_and_the_way_from_the_start_are_recorded():
+    half = {"text": [[-1.0 - log(2), -2.0], [-0.5]]}  # of three tokens one is half as likely as at the start
+    found = KTO(compared=False)(scores(half, reference=START, values={"label": [1.0, 0.0]})).metrics
+    assert found["tokens_answer"].tolist() == [2.0, 1.0]
+    assert found["from_start"].tolist() == pytest.approx([(0.5 - log(0.5) - 1) / 2, 0.0])
 
 
 def test_the_other_label_with_the_other_sign_is_the_same_loss():

@@ -101,15 +101,13 @@ def means(s: Scores, what: Tensor) -> Pair:
     return Pair(*(total / n.clamp_min(1e-9) for total, n in zip(sums, lengths(s), strict=True)))
 
 
-def far(s: Scores) -> Tensor:
-    """(E,): mean over the trained tokens of both answers of p / q - log(p / q) - 1, p of the policy and q of
+def far(s: Scores, *parts: str) -> Tensor:
+    """(E,): mean over the trained tokens of these parts of p / q - log(p / q) - 1, p of the policy and q of
     the reference: its KL from the policy, in nats per token, in expectation over what the reference says."""
     assert s.reference is not None
     apart = drift(s.reference, s.logprobs)
-    both = lengths(s)
-    return (s.along("chosen", apart) + s.along("rejected", apart)) / (both.chosen + both.rejected).clamp_min(
-        1e-9
-    )
+    sums = torch.stack([s.along(part, apart) for part in parts]).sum(0)
+    return sums / torch.stack([s.lengths(part) for part in parts]).sum(0).clamp_min(1e-9)
 
 
 # --------------------------------------------------------------------------------- links of a margin

@@ -341,7 +341,7 @@ def _judged(s: Scores, pair: Pair) -> dict[str, Tensor]:
         "tokens_chosen": lengths.chosen,
         "tokens_rejected": lengths.rejected,
     }
-    return found if s.reference is None else found | {"from_start": margins.far(s)}
+    return found if s.reference is None else found | {"from_start": margins.far(s, "chosen", "rejected")}
 
 
 def rewarded(s: Scores, rewards: Pair) -> dict[str, Tensor]:

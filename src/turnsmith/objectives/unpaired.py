@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from turnsmith.errors import UsageError
+from turnsmith.objectives.margins import far
 from turnsmith.registry import objective
 from turnsmith.types import Look, Loss, Rendered, Scores, Tokens
 
@@ -61,7 +62,8 @@ class KTO:
             "reward_chosen": torch.where(wanted, self.beta * ratio, 0.0),  # 0 where the answer is not wanted
             "baseline": baseline,
             "logprob": s.sums("text"),
-            "tokens": s.lengths("text"),
+            "tokens_answer": s.lengths("text"),
+            "from_start": far(s, "text"),
         }
         return Loss(weight * (-sign * ahead).sigmoid(), metrics)
 

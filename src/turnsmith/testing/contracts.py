@@ -35,17 +35,22 @@ HUGE = 50.0  # a log-ratio far beyond what exp can take in fp16 and what a sigmo
 
 Layout = Callable[[Sequence[Rendered]], Batch]
 Component = Callable[..., Any]
+RECORDED = (  # of every step, beside the metrics of its objective
+    "step", "total", "loss", "penalty", "tokens", "supervised", "slots", "flops", "gradient", "lr", "seconds",
+)  # fmt: skip
 
 # ------------------------------------------------------------------------------------- objectives
 
 
 def losses_and_metrics_come_per_unit(method: Method, parts: Sequence[str]) -> None:
-    """As many values as there are units, in the losses and in every metric."""
+    """As many values as there are units, in the losses and in every metric, none of which has a name under
+    which a step records something else."""
     scores = given(method, parts, SIZES)
     loss = loss_of(method, scores)
     assert loss.values.shape == unit_weights(method.per, scores).shape
     for name, values in loss.metrics.items():
         assert values.shape == loss.values.shape, name
+        assert name not in RECORDED, name
 
 
 def an_example_has_the_same_loss_in_any_place_and_company(method: Method, parts: Sequence[str]) -> None:
